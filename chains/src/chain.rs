@@ -1,0 +1,357 @@
+//! The two traits of a chain: what its transactions are ([`Chain`], pure) and what its nodes know ([`Client`], I/O).
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::future::Future;
+use std::str::FromStr;
+
+use serde::Serialize;
+
+use crate::account::Account;
+use crate::address::AddressError;
+use crate::amount::Amount;
+use crate::asset::Asset;
+use crate::effects::Effects;
+use crate::intent::Intent;
+use crate::network::Network;
+use crate::payload::{Payload, Signature};
+use crate::rpc::RpcError;
+use crate::text::string_serde;
+
+/// What transactions are on one network. Everything here is pure: the same input gives the same bytes.
+pub trait Chain: Send + Sync + 'static {
+    /// The facts of the chain that a transaction is built from: nonce, unspent outputs, fees, blockhash.
+    type State: Send + Sync;
+    /// A transaction without its signatures, with all that is needed to decode and sign it.
+    type Unsigned: Clone + fmt::Debug + Send + Sync;
+    /// A transaction ready to be sent, its signatures verified.
+    type Signed: Clone + fmt::Debug + Send + Sync;
+
+    /// The network that the transactions are for.
+    fn network(&self) -> Network;
+
+    /// Builds the transaction that does what `intent` says from `account`.
+    ///
+    /// # Errors
+    /// What makes the intent impossible on this chain in this state; see [`BuildError`].
+    fn build(&self, intent: &Intent, account: &Account, state: &Self::State) -> Result<Self::Unsigned, BuildError>;
+
+    /// Decodes what the unsigned bytes do. `account` tells change from payment.
+    ///
+    /// # Errors
+    /// Where the bytes spend from another account, belong to another network, or hold something that the decoder
+    /// doesn't understand.
+    fn effects(&self, account: &Account, unsigned: &Self::Unsigned) -> Result<Effects, DecodeError>;
+
+    /// What has to be signed, in the order in which [`Chain::assemble`] takes the signatures; never empty.
+    ///
+    /// # Errors
+    /// Where the bytes are not `account`'s to sign.
+    fn payloads(&self, account: &Account, unsigned: &Self::Unsigned) -> Result<Vec<Payload>, DecodeError>;
+
+    /// Puts the signatures in place and verifies each against `account`'s public key.
+    ///
+    /// # Errors
+    /// Where a signature is missing, of the wrong kind, or doesn't verify.
+    fn assemble(
+        &self,
+        account: &Account,
+        unsigned: &Self::Unsigned,
+        signatures: &[Signature],
+    ) -> Result<Self::Signed, AssembleError>;
+
+    /// The unsigned transaction as bytes, to be frozen in a store and sent to the signers.
+    fn encode_unsigned(&self, unsigned: &Self::Unsigned) -> Vec<u8>;
+
+    /// The inverse of [`Chain::encode_unsigned`]; what comes from a store or a peer is decoded anew, never trusted.
+    ///
+    /// # Errors
+    /// Where the bytes are malformed, have a tail, or name another network.
+    fn decode_unsigned(&self, bytes: &[u8]) -> Result<Self::Unsigned, DecodeError>;
+
+    /// The signed transaction as bytes.
+    fn encode_signed(&self, signed: &Self::Signed) -> Vec<u8>;
+
+    /// The inverse of [`Chain::encode_signed`].
+    ///
+    /// # Errors
+    /// Where the bytes are malformed or have a tail.
+    fn decode_signed(&self, bytes: &[u8]) -> Result<Self::Signed, DecodeError>;
+
+    /// The transaction's id as explorers show it: txid, transaction hash, first signature.
+    fn id(&self, signed: &Self::Signed) -> TxId;
+
+    /// What the transaction uses up on chain, so that nothing else can use it too: its nonce, its outpoints, its message.
+    /// Two transactions with a slot in common exclude each other.
+    fn slots(&self, account: &Account, unsigned: &Self::Unsigned) -> BTreeSet<Slot>;
+}
+
+/// What a node (or several) knows of one network.
+pub trait Client: Send + Sync + 'static {
+    /// The chain that it speaks for.
+    type Chain: Chain;
+
+    /// Gathers what [`Chain::build`] needs for `intent`. Slots in `busy` are reserved for other payments: their nonces
+    /// and outpoints are left out.
+    fn state(
+        &self,
+        intent: &Intent,
+        account: &Account,
+        busy: &BTreeSet<Slot>,
+    ) -> impl Future<Output = Result<<Self::Chain as Chain>::State, StateError>> + Send;
+
+    /// How much of `asset` the account has, unconfirmed payments from itself counted, in base units.
+    fn balance(&self, account: &Account, asset: Asset) -> impl Future<Output = Result<Amount, RpcError>> + Send;
+
+    /// Sends the signed transaction. That a node knows it already is success.
+    fn broadcast(
+        &self,
+        signed: &<Self::Chain as Chain>::Signed,
+    ) -> impl Future<Output = Result<(), BroadcastError>> + Send;
+
+    /// What has become of the transaction.
+    fn status(&self, signed: &<Self::Chain as Chain>::Signed) -> impl Future<Output = Result<Status, RpcError>> + Send;
+
+    /// The height of the best block, and of the last final one where the chain has such.
+    fn tip(&self) -> impl Future<Output = Result<Tip, RpcError>> + Send;
+}
+
+/// A transaction's id in its chain's own spelling.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct TxId(String);
+
+impl TxId {
+    pub(crate) fn new(id: impl fmt::Display) -> Self {
+        Self(id.to_string())
+    }
+
+    /// The id.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TxId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Something that a chain lets only one transaction use. Its text is a store's key:
+/// `ethereum:1/0xabc…/7`, `bitcoin:regtest/<txid>:0`, `solana:localnet/<message hash>`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot {
+    network: Network,
+    what: String,
+}
+
+/// A string that is no slot.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no slot")]
+pub struct SlotError(String);
+
+impl Slot {
+    pub(crate) fn new(network: Network, what: impl fmt::Display) -> Self {
+        Self { network, what: what.to_string() }
+    }
+
+    /// The network that the slot belongs to.
+    pub fn network(&self) -> Network {
+        self.network
+    }
+
+    /// What it is on that network: `<from>/<nonce>`, `<txid>:<vout>`, `<message hash>`.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+}
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.network, self.what)
+    }
+}
+
+impl FromStr for Slot {
+    type Err = SlotError;
+
+    fn from_str(text: &str) -> Result<Self, SlotError> {
+        let (network, what) = text.split_once('/').ok_or_else(|| SlotError(text.to_owned()))?;
+        let network = network.parse().map_err(|_| SlotError(text.to_owned()))?;
+        Ok(Self { network, what: what.to_owned() })
+    }
+}
+
+string_serde!(Slot);
+
+/// What has become of a transaction, as far as a node can tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// The node doesn't know it. That proves nothing.
+    Unknown,
+    /// In the node's mempool.
+    InMempool,
+    /// In a block of the best chain.
+    Included(Inclusion),
+    /// It can never be included any more: its validity has passed at *finalized* height and no node has a status for it
+    /// (Solana), or a conflicting transaction is final.
+    Expired,
+}
+
+/// Where a transaction stands in the best chain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Inclusion {
+    /// The block's height, or Solana's slot.
+    pub height: u64,
+    /// The block's hash, where the node tells it.
+    pub block: Option<String>,
+    /// Blocks from the including block to the best one, both counted.
+    pub confirmations: u64,
+    /// Whether the chain itself calls it final. On Bitcoin, which has no such thing, never: depth decides.
+    pub finalized: bool,
+    /// Whether it did what it was for. A failed transaction is on chain and has paid its fee.
+    pub succeeded: bool,
+    /// Why it failed, in the chain's words.
+    pub failure: Option<String>,
+    /// The fee it paid, native base units, where the node tells it.
+    pub fee: Option<Amount>,
+}
+
+/// How far a chain is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Tip {
+    /// The best block's height (Solana: its slot).
+    pub height: u64,
+    /// The last final block's height, where the chain has finality.
+    pub finalized: Option<u64>,
+}
+
+/// Why an intent cannot become a transaction.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// A transfer of nothing.
+    #[error("the amount is zero")]
+    ZeroAmount,
+    /// The amount doesn't fit the chain's or token's integer.
+    #[error("the amount is above what {0} can carry")]
+    Overflow(&'static str),
+    /// Below what the network relays (Bitcoin's dust limit) or keeps (Solana's rent exemption).
+    #[error("the amount is dust: at least {minimum} is needed here")]
+    Dust {
+        /// The least amount that is possible, base units.
+        minimum: Amount,
+    },
+    /// The account has too little of the asset, or of the native coin for fees.
+    #[error("not enough {asset}: {needed} needed, {available} available")]
+    InsufficientFunds {
+        /// What is short.
+        asset: Asset,
+        /// Amount and fee, where they are of the same asset.
+        needed: Amount,
+        /// What could be spent.
+        available: Amount,
+    },
+    /// The fee would pass the intent's own cap.
+    #[error("the fee {fee} is above the cap of {cap}")]
+    FeeAboveCap {
+        /// The fee that would be needed, native base units.
+        fee: Amount,
+        /// The cap, native base units.
+        cap: Amount,
+    },
+    /// The destination is no address of the network.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// The asset doesn't exist on the chain.
+    #[error("{asset} doesn't exist on {network}")]
+    WrongAsset {
+        /// What was asked for.
+        asset: Asset,
+        /// Where.
+        network: Network,
+    },
+    /// The chain or this version can't do that.
+    #[error("unsupported: {0}")]
+    Unsupported(&'static str),
+    /// The account is of another network, or its key of another kind.
+    #[error("the account doesn't belong to {0}")]
+    WrongAccount(Network),
+}
+
+/// Why bytes are not the transaction that they should be. What can't be decoded is never signed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// Not a transaction.
+    #[error("malformed transaction: {0}")]
+    Malformed(String),
+    /// A transaction of another network.
+    #[error("the transaction is for {found}, not for {expected}")]
+    WrongNetwork {
+        /// The network that was expected.
+        expected: Network,
+        /// What the bytes say.
+        found: String,
+    },
+    /// It spends what isn't the account's.
+    #[error("the transaction doesn't spend from {0}")]
+    WrongAccount(String),
+    /// It holds something whose effect is not known.
+    #[error("undecodable: {0}")]
+    Undecodable(String),
+}
+
+/// Why signatures don't make a signed transaction.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AssembleError {
+    /// Too few or too many signatures.
+    #[error("{expected} signatures needed, {found} given")]
+    Count {
+        /// One for each payload.
+        expected: usize,
+        /// What was given.
+        found: usize,
+    },
+    /// Signature `index` is of the wrong kind or doesn't verify under the account's key.
+    #[error("signature {0} doesn't verify")]
+    Invalid(usize),
+    /// The unsigned transaction itself is wrong.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+}
+
+/// Why the state for a transaction can't be told.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StateError {
+    /// A node failed.
+    #[error(transparent)]
+    Rpc(#[from] RpcError),
+    /// The intent can't become a transaction, whatever the state.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// The node tried the call and it reverted.
+    #[error("the call would revert: {0}")]
+    Reverted(String),
+}
+
+/// Why a node didn't take a transaction. Only [`BroadcastError::Rejected`] is a node's verdict, and even that is no proof
+/// that no other node took it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BroadcastError {
+    /// The node couldn't be asked, or its answer couldn't be read.
+    #[error(transparent)]
+    Rpc(#[from] RpcError),
+    /// The node said no.
+    #[error("the node refused the transaction ({code}): {message}")]
+    Rejected {
+        /// The node's error code.
+        code: i64,
+        /// The node's words.
+        message: String,
+    },
+}

@@ -1,0 +1,82 @@
+//! What a transaction does, decoded from its unsigned bytes and from nothing else.
+
+use alloy::primitives::{Address as EvmAddress, Bytes, FixedBytes};
+use serde::Serialize;
+
+use crate::address::Address;
+use crate::amount::Amount;
+use crate::asset::Asset;
+
+/// Everything that the bytes do, as screening and policy see it. What a decoder does not understand is an error, never
+/// an omission: an `Effects` is complete.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Effects {
+    /// Who is paid what, change to the wallet itself left out.
+    pub transfers: Vec<Transfer>,
+    /// Who may spend what from then on.
+    pub allowances: Vec<Allowance>,
+    /// What is called.
+    pub calls: Vec<Call>,
+    /// What comes back to the paying wallet (Bitcoin change), native base units.
+    pub change: Amount,
+    /// The most that the transaction can cost its wallet beyond what it transfers, in native base units: Bitcoin's exact
+    /// fee, Ethereum's gas limit times its highest price, Solana's fees and the rent of accounts that it may create.
+    pub max_fee: Amount,
+    /// Every other account that the bytes name: token accounts, programs, access-list entries. Screened, like the rest.
+    pub touches: Vec<Address>,
+}
+
+/// A payment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Transfer {
+    /// What moves.
+    pub asset: Asset,
+    /// Who pays. The wallet itself, except in a call that spends another's allowance.
+    pub from: Address,
+    /// Who receives: for an SPL token the owner of the token account.
+    pub to: Address,
+    /// How much, in the asset's base units.
+    pub amount: Amount,
+}
+
+/// A right to spend that the transaction grants.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Allowance {
+    /// What may be spent.
+    pub asset: Asset,
+    /// Who may spend it.
+    pub spender: Address,
+    /// Up to how much, in the asset's base units.
+    pub amount: Amount,
+}
+
+/// A contract call on an EVM network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Call {
+    /// The contract.
+    pub contract: EvmAddress,
+    /// The first four bytes of the calldata.
+    pub selector: FixedBytes<4>,
+    /// The arguments, ABI-encoded.
+    pub arguments: Bytes,
+    /// Wei sent along.
+    pub value: Amount,
+}
+
+impl Effects {
+    /// Every address that the transaction touches, for screening: payers, receivers, spenders, contracts, accounts.
+    pub fn parties(&self) -> impl Iterator<Item = Address> + '_ {
+        let transfers = self.transfers.iter().flat_map(|t| [t.from.clone(), t.to.clone()]);
+        let tokens = self.transfers.iter().map(|t| t.asset).chain(self.allowances.iter().map(|a| a.asset));
+        let tokens = tokens.filter_map(|asset| match asset {
+            Asset::Native => None,
+            Asset::Erc20(contract) => Some(Address::Ethereum(contract)),
+            Asset::Spl(mint) => Some(Address::Solana(mint)),
+        });
+        transfers
+            .chain(self.allowances.iter().map(|a| a.spender.clone()))
+            .chain(self.calls.iter().map(|c| Address::Ethereum(c.contract)))
+            .chain(tokens)
+            .chain(self.touches.iter().cloned())
+    }
+}

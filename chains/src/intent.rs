@@ -1,0 +1,69 @@
+//! The intent: what a client asks for, in the words of its business.
+
+use alloy::primitives::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::account::WalletId;
+use crate::address::UncheckedAddress;
+use crate::amount::Amount;
+use crate::asset::Asset;
+
+/// What a client asks a wallet to do. It is signed by the client as part of the request's body, so every signer reads
+/// the same words as the gateway.
+///
+/// ```
+/// let intent: chains::intent::Intent = serde_json::from_str(r#"{
+///   "wallet": "treasury-eth",
+///   "action": {
+///     "kind": "transfer", "asset": "native",
+///     "to": "0x52908400098527886E0F7030069857D2E4169EE7", "amount": "1000000000000000000"
+///   },
+///   "max_fee": "3000000000000000"
+/// }"#)?;
+/// # assert_eq!(intent.wallet.as_str(), "treasury-eth");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Intent {
+    /// The wallet that pays.
+    pub wallet: WalletId,
+    /// What it does.
+    pub action: Action,
+    /// The most that the whole intent may spend on fees, over all its attempts, in the chain's native base units.
+    /// Without it, the wallet's own cap holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_fee: Option<Amount>,
+    /// The client's own words, kept with the record and never put on chain. At most 256 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+}
+
+/// One thing that a wallet can do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Action {
+    /// Pays `amount` of `asset` to `to`.
+    Transfer {
+        /// What moves.
+        asset: Asset,
+        /// Who receives. For an SPL token: the *owner*; the associated token account is found and, where it does not
+        /// exist, created.
+        to: UncheckedAddress,
+        /// How much, in the asset's base units.
+        amount: Amount,
+    },
+    /// Calls a contract of an EVM network.
+    Call {
+        /// The contract.
+        contract: UncheckedAddress,
+        /// The calldata, `0x` hex: a 4-byte selector and its ABI-encoded arguments.
+        data: Bytes,
+        /// Wei sent along.
+        #[serde(default)]
+        value: Amount,
+    },
+}
+
+/// The longest [`Intent::reference`], in bytes.
+pub const MAX_REFERENCE_LEN: usize = 256;

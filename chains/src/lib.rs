@@ -1,0 +1,29 @@
+//! What a transaction *is*, on Bitcoin, Ethereum and Solana: no keys, no policy, no storage.
+//!
+//! In the order in which one payment walks through:
+//!
+//! - [`intent`]: what the client asks for, with [`amount`] and [`address`] as checked types;
+//! - [`network`], [`account`], [`asset`]: where, from whom, and what moves;
+//! - [`chain`]: the two traits that every chain implements, [`chain::Chain`] (pure) and [`chain::Client`] (I/O);
+//! - [`bitcoin`], [`ethereum`], [`solana`]: the chains, each folder with the same files: `address`, `build`, `effects`,
+//!   `sign`, `wire`, `client`;
+//! - [`effects`]: what the unsigned bytes do, decoded from them and from nothing else;
+//! - [`payload`]: what exactly is signed, and the signatures that come back;
+//! - [`derive`](mod@derive): public child keys by BIP-32;
+//! - [`rpc`]: the JSON-RPC transport to a node.
+
+pub mod account;
+pub mod address;
+pub mod amount;
+pub mod asset;
+pub mod bitcoin;
+pub mod chain;
+pub mod derive;
+pub mod effects;
+pub mod ethereum;
+pub mod intent;
+pub mod network;
+pub mod payload;
+pub mod rpc;
+pub mod solana;
+mod text;

@@ -1,0 +1,3 @@
+//! Solana: legacy and v0 messages, SOL and SPL transfers.
+
+pub mod address;

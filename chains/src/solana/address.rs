@@ -1,0 +1,18 @@
+//! Solana addresses: 32 bytes in base58. They carry neither a checksum nor a network.
+
+use std::str::FromStr;
+
+use solana_sdk::pubkey::Pubkey;
+
+/// Why a string is no Solana address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("write 32 bytes in base58")]
+pub struct ParseError;
+
+/// Reads a base58 string of 32 bytes.
+///
+/// # Errors
+/// Where it is none.
+pub fn parse(text: &str) -> Result<Pubkey, ParseError> {
+    Pubkey::from_str(text).map_err(|_| ParseError)
+}

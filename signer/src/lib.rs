@@ -1,0 +1,1 @@
+//! What may be signed, and the threshold signers that sign it.

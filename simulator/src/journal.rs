@@ -1,0 +1,1 @@
+//! The append-only file that an engine's state is rebuilt from.

@@ -1,0 +1,5 @@
+//! The simulated nodes, one module per chain.
+
+pub mod bitcoin;
+pub mod ethereum;
+pub mod solana;

@@ -1,0 +1,3 @@
+//! The `portcullis` binary: wiring and printing only.
+
+fn main() {}
