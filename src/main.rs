@@ -1,3 +1,50 @@
-//! The `portcullis` binary: wiring and printing only.
+//! `portcullis`: the one binary. It wires the rooms together and prints; everything else is theirs.
+//!
+//! - `cli`: what can be typed;
+//! - `config`, `credential`: what is read from files;
+//! - `house`: the composition root: store, signers, lanes, pipeline, server;
+//! - `lanes`: a configured network as the pipeline's lane;
+//! - `serve`, `dev`, `demo`: running it, on real or on simulated chains;
+//! - `client`, `tx`: asking a running gateway.
 
-fn main() {}
+mod cli;
+mod client;
+mod config;
+mod credential;
+#[cfg(feature = "simulator")]
+mod demo;
+#[cfg(feature = "simulator")]
+mod dev;
+mod house;
+mod lanes;
+mod serve;
+mod tx;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    let filter = EnvFilter::try_from_env("PORTCULLIS_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error),
+    };
+    match runtime.block_on(cli.run()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(error.as_ref()),
+    }
+}
+
+fn fail(error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("portcullis: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        eprintln!("  because: {error}");
+        cause = error.source();
+    }
+    ExitCode::FAILURE
+}

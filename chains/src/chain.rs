@@ -5,7 +5,7 @@ use std::fmt;
 use std::future::Future;
 use std::str::FromStr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::account::Account;
 use crate::address::AddressError;
@@ -114,6 +114,12 @@ pub trait Client: Send + Sync + 'static {
 
     /// The height of the best block, and of the last final one where the chain has such.
     fn tip(&self) -> impl Future<Output = Result<Tip, RpcError>> + Send;
+
+    /// What a client that follows the chain block by block has learnt since the last call, to be stored and given back at
+    /// the next start. Most clients ask the node anew and have nothing to tell.
+    fn take_changes(&self) -> impl Future<Output = Option<Vec<u8>>> + Send {
+        std::future::ready(None)
+    }
 }
 
 /// A transaction's id in its chain's own spelling.
@@ -200,7 +206,7 @@ pub enum Status {
 }
 
 /// Where a transaction stands in the best chain.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inclusion {
     /// The block's height, or Solana's slot.
     pub height: u64,

@@ -38,3 +38,49 @@ impl ExtendedKey {
         self.public_key.0.x_only_public_key().0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::str::FromStr;
+
+    use serde::Deserialize;
+
+    use super::*;
+
+    /// BIP-32's test vectors, steps that a public key can take.
+    #[derive(Deserialize)]
+    struct Vectors {
+        steps: Vec<Step>,
+    }
+
+    #[derive(Deserialize)]
+    struct Step {
+        parent: String,
+        path: KeyPath,
+        child: String,
+    }
+
+    fn extended(xpub: &str) -> ExtendedKey {
+        let xpub = Xpub::from_str(xpub).expect("an extended public key");
+        ExtendedKey { public_key: CompressedPublicKey(xpub.public_key), chain_code: xpub.chain_code.to_bytes() }
+    }
+
+    #[test]
+    fn bip_32_vectors() {
+        let vectors: Vectors =
+            serde_json::from_str(include_str!("../../tests/vectors/bip-0032.json")).expect("the vectors");
+        assert_eq!(vectors.steps.len(), 7);
+        for Step { parent, path, child } in vectors.steps {
+            assert_eq!(extended(&parent).derive(&path), Ok(extended(&child)), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_root_is_the_key_itself() {
+        let vectors: Vectors =
+            serde_json::from_str(include_str!("../../tests/vectors/bip-0032.json")).expect("the vectors");
+        let key = extended(&vectors.steps[0].parent);
+        assert_eq!(key.derive(&KeyPath::root()), Ok(key));
+        assert_ne!(key.derive(&"m/0".parse().expect("a path")), Ok(key));
+    }
+}

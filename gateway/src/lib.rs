@@ -1,1 +1,25 @@
-//! The JSON-RPC gateway: from an authenticated request to a final transaction, exactly once.
+//! The JSON-RPC gateway: it takes a client's signed request, and one payment later the transaction is final.
+//!
+//! In the order in which a payment walks through:
+//!
+//! - [`server`], [`auth`]: who is asking; the raw request is kept as evidence;
+//! - [`api`]: thin: parse, call, answer;
+//! - [`pipeline`]: one file per arrow of the life of a transaction;
+//! - [`screening`]: is any party that the bytes touch on a denylist?
+//! - [`lane`], [`nodes`]: one network's chain, accounts and nodes behind one object;
+//! - [`store`], [`record`]: what is durable, in business transactions;
+//! - [`error`]: the one place where JSON-RPC error codes are known;
+//! - [`config`], [`clock`]: what is passed in.
+
+pub mod api;
+pub mod auth;
+pub mod clock;
+pub mod config;
+pub mod error;
+pub mod lane;
+pub mod nodes;
+pub mod pipeline;
+pub mod record;
+pub mod screening;
+pub mod server;
+pub mod store;

@@ -1,1 +1,39 @@
-//! What may be signed, and the threshold signers that sign it.
+//! What may be signed, and the threshold signers that sign it. A share of a key never leaves this crate.
+//!
+//! In the order in which one signing request walks through:
+//!
+//! - [`request`]: what a pool is asked: an unsigned transaction with its evidence, never a hash;
+//! - [`roster`], [`approval`]: who may ask, and who approved;
+//! - [`policy`]: what may be signed, a pure function that the gateway calls too;
+//! - [`pool`]: the coordinator: chooses a quorum, drives it, verifies the result;
+//! - `session`, [`transport`]: one session round by round, over bytes between coordinator and signers;
+//! - `node`: one signer, an actor with a directory of its own;
+//! - `verify`, `ledger`: a signer's own judgement, and its memory of the slots it has signed for;
+//! - [`protocol`]: a round-based protocol as a value that each step consumes;
+//! - `scheme`: threshold ECDSA, Taproot and Ed25519, three files of the same shape;
+//! - `ceremony`: how keys come into being, whole in no place;
+//! - `share`, `vault`, [`seal`]: the secrets, in memory and at rest.
+//!
+//! A share cannot be named outside of this crate:
+//!
+//! ```compile_fail,E0603
+//! use signer::share::Share;
+//! ```
+
+pub mod approval;
+mod ceremony;
+mod disk;
+mod ledger;
+mod node;
+pub mod policy;
+pub mod pool;
+pub mod protocol;
+pub mod request;
+pub mod roster;
+mod scheme;
+pub mod seal;
+mod session;
+mod share;
+pub mod transport;
+mod vault;
+mod verify;

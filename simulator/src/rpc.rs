@@ -1,1 +1,413 @@
-//! The HTTP server that all dialects share.
+//! The HTTP server that all dialects share: JSON-RPC by POST, single calls and batches.
+//!
+//! A dialect is the method table of one kind of node. What differs around it, bitcoind's two generations of JSON-RPC with HTTP
+//! statuses and basic authentication against plain JSON-RPC 2.0, is [`JsonRpcVersion`].
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+pub use tokio_util::sync::CancellationToken;
+
+/// The largest request body: bitcoind's own limit.
+const MAX_BODY: usize = 32 * 1024 * 1024;
+
+/// Invalid JSON.
+pub const PARSE_ERROR: i64 = -32700;
+/// JSON that is no request.
+pub const INVALID_REQUEST: i64 = -32600;
+/// No such method.
+pub const METHOD_NOT_FOUND: i64 = -32601;
+/// A method's parameters are wrong.
+pub const INVALID_PARAMS: i64 = -32602;
+/// The node failed.
+pub const INTERNAL_ERROR: i64 = -32603;
+
+/// A JSON-RPC error object.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct RpcError {
+    /// The error code.
+    pub code: i64,
+    /// What is wrong, in the words of the node that is simulated.
+    pub message: String,
+    /// What some nodes add: revert data, simulation logs.
+    pub data: Option<Value>,
+}
+
+impl RpcError {
+    /// An error without data.
+    pub fn new(code: i64, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), data: None }
+    }
+
+    /// The same error with data.
+    #[must_use]
+    pub fn with_data(self, data: Value) -> Self {
+        Self { data: Some(data), ..self }
+    }
+
+    fn to_value(&self) -> Value {
+        let mut object = Map::new();
+        object.insert("code".into(), self.code.into());
+        object.insert("message".into(), self.message.as_str().into());
+        if let Some(data) = &self.data {
+            object.insert("data".into(), data.clone());
+        }
+        Value::Object(object)
+    }
+}
+
+/// The generation of JSON-RPC that a node speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JsonRpcVersion {
+    /// bitcoind (28): a request without `"jsonrpc": "2.0"` is answered with all of `result`, `error` and `id`, and an error with
+    /// HTTP status 500 (404 for an unknown method, 400 for an invalid request); a request with it as JSON-RPC 2.0 says.
+    /// Without the right credentials the answer is HTTP 401.
+    Bitcoind,
+    /// JSON-RPC 2.0 as geth and agave speak it: errors come with HTTP status 200.
+    V2,
+}
+
+/// A node as its clients see it: one method table.
+pub trait Dialect: Send + Sync + 'static {
+    /// How requests and answers are framed.
+    const VERSION: JsonRpcVersion;
+
+    /// Answers one call. `params` is an array, an object, or null where the request had none.
+    fn call(&self, method: &str, params: &Value) -> impl Future<Output = Result<Value, RpcError>> + Send;
+
+    /// Whether a request with this `Authorization` header may be answered.
+    fn authorized(&self, _authorization: Option<&str>) -> bool {
+        true
+    }
+
+    /// The plain text that a GET of `path` is answered with, as agave's `/health` is. `None` is HTTP 405.
+    fn page(&self, _path: &str) -> Option<String> {
+        None
+    }
+}
+
+/// A server that runs until it is told to stop.
+#[derive(Debug)]
+pub struct RpcServer {
+    addr: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+/// The address can't be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("can't listen on {addr}: {reason}")]
+pub struct ListenError {
+    /// The address asked for.
+    pub addr: SocketAddr,
+    /// What the system says.
+    pub reason: std::io::Error,
+}
+
+impl RpcServer {
+    /// The address that is listened on, with the port that the system chose where 0 was asked for.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The endpoint to give a client.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// Waits until the server has stopped: after `shutdown` was cancelled and the requests under way were answered.
+    pub async fn stopped(self) {
+        // A panic in the task has been reported by the runtime; there is nothing left to wait for.
+        let _ = self.task.await;
+    }
+}
+
+/// Serves `dialect` on `listen` (port 0: any free one) until `shutdown` is cancelled.
+///
+/// # Errors
+/// Where the address can't be listened on.
+pub async fn serve<D: Dialect>(
+    listen: SocketAddr,
+    dialect: Arc<D>,
+    shutdown: CancellationToken,
+) -> Result<RpcServer, ListenError> {
+    let failed = |reason| ListenError { addr: listen, reason };
+    let listener = TcpListener::bind(listen).await.map_err(failed)?;
+    let addr = listener.local_addr().map_err(failed)?;
+    let app = Router::new().fallback(answer::<D>).layer(DefaultBodyLimit::max(MAX_BODY)).with_state(dialect);
+    let task = tokio::spawn(async move {
+        let server = axum::serve(listener, app).with_graceful_shutdown(shutdown.cancelled_owned());
+        if let Err(error) = server.await {
+            tracing::error!(%addr, %error, "a simulated node's server failed");
+        }
+    });
+    Ok(RpcServer { addr, task })
+}
+
+async fn answer<D: Dialect>(
+    State(dialect): State<Arc<D>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    if method != Method::POST {
+        let page = if method == Method::GET { dialect.page(uri.path()) } else { None };
+        return match page {
+            Some(text) => text.into_response(),
+            None => (StatusCode::METHOD_NOT_ALLOWED, "JSONRPC server handles only POST requests").into_response(),
+        };
+    }
+    let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    if !dialect.authorized(authorization) {
+        return (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Basic realm=\"jsonrpc\"")]).into_response();
+    }
+    match serde_json::from_slice::<Value>(&body) {
+        Ok(Value::Array(requests)) => batch(&*dialect, requests).await,
+        Ok(request) => single(&*dialect, request).await,
+        Err(_) => {
+            let message = if D::VERSION == JsonRpcVersion::Bitcoind { "Parse error" } else { "parse error" };
+            Framing::unknown::<D>().http(&Value::Null, Err(RpcError::new(PARSE_ERROR, message)))
+        }
+    }
+}
+
+async fn single<D: Dialect>(dialect: &D, request: Value) -> Response {
+    if D::VERSION == JsonRpcVersion::Bitcoind && !request.is_object() {
+        let error = RpcError::new(PARSE_ERROR, "Top-level object parse error");
+        return Framing::Legacy.http(&Value::Null, Err(error));
+    }
+    let (framing, id, result) = execute(dialect, request).await;
+    match id {
+        Some(id) => framing.http(&id, result),
+        None => StatusCode::NO_CONTENT.into_response(),
+    }
+}
+
+async fn batch<D: Dialect>(dialect: &D, requests: Vec<Value>) -> Response {
+    if requests.is_empty() && D::VERSION == JsonRpcVersion::V2 {
+        return Framing::V2.http(&Value::Null, Err(RpcError::new(INVALID_REQUEST, "empty batch")));
+    }
+    let was_empty = requests.is_empty();
+    let mut answers = Vec::new();
+    for request in requests {
+        let (framing, id, result) = execute(dialect, request).await;
+        if let Some(id) = id {
+            answers.push(framing.body(&id, result));
+        }
+    }
+    if answers.is_empty() && !was_empty {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    json_response(StatusCode::OK, &Value::Array(answers))
+}
+
+/// Runs one request. The id is `None` for a notification, which is executed but not answered.
+async fn execute<D: Dialect>(dialect: &D, request: Value) -> (Framing, Option<Value>, Result<Value, RpcError>) {
+    let invalid = |message: &str| RpcError::new(INVALID_REQUEST, message);
+    let Value::Object(mut request) = request else {
+        return (Framing::unknown::<D>(), Some(Value::Null), Err(invalid("Invalid Request object")));
+    };
+    let id = request.remove("id");
+    let framing = match (D::VERSION, request.get("jsonrpc")) {
+        (JsonRpcVersion::V2, Some(Value::String(version))) if version == "2.0" => Framing::V2,
+        (JsonRpcVersion::V2, _) => return (Framing::V2, id.or(Some(Value::Null)), Err(invalid("invalid request"))),
+        (JsonRpcVersion::Bitcoind, None | Some(Value::Null)) => Framing::Legacy,
+        (JsonRpcVersion::Bitcoind, Some(Value::String(version))) => match version.as_str() {
+            "2.0" => Framing::V2,
+            "1.0" | "1.1" => Framing::Legacy,
+            _ => return (Framing::Legacy, id.or(Some(Value::Null)), Err(invalid("JSON-RPC version not supported"))),
+        },
+        (JsonRpcVersion::Bitcoind, Some(_)) => {
+            return (Framing::Legacy, id.or(Some(Value::Null)), Err(invalid("jsonrpc field must be a string")));
+        }
+    };
+    let id = match framing {
+        Framing::V2 => id,
+        Framing::Legacy => id.or(Some(Value::Null)),
+    };
+    let method = match request.get("method") {
+        Some(Value::String(method)) => method,
+        None | Some(Value::Null) => return (framing, id.or(Some(Value::Null)), Err(invalid("Missing method"))),
+        Some(_) => return (framing, id.or(Some(Value::Null)), Err(invalid("Method must be a string"))),
+    };
+    let params = request.get("params").unwrap_or(&Value::Null);
+    if !matches!(params, Value::Null | Value::Array(_) | Value::Object(_)) {
+        return (framing, id, Err(invalid("Params must be an array or object")));
+    }
+    let result = dialect.call(method, params).await;
+    (framing, id, result)
+}
+
+/// How one answer is framed.
+#[derive(Clone, Copy)]
+enum Framing {
+    /// bitcoind's JSON-RPC 1.0 and 1.1.
+    Legacy,
+    V2,
+}
+
+impl Framing {
+    /// The framing of an answer to something that names no version.
+    fn unknown<D: Dialect>() -> Self {
+        match D::VERSION {
+            JsonRpcVersion::Bitcoind => Self::Legacy,
+            JsonRpcVersion::V2 => Self::V2,
+        }
+    }
+
+    fn body(self, id: &Value, result: Result<Value, RpcError>) -> Value {
+        match (self, result) {
+            (Self::Legacy, Ok(result)) => json!({ "result": result, "error": null, "id": id }),
+            (Self::Legacy, Err(error)) => json!({ "result": null, "error": error.to_value(), "id": id }),
+            (Self::V2, Ok(result)) => json!({ "jsonrpc": "2.0", "result": result, "id": id }),
+            (Self::V2, Err(error)) => json!({ "jsonrpc": "2.0", "error": error.to_value(), "id": id }),
+        }
+    }
+
+    fn http(self, id: &Value, result: Result<Value, RpcError>) -> Response {
+        let status = match (self, &result) {
+            (Self::V2, _) | (Self::Legacy, Ok(_)) => StatusCode::OK,
+            (Self::Legacy, Err(error)) => match error.code {
+                INVALID_REQUEST => StatusCode::BAD_REQUEST,
+                METHOD_NOT_FOUND => StatusCode::NOT_FOUND,
+                _ => StatusCode::INTERNAL_SERVER_ERROR,
+            },
+        };
+        json_response(status, &self.body(id, result))
+    }
+}
+
+fn json_response(status: StatusCode, value: &Value) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json")], format!("{value}\n")).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Echo;
+    struct Bitcoind;
+
+    impl Dialect for Echo {
+        const VERSION: JsonRpcVersion = JsonRpcVersion::V2;
+
+        async fn call(&self, method: &str, params: &Value) -> Result<Value, RpcError> {
+            match method {
+                "echo" => Ok(params.clone()),
+                _ => Err(RpcError::new(METHOD_NOT_FOUND, "no").with_data(json!({ "method": method }))),
+            }
+        }
+
+        fn page(&self, path: &str) -> Option<String> {
+            (path == "/health").then(|| "ok".to_owned())
+        }
+    }
+
+    impl Dialect for Bitcoind {
+        const VERSION: JsonRpcVersion = JsonRpcVersion::Bitcoind;
+
+        async fn call(&self, method: &str, params: &Value) -> Result<Value, RpcError> {
+            match method {
+                "fail" => Err(RpcError::new(-5, "failed")),
+                _ => Echo.call(method, params).await,
+            }
+        }
+
+        fn authorized(&self, authorization: Option<&str>) -> bool {
+            authorization == Some("Basic right")
+        }
+    }
+
+    async fn post<D: Dialect>(dialect: D, authorization: Option<&str>, body: &str) -> (u16, Value) {
+        let shutdown = CancellationToken::new();
+        let server = serve(([127, 0, 0, 1], 0).into(), Arc::new(dialect), shutdown.clone()).await.unwrap();
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut request = reqwest::Client::new().post(server.url()).body(body.to_owned());
+        if let Some(authorization) = authorization {
+            request = request.header("authorization", authorization);
+        }
+        let answer = request.send().await.unwrap();
+        let status = answer.status().as_u16();
+        let text = answer.text().await.unwrap();
+        shutdown.cancel();
+        server.stopped().await;
+        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
+    #[tokio::test]
+    async fn strict_version_2() {
+        let error =
+            |code: i64, message: &str| json!({"jsonrpc":"2.0","id":null,"error":{"code":code,"message":message}});
+        for (body, status, expected) in [
+            (
+                r#"{"jsonrpc":"2.0","id":"x","method":"echo","params":[1]}"#,
+                200,
+                json!({"jsonrpc":"2.0","id":"x","result":[1]}),
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"method":"nope"}"#,
+                200,
+                json!({"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"no","data":{"method":"nope"}}}),
+            ),
+            (r#"{"jsonrpc":"2.0","method":"echo"}"#, 204, json!("")),
+            ("{", 200, error(PARSE_ERROR, "parse error")),
+            ("[]", 200, error(INVALID_REQUEST, "empty batch")),
+            ("1", 200, error(INVALID_REQUEST, "Invalid Request object")),
+            (
+                r#"[1,{"jsonrpc":"2.0","id":2,"method":"echo","params":{"a":1}},{"jsonrpc":"2.0","method":"echo"}]"#,
+                200,
+                json!([error(INVALID_REQUEST, "Invalid Request object"), {"jsonrpc":"2.0","id":2,"result":{"a":1}}]),
+            ),
+        ] {
+            assert_eq!(post(Echo, None, body).await, (status, expected), "{body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn bitcoind_framing() {
+        let right = Some("Basic right");
+        for (body, status, expected) in [
+            (r#"{"id":1,"method":"echo","params":[1]}"#, 200, json!({"result":[1],"error":null,"id":1})),
+            (r#"{"method":"echo"}"#, 200, json!({"result":null,"error":null,"id":null})),
+            (r#"{"id":1,"method":"fail"}"#, 500, json!({"result":null,"error":{"code":-5,"message":"failed"},"id":1})),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"method":"fail"}"#,
+                200,
+                json!({"jsonrpc":"2.0","error":{"code":-5,"message":"failed"},"id":1}),
+            ),
+            (r#"{"id":1}"#, 400, json!({"result":null,"error":{"code":-32600,"message":"Missing method"},"id":1})),
+            ("nonsense", 500, json!({"result":null,"error":{"code":-32700,"message":"Parse error"},"id":null})),
+            ("[]", 200, json!([])),
+        ] {
+            assert_eq!(post(Bitcoind, right, body).await, (status, expected), "{body}");
+        }
+        let (status, _) = post(Bitcoind, right, r#"{"id":1,"method":"nope"}"#).await;
+        assert_eq!(status, 404);
+        for wrong in [None, Some("Basic wrong")] {
+            assert_eq!(post(Bitcoind, wrong, "{}").await, (401, json!("")));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_get_is_answered() {
+        let shutdown = CancellationToken::new();
+        let server = serve(([127, 0, 0, 1], 0).into(), Arc::new(Echo), shutdown.clone()).await.unwrap();
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let health = reqwest::get(format!("{}/health", server.url())).await.unwrap();
+        assert_eq!((health.status().as_u16(), health.text().await.unwrap().as_str()), (200, "ok"));
+        assert_eq!(reqwest::get(server.url()).await.unwrap().status().as_u16(), 405);
+        shutdown.cancel();
+        server.stopped().await;
+        assert!(reqwest::get("http://127.0.0.1:1").await.is_err());
+    }
+}

@@ -1,1 +1,219 @@
-//! The simulated solana node.
+//! The simulated solana node: `litesvm` as its runtime, agave's JSON-RPC as its face.
+//!
+//! A slot is made on an interval or on demand. What is sent waits for the next slot and is executed in it at once.
+//! Rent, fees, compute units and logs are the runtime's own; a blockhash is good for 150 blocks; durable nonces work.
+//! The state follows from a journal and is rebuilt from it at start.
+//!
+//! - `engine`: the deterministic state machine; `genesis`: what it begins with; `ledger`: what happened; `nonce`,
+//!   `token`: the two kinds of account state that it reads itself;
+//! - `record`: what the journal keeps;
+//! - `validator`: makes the slots, has the queue and the faucet;
+//! - `dialect`: the JSON-RPC.
+
+mod dialect;
+mod engine;
+mod genesis;
+mod ledger;
+mod nonce;
+mod record;
+mod token;
+mod validator;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use solana_sdk::pubkey::Pubkey;
+use solana_sdk::signature::{Signature, Signer};
+use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
+
+use self::dialect::SolanaDialect;
+pub use self::engine::ReplayError;
+use self::validator::Validator;
+pub use self::validator::{FaucetError, ProduceError, RestoreError};
+use crate::clock::Clock;
+use crate::rpc::{CancellationToken, ListenError, RpcServer, serve};
+
+/// How a node is started.
+#[derive(Clone, Debug)]
+pub struct SolanaConfig {
+    /// Where the JSON-RPC listens. Port 0: any free one.
+    pub listen: SocketAddr,
+    /// The folder of the journal. None: nothing outlives the process.
+    pub dir: Option<PathBuf>,
+    /// The time from slot to slot. None: slots are made on demand only.
+    pub block_interval: Option<Duration>,
+    /// How many slots deep a block is final: 32 on mainnet.
+    pub finality_depth: u32,
+}
+
+impl Default for SolanaConfig {
+    /// Loopback, any port, nothing kept, a slot every 400 ms, final after 8 slots.
+    fn default() -> Self {
+        Self {
+            listen: ([127, 0, 0, 1], 0).into(),
+            dir: None,
+            block_interval: Some(Duration::from_millis(400)),
+            finality_depth: 8,
+        }
+    }
+}
+
+/// Why a node can't be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SolanaError {
+    /// The state can't be restored.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
+    /// The address can't be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The interval between slots is zero.
+    #[error("the interval between slots is shorter than a millisecond; leave it out to make slots on demand")]
+    Interval,
+    /// The thread that restores the state was stopped.
+    #[error("the node was stopped while its state was restored")]
+    Stopped,
+}
+
+/// A running node.
+pub struct SolanaNode {
+    validator: Arc<Mutex<Validator>>,
+    server: RpcServer,
+    producer: Option<JoinHandle<()>>,
+}
+
+impl fmt::Debug for SolanaNode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SolanaNode").field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
+impl SolanaNode {
+    /// Restores or begins the chain, serves its JSON-RPC and makes slots until `shutdown` is cancelled.
+    ///
+    /// # Errors
+    /// Where the journal can't be used or the address can't be listened on.
+    pub async fn start(
+        config: SolanaConfig,
+        clock: Arc<dyn Clock>,
+        shutdown: CancellationToken,
+    ) -> Result<Self, SolanaError> {
+        let interval = config.block_interval.map(|interval| u64::try_from(interval.as_millis()).unwrap_or(u64::MAX));
+        if interval == Some(0) {
+            return Err(SolanaError::Interval);
+        }
+        let path = config.dir.as_ref().map(|dir| dir.join("journal"));
+        let depth = u64::from(config.finality_depth);
+        // Replaying executes all transactions again.
+        let restored =
+            tokio::task::spawn_blocking(move || Validator::restore(path.as_deref(), clock, interval, depth)).await;
+        let validator = Arc::new(Mutex::new(restored.map_err(|_| SolanaError::Stopped)??));
+
+        let dialect = SolanaDialect { validator: validator.clone() };
+        let server = serve(config.listen, Arc::new(dialect), shutdown.clone()).await?;
+        let producer =
+            config.block_interval.map(|interval| tokio::spawn(make_slots(validator.clone(), interval, shutdown)));
+        Ok(Self { validator, server, producer })
+    }
+
+    /// The endpoint to give a client.
+    pub fn url(&self) -> String {
+        self.server.url()
+    }
+
+    /// The address that is listened on.
+    pub fn addr(&self) -> SocketAddr {
+        self.server.addr()
+    }
+
+    /// Makes `slots` slots at once and returns the newest slot.
+    ///
+    /// # Errors
+    /// Where the journal can't be written.
+    pub async fn mine(&self, slots: u32) -> Result<u64, ProduceError> {
+        self.on_thread(move |validator| validator.mine(slots)).await
+    }
+
+    /// Sends `lamports` from the faucet to `address`, in the next slot.
+    ///
+    /// # Errors
+    /// Where `address` is none, or the transfer would fail: an account can't hold less than its rent-exempt minimum.
+    pub async fn fund(&self, address: &str, lamports: u64) -> Result<Signature, FaucetError> {
+        let address = parse(address)?;
+        self.on_thread(move |validator| validator.fund(&address, lamports)).await
+    }
+
+    /// Mints `amount` base units (6 decimals) of the demo mint to the associated token account of `owner`, in the next
+    /// slot. The account is created if need be.
+    ///
+    /// # Errors
+    /// Where `owner` is no address, or the transaction would fail.
+    pub async fn fund_token(&self, owner: &str, amount: u64) -> Result<Signature, FaucetError> {
+        let owner = parse(owner)?;
+        self.on_thread(move |validator| validator.fund_token(&owner, &genesis::demo_mint(), amount)).await
+    }
+
+    /// The SPL mint that the faucet can mint: 6 decimals, the same address in every run.
+    pub fn demo_mint() -> Pubkey {
+        genesis::demo_mint()
+    }
+
+    /// The faucet's address, the same in every run.
+    pub fn faucet() -> Pubkey {
+        genesis::faucet().pubkey()
+    }
+
+    /// Waits until the node has stopped, after `shutdown` was cancelled. Its journal is free for another node then.
+    pub async fn stopped(self) {
+        self.server.stopped().await;
+        if let Some(producer) = self.producer {
+            // A panic in the task has been reported by the runtime; there is nothing left to wait for.
+            let _ = producer.await;
+        }
+    }
+
+    async fn on_thread<T: Send + 'static>(&self, work: impl FnOnce(&mut Validator) -> T + Send + 'static) -> T {
+        let validator = self.validator.clone();
+        let work = tokio::task::spawn_blocking(move || work(&mut lock(&validator)));
+        work.await.expect("the work is not aborted, and its panic is passed on")
+    }
+}
+
+async fn make_slots(validator: Arc<Mutex<Validator>>, interval: Duration, shutdown: CancellationToken) {
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    // The first tick comes at once, and a slot is there already.
+    ticks.tick().await;
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let validator = validator.clone();
+        let produced = tokio::task::spawn_blocking(move || lock(&validator).produce()).await;
+        match produced {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the simulated solana node makes no more slots");
+                return;
+            }
+            Err(error) => {
+                tracing::error!(%error, "the simulated solana node failed");
+                return;
+            }
+        }
+    }
+}
+
+fn lock(validator: &Mutex<Validator>) -> MutexGuard<'_, Validator> {
+    validator.lock().expect("a panic while the validator is held has left its state unknown")
+}
+
+fn parse(address: &str) -> Result<Pubkey, FaucetError> {
+    address.parse().map_err(|_| FaucetError::Address(address.to_owned()))
+}

@@ -1,0 +1,222 @@
+//! bitcoind's RPC, typed: the few methods that are used, and what they answer when there is nothing to tell.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use bdk_chain::BlockId;
+use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
+use bitcoin::{Amount as Sats, Block, BlockHash, FeeRate, Transaction, Txid};
+use serde::Deserialize;
+
+use crate::address::Address;
+use crate::chain::BroadcastError;
+use crate::network::BitcoinNetwork;
+use crate::rpc::{RpcClient, RpcError};
+
+/// `RPC_INVALID_ADDRESS_OR_KEY`: no such transaction.
+const NOT_FOUND: i64 = -5;
+/// `RPC_INVALID_PARAMETER`: no block at that height.
+const OUT_OF_RANGE: i64 = -8;
+/// `RPC_IN_WARMUP`: the node is starting; no verdict on anything.
+const IN_WARMUP: i64 = -28;
+
+/// How bitcoind says that it has the transaction already. The codes are of `rpc/protocol.h`; code -26 covers every
+/// refusal of the mempool, whose reason is in the words alone (`validation.cpp`).
+const KNOWN_ALREADY: [(i64, Option<&str>, Sent); 4] = [
+    (-27, None, Sent::InBlock),                             // RPC_VERIFY_ALREADY_IN_UTXO_SET
+    (-26, Some("txn-already-in-mempool"), Sent::InMempool), // the same witness
+    (-26, Some("txn-same-nonwitness-data-in-mempool"), Sent::InMempool), // another signature, the same id
+    (-26, Some("txn-already-known"), Sent::InBlock),        // its outputs exist
+];
+
+/// What became of a transaction that was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// The mempool has it.
+    InMempool,
+    /// A block has it.
+    InBlock,
+}
+
+#[derive(Debug)]
+pub(super) struct Node {
+    rpc: RpcClient,
+    network: BitcoinNetwork,
+}
+
+#[derive(Deserialize)]
+struct ChainInfo {
+    chain: String,
+    blocks: u32,
+    bestblockhash: BlockHash,
+}
+
+#[derive(Deserialize)]
+struct FeeEstimate {
+    /// Per 1,000 virtual bytes.
+    #[serde(default, with = "bitcoin::amount::serde::as_btc::opt")]
+    feerate: Option<Sats>,
+}
+
+#[derive(Deserialize)]
+struct MempoolInfo {
+    #[serde(with = "bitcoin::amount::serde::as_btc")]
+    mempoolminfee: Sats,
+    #[serde(with = "bitcoin::amount::serde::as_btc")]
+    minrelaytxfee: Sats,
+}
+
+impl Node {
+    pub(super) fn new(rpc: RpcClient, network: BitcoinNetwork) -> Self {
+        Self { rpc, network }
+    }
+
+    /// The best block. Every sync starts here, so here the network is checked.
+    pub(super) async fn best_block(&self) -> Result<BlockId, RpcError> {
+        const METHOD: &str = "getblockchaininfo";
+        let info: ChainInfo = self.rpc.call(METHOD, ()).await?;
+        let expected = self.network.to_core_arg();
+        if info.chain != expected {
+            return Err(self.contradiction(METHOD, format!("the node is on {}, not on {expected}", info.chain)));
+        }
+        Ok(BlockId { height: info.blocks, hash: info.bestblockhash })
+    }
+
+    /// The hash of the best chain's block at `height`; `None` above its tip.
+    pub(super) async fn block_hash(&self, height: u32) -> Result<Option<BlockHash>, RpcError> {
+        match self.rpc.call("getblockhash", [height]).await {
+            Ok(hash) => Ok(Some(hash)),
+            Err(RpcError::Node { code: OUT_OF_RANGE, .. }) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The block of that hash: it has the hash, and its header commits to its transactions.
+    pub(super) async fn block(&self, hash: BlockHash) -> Result<Block, RpcError> {
+        const METHOD: &str = "getblock";
+        let hex: String = self.rpc.call(METHOD, (hash, 0)).await?;
+        let block: Block = deserialize_hex(&hex).map_err(|e| self.contradiction(METHOD, e))?;
+        if block.block_hash() != hash {
+            let found = block.block_hash();
+            return Err(self.contradiction(METHOD, format!("block {found} was sent for {hash}")));
+        }
+        if !block.check_merkle_root() {
+            return Err(self.contradiction(METHOD, format!("block {hash} doesn't commit to its transactions")));
+        }
+        Ok(block)
+    }
+
+    /// The ids of all unconfirmed transactions.
+    pub(super) async fn mempool(&self) -> Result<BTreeSet<Txid>, RpcError> {
+        self.rpc.call("getrawmempool", [false]).await
+    }
+
+    /// An unconfirmed transaction; `None` where it has left the mempool.
+    pub(super) async fn mempool_transaction(&self, txid: Txid) -> Result<Option<Transaction>, RpcError> {
+        const METHOD: &str = "getrawtransaction";
+        let hex: String = match self.rpc.call(METHOD, (txid, 0)).await {
+            Ok(hex) => hex,
+            Err(RpcError::Node { code: NOT_FOUND, .. }) => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        let tx: Transaction = deserialize_hex(&hex).map_err(|e| self.contradiction(METHOD, e))?;
+        let found = tx.compute_txid();
+        if found != txid {
+            return Err(self.contradiction(METHOD, format!("transaction {found} was sent for {txid}")));
+        }
+        Ok(Some(tx))
+    }
+
+    /// The rate at which a transaction confirms within `target` blocks; `None` where the node has seen too little.
+    pub(super) async fn fee_estimate(&self, target: u16) -> Result<Option<FeeRate>, RpcError> {
+        let estimate: FeeEstimate = self.rpc.call("estimatesmartfee", [target]).await?;
+        Ok(estimate.feerate.map(per_kvb))
+    }
+
+    /// The least rate that the node takes.
+    pub(super) async fn relay_floor(&self) -> Result<FeeRate, RpcError> {
+        let info: MempoolInfo = self.rpc.call("getmempoolinfo", ()).await?;
+        Ok(per_kvb(info.mempoolminfee.max(info.minrelaytxfee)))
+    }
+
+    /// Sends the transaction.
+    pub(super) async fn send(&self, tx: &Transaction) -> Result<Sent, BroadcastError> {
+        const METHOD: &str = "sendrawtransaction";
+        match self.rpc.call::<Txid>(METHOD, [serialize_hex(tx)]).await {
+            Ok(txid) if txid == tx.compute_txid() => Ok(Sent::InMempool),
+            Ok(txid) => Err(self.contradiction(METHOD, format!("another transaction was accepted: {txid}")).into()),
+            Err(RpcError::Node { code, message, .. }) if code != IN_WARMUP => {
+                known_already(code, &message).ok_or(BroadcastError::Rejected { code, message })
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// An answer that is well-formed and can't be true.
+    pub(super) fn contradiction(&self, method: &str, reason: impl fmt::Display) -> RpcError {
+        RpcError::Malformed { method: method.to_owned(), status: 200, reason: reason.to_string() }
+    }
+
+    /// A question about an address whose outputs aren't followed.
+    pub(super) fn unfollowed(&self, address: &Address) -> RpcError {
+        RpcError::Endpoint { url: self.rpc.url().to_owned(), reason: format!("{address} isn't followed") }
+    }
+}
+
+fn known_already(code: i64, message: &str) -> Option<Sent> {
+    // "reason" or "reason, details"
+    let reason = message.split(',').next().unwrap_or(message).trim();
+    let row = KNOWN_ALREADY.iter().find(|(c, text, _)| *c == code && text.is_none_or(|text| text == reason));
+    row.map(|(_, _, sent)| *sent)
+}
+
+/// bitcoind tells rates in bitcoin per 1,000 virtual bytes; rounded up to a satoshi per 1,000 weight units.
+fn per_kvb(rate: Sats) -> FeeRate {
+    FeeRate::from_sat_per_kwu(rate.to_sat().div_ceil(4))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_already_was_sent() {
+        assert_eq!(known_already(-27, "Transaction outputs already in utxo set"), Some(Sent::InBlock));
+        assert_eq!(known_already(-27, "transaction already in block chain"), Some(Sent::InBlock));
+        assert_eq!(known_already(-26, "txn-already-in-mempool"), Some(Sent::InMempool));
+        assert_eq!(known_already(-26, "txn-already-in-mempool, wtxid 00"), Some(Sent::InMempool));
+        assert_eq!(known_already(-26, "txn-same-nonwitness-data-in-mempool"), Some(Sent::InMempool));
+        assert_eq!(known_already(-26, "txn-already-known"), Some(Sent::InBlock));
+    }
+
+    #[test]
+    fn every_other_refusal_is_one() {
+        for (code, message) in [
+            (-26, "txn-mempool-conflict"),
+            (-26, "min relay fee not met, 100 < 141"),
+            (-26, "insufficient fee, rejecting replacement txn-already-known"),
+            (-26, "dust"),
+            (-25, "bad-txns-inputs-missingorspent"),
+            (-25, "txn-already-known"),
+            (-22, "TX decode failed"),
+        ] {
+            assert_eq!(known_already(code, message), None, "{code} {message}");
+        }
+    }
+
+    #[test]
+    fn rates_round_up() {
+        assert_eq!(per_kvb(Sats::from_sat(1_000)), FeeRate::from_sat_per_vb_u32(1));
+        assert_eq!(per_kvb(Sats::from_sat(1_001)).to_sat_per_kwu(), 251);
+        assert_eq!(per_kvb(Sats::from_sat(100)).to_sat_per_kwu(), 25);
+    }
+
+    #[test]
+    fn fees_are_read_from_json_numbers_exactly() {
+        let read = |json: &str| serde_json::from_str::<FeeEstimate>(json).map(|e| e.feerate.map(Sats::to_sat)).ok();
+        assert_eq!(read(r#"{"feerate": 0.00001234, "blocks": 6}"#), Some(Some(1_234)));
+        assert_eq!(read(r#"{"feerate": 1e-8}"#), Some(Some(1)));
+        assert_eq!(read(r#"{"errors": ["Insufficient data"], "blocks": 0}"#), Some(None));
+        assert_eq!(read(r#"{"feerate": -1}"#), None);
+    }
+}

@@ -1,0 +1,254 @@
+//! What one Ethereum node knows, over JSON-RPC.
+
+mod answer;
+mod fees;
+mod node;
+
+use std::collections::BTreeSet;
+
+use alloy::primitives::{Address, B256};
+use futures::try_join;
+
+use self::node::{Block, Node, Receipt};
+use super::build::Plan;
+use super::{Ethereum, Gas, GasPrice, Nonce, Signed, State};
+use crate::account::Account;
+use crate::amount::Amount;
+use crate::asset::Asset;
+use crate::chain::{BroadcastError, BuildError, Chain, Client, Inclusion, Slot, StateError, Status, Tip};
+use crate::intent::Intent;
+use crate::rpc::{RpcClient, RpcError};
+
+/// What an [`EthereumClient`] can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// When a block is final.
+    pub finality: Finality,
+    /// Which tip to take of those that recent blocks were paid (`eth_feeHistory`), 0 to 100: 50 is the middle one.
+    pub priority_fee_percentile: u8,
+    /// The least tip that is offered, where recent blocks were empty or paid nothing.
+    pub min_priority_fee: GasPrice,
+    /// How much of the next block's base fee is offered, in percent. A full block raises the base fee by an eighth
+    /// (EIP-1559), so 200 outlasts five full blocks.
+    pub base_fee_percent: u32,
+    /// How much gas is allowed beyond the node's estimate, in percent of it.
+    pub gas_margin_percent: u32,
+    /// The most gas that a transaction is given; a call that needs more is refused.
+    pub max_gas: Gas,
+}
+
+/// When a block is final.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finality {
+    /// When the node's `finalized` block is at or above it: proof of stake.
+    Tag {
+        /// Where the node answers the tag with an error, because it doesn't know it: a block is final with so many blocks on
+        /// top. `None`: then nothing is final.
+        else_depth: Option<u64>,
+    },
+    /// When so many blocks are on top.
+    Depth(u64),
+}
+
+impl Default for Options {
+    /// The `finalized` tag or else 64 blocks, the median tip but at least 0.001 gwei (geth's own least), twice the base
+    /// fee, 20 % more gas than estimated, at most 10 million.
+    fn default() -> Self {
+        Self {
+            finality: Finality::Tag { else_depth: Some(64) },
+            priority_fee_percentile: 50,
+            min_priority_fee: GasPrice::from_wei(1_000_000),
+            base_fee_percent: 200,
+            gas_margin_percent: 20,
+            max_gas: Gas::from_units(10_000_000),
+        }
+    }
+}
+
+/// One node of one EVM network.
+///
+/// What it says is one node's word. That a transaction has [`Status::Expired`] above all should be heard from several: a
+/// node that lost its receipts says so of a transaction that was included.
+#[derive(Debug)]
+pub struct EthereumClient {
+    chain: Ethereum,
+    node: Node,
+    options: Options,
+}
+
+impl EthereumClient {
+    /// A client of the node behind `rpc`. The node's chain id is asked for before its first answer is used: every call fails
+    /// while it isn't `chain_id`.
+    pub fn new(rpc: RpcClient, chain_id: u64, options: Options) -> Self {
+        Self { chain: Ethereum::new(chain_id), node: Node::new(rpc, chain_id), options }
+    }
+
+    async fn node(&self) -> Result<&Node, RpcError> {
+        self.node.check_chain().await?;
+        Ok(&self.node)
+    }
+
+    /// The lowest nonce that no mined transaction and no reservation has.
+    async fn free_nonce(&self, node: &Node, from: Address, busy: &BTreeSet<Slot>) -> Result<Nonce, StateError> {
+        let mut nonce = node.nonce(from, "latest").await?;
+        while busy.contains(&self.chain.slot(from, nonce)) {
+            nonce = nonce.next().ok_or(BuildError::Unsupported("an account that has used up its nonces (EIP-2681)"))?;
+        }
+        Ok(nonce)
+    }
+
+    /// The token balance that `plan` needs.
+    async fn token_balance(&self, node: &Node, plan: &Plan) -> Result<Option<Amount>, StateError> {
+        let Some((token, _)) = plan.token else { return Ok(None) };
+        match node.token_balance(token, plan.from).await.map_err(answer::reverted)? {
+            Some(balance) => Ok(Some(balance)),
+            None => Err(BuildError::WrongAsset { asset: Asset::Erc20(token), network: self.chain.network() }.into()),
+        }
+    }
+
+    async fn gas_limit(&self, node: &Node, plan: &Plan) -> Result<Gas, StateError> {
+        let estimate = node.estimate_gas(plan).await.map_err(answer::reverted)?;
+        if estimate > self.options.max_gas {
+            return Err(BuildError::Unsupported("a call that needs more gas than the configured most").into());
+        }
+        Ok(estimate.with_margin(self.options.gas_margin_percent).min(self.options.max_gas))
+    }
+
+    /// The height of the last final block, given the best one.
+    async fn finalized(&self, node: &Node, best: &Block) -> Result<Option<u64>, RpcError> {
+        let at_depth = |depth: u64| best.height().checked_sub(depth);
+        match self.options.finality {
+            Finality::Depth(depth) => Ok(at_depth(depth)),
+            Finality::Tag { else_depth } => match node.block("finalized").await {
+                Ok(block) => Ok(block.map(|block| block.height())),
+                // Codes differ from node to node for a tag that isn't known; any error of the node's own will do, since
+                // the depth was configured for this.
+                Err(RpcError::Node { .. }) => Ok(else_depth.and_then(at_depth)),
+                Err(error) => Err(error),
+            },
+        }
+    }
+
+    async fn heights(&self, node: &Node) -> Result<Tip, RpcError> {
+        let best = node.best_block().await?;
+        let finalized = self.finalized(node, &best).await?;
+        Ok(Tip { height: best.height(), finalized })
+    }
+
+    /// Where the block of `receipt` stands; `None` where it is not in the best chain.
+    async fn inclusion(&self, node: &Node, receipt: &Receipt) -> Result<Option<Inclusion>, RpcError> {
+        let Some((height, hash)) = receipt.block() else { return Ok(None) };
+        let tip = self.heights(node).await?;
+        // Asked for after the tip: were the block replaced before, its place in the chain would tell.
+        let canonical = node.block(&format!("{height:#x}")).await?;
+        if canonical.is_none_or(|block| block.hash() != hash) {
+            return Ok(None);
+        }
+        let succeeded = receipt.succeeded();
+        Ok(Some(Inclusion {
+            height,
+            block: Some(hash.to_string()),
+            confirmations: tip.height.saturating_sub(height).saturating_add(1),
+            finalized: tip.finalized.is_some_and(|finalized| height <= finalized),
+            succeeded,
+            failure: (!succeeded).then(|| "the EVM execution failed (receipt status 0)".to_owned()),
+            fee: receipt.fee(),
+        }))
+    }
+
+    /// Whether the sender's nonce has been used by a final transaction, so that no other can use it.
+    async fn nonce_is_final(&self, node: &Node, from: Address, nonce: Nonce) -> Result<bool, RpcError> {
+        match self.heights(node).await?.finalized {
+            Some(height) => Ok(node.nonce(from, &format!("{height:#x}")).await? > nonce),
+            None => Ok(false),
+        }
+    }
+
+    async fn knows(&self, node: &Node, hash: B256) -> Result<bool, RpcError> {
+        Ok(node.receipt(hash).await?.is_some() || node.transaction(hash).await?.is_some())
+    }
+
+    fn ethereum_address(&self, account: &Account) -> Result<Address, RpcError> {
+        self.chain.address_of(account).ok_or_else(|| {
+            self.node.unfit(format!("it serves {}, the account is of {}", self.chain.network(), account.network()))
+        })
+    }
+}
+
+impl Client for EthereumClient {
+    type Chain = Ethereum;
+
+    async fn state(&self, intent: &Intent, account: &Account, busy: &BTreeSet<Slot>) -> Result<State, StateError> {
+        let plan = Plan::new(&self.chain, intent, account)?;
+        let node = self.node().await?;
+        let (nonce, balance, token_balance, fees) = try_join!(
+            self.free_nonce(node, plan.from, busy),
+            async { Ok(node.balance(plan.from).await?) },
+            self.token_balance(node, &plan),
+            async { Ok(fees::fees(node, &self.options).await?) },
+        )?;
+        // Before the estimate: what a node says of a call that can't be paid is only words.
+        plan.check_funds(balance, token_balance, Amount::ZERO)?;
+        let gas_limit = self.gas_limit(node, &plan).await?;
+        Ok(State { nonce, balance, token_balance, fees, gas_limit })
+    }
+
+    async fn balance(&self, account: &Account, asset: Asset) -> Result<Amount, RpcError> {
+        let owner = self.ethereum_address(account)?;
+        let node = self.node().await?;
+        match asset {
+            Asset::Native => node.balance(owner).await,
+            Asset::Erc20(token) => {
+                let balance = node.token_balance(token, owner).await?;
+                balance.ok_or_else(|| node::malformed("eth_call", format!("{token} answers like no ERC-20 token")))
+            }
+            // No account of an EVM network can hold one.
+            Asset::Spl(_) => Ok(Amount::ZERO),
+        }
+    }
+
+    async fn broadcast(&self, signed: &Signed) -> Result<(), BroadcastError> {
+        let node = self.node().await?;
+        match node.send(signed.raw()).await {
+            Ok(hash) if hash == signed.hash() => Ok(()),
+            Ok(hash) => {
+                let reason = format!("it names the transaction {hash} instead of {}", signed.hash());
+                Err(node::malformed("eth_sendRawTransaction", reason).into())
+            }
+            Err(RpcError::Node { code, message, .. }) => {
+                // Whatever the reason, "nonce too low" above all: a node that has the transaction has taken it.
+                if answer::is_already_known(code, &message) || self.knows(node, signed.hash()).await? {
+                    Ok(())
+                } else {
+                    Err(BroadcastError::Rejected { code, message })
+                }
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn status(&self, signed: &Signed) -> Result<Status, RpcError> {
+        let node = self.node().await?;
+        let (hash, unsigned) = (signed.hash(), signed.unsigned());
+        if let Some(receipt) = node.receipt(hash).await? {
+            return Ok(self.inclusion(node, &receipt).await?.map_or(Status::Unknown, Status::Included));
+        }
+        match node.transaction(hash).await? {
+            Some(known) if known.is_pending() => return Ok(Status::InMempool),
+            Some(_) => return Ok(Status::Unknown),
+            None => {}
+        }
+        if !self.nonce_is_final(node, unsigned.from(), unsigned.nonce()).await? {
+            return Ok(Status::Unknown);
+        }
+        // Asked once more: the nonce may be used up by this very transaction, included and final since the first question.
+        match node.receipt(hash).await? {
+            Some(receipt) => Ok(self.inclusion(node, &receipt).await?.map_or(Status::Unknown, Status::Included)),
+            None => Ok(Status::Expired),
+        }
+    }
+
+    async fn tip(&self) -> Result<Tip, RpcError> {
+        self.heights(self.node().await?).await
+    }
+}

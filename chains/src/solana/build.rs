@@ -1,0 +1,263 @@
+//! From an intent and the cluster's state to a message.
+
+use solana_compute_budget_interface::ComputeBudgetInstruction;
+use solana_sdk::hash::Hash;
+use solana_sdk::instruction::{AccountMeta, Instruction};
+use solana_sdk::message::{Message, VersionedMessage, v0};
+use solana_sdk::pubkey::Pubkey;
+use spl_associated_token_account_interface::instruction::create_associated_token_account_idempotent;
+use spl_token_interface::instruction::TokenInstruction;
+
+use super::address;
+use super::fee::{self, ComputeBudget, Lamports, MAX_COMPUTE_UNITS};
+use super::token::{TokenProgram, associated_token_account};
+use super::wire::Unsigned;
+use crate::account::Account;
+use crate::address::Address;
+use crate::amount::Amount;
+use crate::asset::Asset;
+use crate::chain::BuildError;
+use crate::intent::{Action, Intent};
+use crate::network::{Cluster, Network};
+
+/// What a cluster says that a message is built from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// A recent blockhash; the message is valid as long as it is recent.
+    pub blockhash: Hash,
+    /// The last block height at which the blockhash is.
+    pub last_valid_block_height: u64,
+    /// What the account has.
+    pub balance: Lamports,
+    /// The least that an account without data must keep.
+    pub rent_exempt_minimum: Lamports,
+    /// The account that receives; for an SPL token, its owner.
+    pub destination: Destination,
+    /// The token, where the intent moves one.
+    pub token: Option<TokenState>,
+    /// What the message may compute and what it offers for that.
+    pub compute: ComputeBudget,
+    /// Which kind of message is built.
+    pub version: MessageVersion,
+}
+
+/// The account that receives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// What it has.
+    pub lamports: Lamports,
+    /// What it is.
+    pub kind: DestinationKind,
+}
+
+/// What an account is, as far as a payment to it is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DestinationKind {
+    /// It doesn't exist.
+    Absent,
+    /// Owned by the system program.
+    Wallet,
+    /// A token account.
+    TokenAccount,
+    /// A token's mint.
+    Mint,
+    /// A program.
+    Program,
+    /// An account that some other program owns.
+    Other,
+}
+
+/// What is known of a token and of the two token accounts between which it moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenState {
+    /// The token's mint.
+    pub mint: Pubkey,
+    /// The program that keeps it.
+    pub program: TokenProgram,
+    /// How many decimals it has.
+    pub decimals: u8,
+    /// What the account's own associated token account holds, in the token's base units; 0 where there is none.
+    pub source_balance: u64,
+    /// Whether the destination's associated token account exists (and belongs to the destination).
+    pub destination_exists: bool,
+    /// What a token account must keep to exist.
+    pub account_rent: Lamports,
+}
+
+/// The kind of a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MessageVersion {
+    /// The original one.
+    Legacy,
+    /// With a version byte; here without lookup tables.
+    #[default]
+    V0,
+}
+
+/// A transfer whose words have been checked: who pays how much of what to whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Order {
+    pub(super) payer: Pubkey,
+    pub(super) to: Pubkey,
+    pub(super) amount: u64,
+    /// The mint, where it moves a token.
+    pub(super) mint: Option<Pubkey>,
+}
+
+impl Order {
+    /// Reads the intent, as far as that is possible without the state.
+    pub(super) fn read(cluster: Cluster, intent: &Intent, account: &Account) -> Result<Self, BuildError> {
+        let network = Network::Solana(cluster);
+        let payer = address::of_account(account, cluster).ok_or(BuildError::WrongAccount(network))?;
+        let Action::Transfer { asset, to, amount } = &intent.action else {
+            return Err(BuildError::Unsupported("contract calls are for EVM networks; Solana takes transfers"));
+        };
+        let mint = match asset {
+            Asset::Native => None,
+            Asset::Spl(mint) => Some(*mint),
+            Asset::Erc20(_) => return Err(BuildError::WrongAsset { asset: *asset, network }),
+        };
+        if amount.is_zero() {
+            return Err(BuildError::ZeroAmount);
+        }
+        let amount = amount.to_u64().ok_or(BuildError::Overflow("64 bits of base units"))?;
+        let Address::Solana(to) = to.require_network(network)? else {
+            return Err(BuildError::Unsupported("a destination of another chain"));
+        };
+        Ok(Self { payer, to, amount, mint })
+    }
+}
+
+/// Builds the message that does what the intent says.
+pub(super) fn build(
+    cluster: Cluster,
+    intent: &Intent,
+    account: &Account,
+    state: &State,
+) -> Result<Unsigned, BuildError> {
+    let order = Order::read(cluster, intent, account)?;
+    require_payable(state.destination.kind)?;
+    if state.compute.unit_limit > MAX_COMPUTE_UNITS {
+        return Err(BuildError::Unsupported("a compute unit limit above 1,400,000"));
+    }
+    let plan = match order.mint {
+        None => sol(&order, state)?,
+        Some(mint) => spl(&order, state, mint)?,
+    };
+    plan.require_fee_below(intent.max_fee, state)?;
+    plan.require_lamports(state)?;
+
+    let mut instructions = vec![
+        ComputeBudgetInstruction::set_compute_unit_limit(state.compute.unit_limit),
+        ComputeBudgetInstruction::set_compute_unit_price(state.compute.unit_price.get()),
+    ];
+    instructions.extend(plan.instructions);
+    let message = match state.version {
+        MessageVersion::Legacy => {
+            VersionedMessage::Legacy(Message::new_with_blockhash(&instructions, Some(&order.payer), &state.blockhash))
+        }
+        MessageVersion::V0 => v0::Message::try_compile(&order.payer, &instructions, &[], state.blockhash)
+            .map(VersionedMessage::V0)
+            .map_err(|_| BuildError::Unsupported("more accounts than a message holds"))?,
+    };
+    Unsigned::new(cluster, message, state.last_valid_block_height, plan.owners)
+        .map_err(|_| BuildError::Unsupported("a message that the cluster wouldn't take"))
+}
+
+/// What a payment does, beside its fee.
+struct Plan {
+    instructions: Vec<Instruction>,
+    /// Lamports that leave the account with it.
+    spent: u128,
+    /// The token program under which it creates a token account.
+    created: Option<TokenProgram>,
+    /// Owners of paid token accounts that the message doesn't name.
+    owners: Vec<Pubkey>,
+}
+
+impl Plan {
+    fn require_fee_below(&self, cap: Option<Amount>, state: &State) -> Result<(), BuildError> {
+        let fee = fee::max_fee(1, state.compute, self.created);
+        match cap {
+            Some(cap) if fee > cap => Err(BuildError::FeeAboveCap { fee, cap }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The account must afford it all and be left with nothing or with the rent-exempt minimum: the cluster refuses what
+    /// lies between.
+    fn require_lamports(&self, state: &State) -> Result<(), BuildError> {
+        let needed = self.spent + state.compute.fee(1);
+        let available = u128::from(state.balance.get());
+        let minimum = u128::from(state.rent_exempt_minimum.get());
+        let short = |needed| BuildError::InsufficientFunds {
+            asset: Asset::Native,
+            needed: fee::amount(needed),
+            available: state.balance.into(),
+        };
+        match available.checked_sub(needed) {
+            None => Err(short(needed)),
+            Some(rest) if rest > 0 && rest < minimum => Err(short(needed + minimum)),
+            Some(_) => Ok(()),
+        }
+    }
+}
+
+fn require_payable(kind: DestinationKind) -> Result<(), BuildError> {
+    match kind {
+        DestinationKind::Absent | DestinationKind::Wallet | DestinationKind::Other => Ok(()),
+        DestinationKind::TokenAccount => {
+            Err(BuildError::Unsupported("the destination is a token account; name its owner"))
+        }
+        DestinationKind::Mint => Err(BuildError::Unsupported("the destination is a token's mint; name a wallet")),
+        DestinationKind::Program => Err(BuildError::Unsupported("the destination is a program; name a wallet")),
+    }
+}
+
+fn sol(order: &Order, state: &State) -> Result<Plan, BuildError> {
+    // An account is kept only with the rent-exempt minimum; what it has already counts.
+    let minimum = state.rent_exempt_minimum.get().saturating_sub(state.destination.lamports.get());
+    if order.to != order.payer && order.amount < minimum {
+        return Err(BuildError::Dust { minimum: Amount::from_lamports(minimum) });
+    }
+    let transfer = solana_system_interface::instruction::transfer(&order.payer, &order.to, order.amount);
+    Ok(Plan { instructions: vec![transfer], spent: order.amount.into(), created: None, owners: Vec::new() })
+}
+
+fn spl(order: &Order, state: &State, mint: Pubkey) -> Result<Plan, BuildError> {
+    let token = state.token.filter(|token| token.mint == mint);
+    let token = token.ok_or(BuildError::Unsupported("the state doesn't tell of the token; read it anew"))?;
+    if order.amount > token.source_balance {
+        return Err(BuildError::InsufficientFunds {
+            asset: Asset::Spl(mint),
+            needed: Amount::from_lamports(order.amount),
+            available: Amount::from_lamports(token.source_balance),
+        });
+    }
+    let rent = u128::from(token.account_rent.get());
+    if rent > fee::max_token_account_rent(token.program) {
+        return Err(BuildError::Unsupported("a cluster whose rent is above the protocol's default"));
+    }
+    let destination = associated_token_account(&order.to, &mint, token.program);
+    let transfer = transfer_checked(order, &token, destination);
+    if token.destination_exists {
+        return Ok(Plan { instructions: vec![transfer], spent: 0, created: None, owners: vec![order.to] });
+    }
+    let create = create_associated_token_account_idempotent(&order.payer, &order.to, &mint, &token.program.id());
+    Ok(Plan { instructions: vec![create, transfer], spent: rent, created: Some(token.program), owners: Vec::new() })
+}
+
+/// `TransferChecked`, which both token programs know by the same number and accounts.
+fn transfer_checked(order: &Order, token: &TokenState, destination: Pubkey) -> Instruction {
+    let source = associated_token_account(&order.payer, &token.mint, token.program);
+    Instruction {
+        program_id: token.program.id(),
+        accounts: vec![
+            AccountMeta::new(source, false),
+            AccountMeta::new_readonly(token.mint, false),
+            AccountMeta::new(destination, false),
+            AccountMeta::new_readonly(order.payer, true),
+        ],
+        data: TokenInstruction::TransferChecked { amount: order.amount, decimals: token.decimals }.pack(),
+    }
+}

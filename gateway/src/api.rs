@@ -1,0 +1,68 @@
+//! The methods: thin. Each parses its parameters, calls, and answers.
+
+mod gw;
+mod tx;
+pub mod view;
+mod wallet;
+
+use std::sync::Arc;
+
+use jsonrpsee::types::ErrorObjectOwned;
+use jsonrpsee::{Extensions, RpcModule};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::auth::Asked;
+use crate::clock::Clock;
+use crate::error::ApiError;
+use crate::pipeline::Pipeline;
+
+/// What the methods work with.
+pub(crate) struct Context {
+    pub(crate) pipeline: Arc<Pipeline>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// Every method of the gateway.
+pub(crate) fn module(pipeline: Arc<Pipeline>, clock: Arc<dyn Clock>) -> RpcModule<Context> {
+    let mut module = RpcModule::new(Context { pipeline, clock });
+    macro_rules! methods {
+        ($($name:literal => $function:path),+ $(,)?) => {$(
+            module
+                .register_async_method($name, |_, context, extensions| async move {
+                    match asked(&extensions) {
+                        Ok(asked) => $function(&context, &asked).await.map_err(ErrorObjectOwned::from),
+                        Err(error) => Err(error.into()),
+                    }
+                })
+                .expect("every method is named once");
+        )+};
+    }
+    methods! {
+        "tx_submit" => tx::submit,
+        "tx_get" => tx::get,
+        "tx_getByKey" => tx::get_by_key,
+        "tx_list" => tx::list,
+        "wallet_list" => wallet::list,
+        "wallet_balance" => wallet::balance,
+        "gw_health" => gw::health,
+    }
+    module
+}
+
+fn asked(extensions: &Extensions) -> Result<Asked, ApiError> {
+    // The layer puts it there; a server without the layer must not serve.
+    extensions.get::<Asked>().cloned().ok_or_else(|| ApiError::new("internal", "the request was not read"))
+}
+
+/// Reads the call's parameters, by name, unknown ones refused by `T`.
+fn params<T: DeserializeOwned>(asked: &Asked) -> Result<T, ApiError> {
+    let params = match &asked.call.params {
+        Value::Null => Value::Object(serde_json::Map::new()),
+        params => params.clone(),
+    };
+    if !params.is_object() {
+        return Err(ApiError::new("invalid_params", "parameters are given by name, as an object"));
+    }
+    serde_json::from_value(params).map_err(|error| ApiError::new("invalid_params", error.to_string()))
+}

@@ -1,0 +1,133 @@
+//! `tx_*`: asking for payments and looking after them.
+
+use chains::account::WalletId;
+use chains::address::{AddressError, UncheckedAddress};
+use chains::intent::{Action, Intent};
+use chains::network::Network;
+use serde::Deserialize;
+use signer::request::{IdempotencyKey, Submission};
+use signer::roster::Role;
+use uuid::Uuid;
+
+use super::view::TxView;
+use super::{Context, params};
+use crate::auth::{Asked, Caller};
+use crate::error::ApiError;
+use crate::record::{Record, RecordId, State};
+use crate::store::{Filter, NewIntent};
+
+/// How many records `tx_list` answers if not told otherwise, and at most.
+const PAGE: (u32, u32) = (50, 500);
+
+/// `tx_submit {idempotency_key, intent}`: accepts the intent and answers its record, which then goes on by itself.
+pub(super) async fn submit(context: &Context, asked: &Asked) -> Result<TxView, ApiError> {
+    let caller = asked.caller_as(Role::Initiator)?;
+    let submission = Submission::from_call(&asked.call)?;
+    let network = check(context, &submission.intent)?;
+    let record = context
+        .pipeline
+        .accept(NewIntent {
+            id: RecordId::new(Uuid::now_v7()),
+            claims: caller.claims.clone(),
+            idempotency_key: submission.idempotency_key,
+            network,
+            intent: submission.intent,
+            request: (*caller.request).clone(),
+            at: context.clock.unix_millis(),
+        })
+        .await?;
+    match record.state {
+        State::Rejected | State::Blocked => Err(ApiError::of_record(&record)),
+        _ => Ok(record.into()),
+    }
+}
+
+/// What can be seen to be wrong without asking a node: nothing is stored for it.
+fn check(context: &Context, intent: &Intent) -> Result<Network, ApiError> {
+    let account = context
+        .pipeline
+        .account(&intent.wallet)
+        .ok_or_else(|| ApiError::new("unknown_wallet", format!("there is no wallet {}", intent.wallet)))?;
+    let network = account.network();
+    match &intent.action {
+        Action::Transfer { asset, to, amount } => {
+            if !asset.exists_on(network.family()) {
+                return Err(ApiError::new("wrong_asset", format!("{asset} doesn't exist on {network}")));
+            }
+            if amount.is_zero() {
+                return Err(ApiError::new("zero_amount", "the amount is zero"));
+            }
+            check_address(to, network)?;
+        }
+        Action::Call { contract, .. } => check_address(contract, network)?,
+    }
+    Ok(network)
+}
+
+fn check_address(address: &UncheckedAddress, network: Network) -> Result<(), ApiError> {
+    address.require_network(network).map(|_| ()).map_err(|error| {
+        let kind = match &error {
+            AddressError::WrongNetwork { .. } => "wrong_network",
+            _ => "invalid_address",
+        };
+        ApiError::new(kind, error.to_string())
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Get {
+    tx_id: RecordId,
+}
+
+/// `tx_get {tx_id}`.
+pub(super) async fn get(context: &Context, asked: &Asked) -> Result<TxView, ApiError> {
+    let caller = asked.caller()?;
+    let Get { tx_id } = params(asked)?;
+    let record = context.pipeline.store().get(tx_id).await?;
+    shown(record, caller).ok_or_else(|| ApiError::new("unknown_record", format!("there is no record {tx_id}")))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GetByKey {
+    idempotency_key: IdempotencyKey,
+}
+
+/// `tx_getByKey {idempotency_key}`: the caller's own record of this key.
+pub(super) async fn get_by_key(context: &Context, asked: &Asked) -> Result<TxView, ApiError> {
+    let caller = asked.caller()?;
+    let GetByKey { idempotency_key } = params(asked)?;
+    let record = context.pipeline.store().by_key(&caller.id, &idempotency_key).await?;
+    shown(record, caller)
+        .ok_or_else(|| ApiError::new("unknown_record", format!("there is no record of key {}", idempotency_key.as_str())))
+}
+
+/// An initiator sees its own records, everybody else all of them.
+fn shown(record: Option<Record>, caller: &Caller) -> Option<TxView> {
+    record.filter(|record| caller.role != Role::Initiator || record.client == caller.id).map(TxView::from)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct List {
+    wallet: Option<WalletId>,
+    state: Option<State>,
+    before: Option<RecordId>,
+    limit: Option<u32>,
+}
+
+/// `tx_list {wallet?, state?, before?, limit?}`: records, newest first; `before` is the last one of the page before.
+pub(super) async fn list(context: &Context, asked: &Asked) -> Result<Vec<TxView>, ApiError> {
+    let caller = asked.caller()?;
+    let List { wallet, state, before, limit } = params(asked)?;
+    let filter = Filter {
+        client: (caller.role == Role::Initiator).then(|| caller.id.clone()),
+        wallet: wallet.map(|wallet| wallet.to_string()),
+        state,
+        before,
+        limit: limit.unwrap_or(PAGE.0).min(PAGE.1),
+    };
+    let records = context.pipeline.store().list(filter).await?;
+    Ok(records.into_iter().map(TxView::from).collect())
+}

@@ -1,0 +1,140 @@
+//! What the gateway is told at start. Unknown fields are refused; secrets come by path; every default is a constant here
+//! and shown in `config/portcullis.toml`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chains::account::{KeyId, KeyPath, WalletId};
+use chains::network::{Family, Network};
+use serde::Deserialize;
+use signer::roster::{CredentialId, Role};
+
+use crate::pipeline::track::Tracking;
+
+/// The JSON-RPC server.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServerConfig {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// The longest request body, in bytes.
+    pub max_body_bytes: u32,
+    /// How many connections at once.
+    pub max_connections: u32,
+    /// How far a client's clock may be off, in seconds.
+    pub clock_leeway_seconds: u64,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8645)),
+            max_body_bytes: 128 * 1024,
+            max_connections: 1024,
+            clock_leeway_seconds: 5,
+        }
+    }
+}
+
+/// A network and its nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkConfig {
+    /// Which one: `bitcoin:regtest`, `ethereum:1`, `solana:devnet`.
+    pub id: Network,
+    /// The nodes' JSON-RPC endpoints, the preferred one first. May be empty only where the simulator provides the node.
+    #[serde(default)]
+    pub endpoints: Vec<String>,
+    /// A file with `user:password` for HTTP basic authentication: bitcoind's `.cookie`.
+    #[serde(default)]
+    pub auth_file: Option<PathBuf>,
+    /// How long a call to a node may take, in milliseconds.
+    #[serde(default = "default_timeout_ms")]
+    pub timeout_ms: u64,
+    /// So many confirmations make a transaction `confirmed`. Default: Bitcoin 1, Ethereum 2, Solana 1.
+    #[serde(default)]
+    pub confirmations: Option<u64>,
+    /// So many make a Bitcoin transaction `finalized`, 6 by default; on Ethereum the depth that stands in for the
+    /// `finalized` tag where a node has none, 64 by default. Solana's finality is the chain's own.
+    #[serde(default)]
+    pub finality_depth: Option<u64>,
+    /// How often the nodes are asked, in milliseconds.
+    #[serde(default = "default_poll_ms")]
+    pub poll_interval_ms: u64,
+    /// After how many milliseconds a transaction that no node knows is sent again.
+    #[serde(default = "default_resend_ms")]
+    pub resend_after_ms: u64,
+    /// Bitcoin: the block height from which wallets can have been paid; earlier blocks are not read.
+    #[serde(default)]
+    pub birthday: u32,
+}
+
+const fn default_timeout_ms() -> u64 {
+    10_000
+}
+
+const fn default_poll_ms() -> u64 {
+    1_000
+}
+
+const fn default_resend_ms() -> u64 {
+    10_000
+}
+
+impl NetworkConfig {
+    /// The limit of one call to a node.
+    pub const fn timeout(&self) -> Duration {
+        Duration::from_millis(self.timeout_ms)
+    }
+
+    /// The depth that makes a transaction final where depth decides.
+    pub fn finality_depth(&self) -> u64 {
+        self.finality_depth.unwrap_or(match self.id.family() {
+            Family::Bitcoin => 6,
+            Family::Ethereum => 64,
+            Family::Solana => 32,
+        })
+    }
+
+    /// How transactions are followed.
+    pub fn tracking(&self) -> Tracking {
+        let confirmations = match self.id.family() {
+            Family::Bitcoin | Family::Solana => 1,
+            Family::Ethereum => 2,
+        };
+        Tracking {
+            confirmations: self.confirmations.unwrap_or(confirmations),
+            finality_depth: (self.id.family() == Family::Bitcoin).then(|| self.finality_depth()),
+            poll_interval: Duration::from_millis(self.poll_interval_ms.max(1)),
+            resend_after: Duration::from_millis(self.resend_after_ms),
+        }
+    }
+}
+
+/// A wallet: a key at a path on a network.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WalletConfig {
+    /// Its name.
+    pub id: WalletId,
+    /// The network it lives on.
+    pub network: Network,
+    /// The key that the signers hold for it.
+    pub key: KeyId,
+    /// Non-hardened BIP-32 steps from the key; only for ECDSA keys.
+    #[serde(default)]
+    pub path: KeyPath,
+}
+
+/// Who may ask.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CredentialConfig {
+    /// The name, `sub` in the request's token.
+    pub id: CredentialId,
+    /// The one role of it.
+    pub role: Role,
+    /// A file with the Ed25519 public key, PEM (`openssl pkey -pubout`). A relative path starts at the data folder.
+    pub public_key_file: PathBuf,
+}

@@ -1,0 +1,83 @@
+//! T2: what do the bytes do, whom do they touch, and does the policy allow it?
+
+use chains::chain::{BuildError, StateError};
+use serde_json::json;
+
+use super::stage::{Allowed, Screened};
+use super::{Next, Pipeline, StepError};
+use crate::lane::{Draft, LaneError};
+use crate::nodes::NodeFault;
+use crate::record::{Event, Reason, Record, State};
+use crate::store::Judgement;
+use chains::account::Account;
+
+impl Pipeline {
+    /// `received` -> `queued`, `rejected` or `blocked`. The transaction is built on the chain's present state to see what it
+    /// would do; the one that is signed is built, screened and evaluated again once its slot is reserved.
+    pub(super) async fn evaluate(&self, record: &Record) -> Result<Next, StepError> {
+        let (wallet, lane) = self.place(record)?;
+        let busy = self.store.busy(record.network).await?;
+        let mut steps = vec![Event { at: self.clock.unix_millis(), state: State::Screening, detail: None }];
+        let draft = lane.build(&record.intent, &wallet.account, &busy).await;
+        let verdict = match draft {
+            Err(error) => Err(refusal(error)?),
+            Ok(draft) => {
+                steps.push(Event { at: self.clock.unix_millis(), state: State::Evaluating, detail: None });
+                self.judge(draft, &wallet.account)
+            }
+        };
+        let at = self.clock.unix_millis();
+        let judgement = match verdict {
+            Ok(allowed) => Judgement {
+                state: State::Queued,
+                reason: None,
+                detail: Some(json!({ "rule": allowed.rule(), "effects": allowed.draft().effects() })),
+                at,
+            },
+            Err((state, reason)) => Judgement { state, reason: Some(reason), detail: None, at },
+        };
+        self.store.judge(record.id, steps, judgement).await?;
+        Ok(Next::Go)
+    }
+
+    /// Screens a draft and asks the policy.
+    ///
+    /// # Errors
+    /// The state that the record ends in, and why.
+    pub(super) fn judge(&self, draft: Draft, account: &Account) -> Result<Allowed, (State, Reason)> {
+        Screened::new(draft, &self.screening)
+            .map_err(|listed| (State::Blocked, listed.into()))?
+            .evaluate(&self.policy, account)
+            .map_err(|denied| (State::Rejected, denied.into()))
+    }
+}
+
+/// What a lane's error means for a record that was never signed: its end, or another try.
+pub(super) fn refusal(error: LaneError) -> Result<(State, Reason), StepError> {
+    let reason = |kind: &str| Reason { kind: kind.to_owned(), message: error.to_string(), rule: None };
+    Ok(match &error {
+        LaneError::State(StateError::Build(build)) => (State::Rejected, reason(build_kind(build))),
+        LaneError::State(StateError::Reverted(_)) => (State::Rejected, reason("would_revert")),
+        LaneError::Decode(_) => (State::Rejected, reason("undecodable")),
+        LaneError::State(fault) if !fault.is_transient() => {
+            // The node answers, but not what was asked. It may be repaired; the intent is not at fault.
+            return Err(StepError::Retry(reason("node_failed")));
+        }
+        _ => return Err(StepError::Retry(reason("node_unreachable"))),
+    })
+}
+
+/// The stable word for a build error.
+pub fn build_kind(error: &BuildError) -> &'static str {
+    match error {
+        BuildError::ZeroAmount => "zero_amount",
+        BuildError::Overflow(_) => "overflow",
+        BuildError::Dust { .. } => "dust",
+        BuildError::InsufficientFunds { .. } => "insufficient_funds",
+        BuildError::FeeAboveCap { .. } => "fee_above_cap",
+        BuildError::Address(_) => "invalid_address",
+        BuildError::WrongAsset { .. } => "wrong_asset",
+        BuildError::WrongAccount(_) => "wrong_account",
+        _ => "unsupported",
+    }
+}

@@ -1,0 +1,29 @@
+//! The tables, versioned by `user_version`. A migration is never edited once it has shipped; the next one is appended.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use crate::store::StoreError;
+
+const MIGRATIONS: [&str; 1] = [include_str!("schema/0001_records.sql")];
+
+/// Brings the database to this version's tables.
+///
+/// # Errors
+/// Where the database failed, or was written by a later version.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
+    let version: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let known = (1..).zip(MIGRATIONS);
+    let latest = known.clone().map(|(number, _)| number).max().unwrap_or_default();
+    if version > latest {
+        return Err(StoreError::Corrupt(format!(
+            "its schema is version {version}, this program knows {latest}; use a later program"
+        )));
+    }
+    for (_, sql) in known.filter(|(number, _)| *number > version) {
+        transaction.execute_batch(sql)?;
+    }
+    transaction.pragma_update(None, "user_version", latest)?;
+    transaction.commit()?;
+    Ok(())
+}

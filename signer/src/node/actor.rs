@@ -1,0 +1,71 @@
+//! The actor: a signer's loop in this process.
+
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::Node;
+use crate::policy::Policy;
+use crate::pool::WalletSpec;
+use crate::roster::Roster;
+use crate::transport::memory::Delivery;
+
+/// A signer that runs in this process.
+pub(crate) struct Handle {
+    node: Arc<Node>,
+    task: JoinHandle<()>,
+    stop: oneshot::Sender<()>,
+}
+
+impl Handle {
+    /// Starts the actor on a task of its own. It serves `requests` until it is stopped; each command is computed on the
+    /// blocking pool, no more at a time than the machine has cores.
+    pub(crate) fn spawn(node: Node, mut requests: mpsc::Receiver<Delivery>, cores: usize) -> Self {
+        let node = Arc::new(node);
+        let (stop, mut stopped) = oneshot::channel();
+        let actor = node.clone();
+        let task = tokio::spawn(async move {
+            let workers = Arc::new(Semaphore::new(cores));
+            loop {
+                let delivery = tokio::select! {
+                    biased;
+                    _ = &mut stopped => break,
+                    delivery = requests.recv() => match delivery { Some(delivery) => delivery, None => break },
+                };
+                let Ok(permit) = workers.clone().acquire_owned().await else { break };
+                let node = actor.clone();
+                tokio::task::spawn_blocking(move || {
+                    let answer = node.answer(&delivery.request);
+                    drop(permit);
+                    // Where nobody waits any more, the answer is of no use.
+                    let _ = delivery.answer.send(answer);
+                });
+            }
+            requests.close();
+            // Commands under way end before the signer's files are let go.
+            let _ = workers.acquire_many(u32::try_from(cores).unwrap_or(u32::MAX)).await;
+        });
+        Self { node, task, stop }
+    }
+
+    /// Hands the signer its copy of roster, policy and wallets. It derives each wallet's account from its own share.
+    ///
+    /// # Errors
+    /// Names a wallet whose key cannot serve it.
+    pub(crate) fn install(
+        &self,
+        roster: Arc<Roster>,
+        policy: Arc<Policy>,
+        wallets: &[WalletSpec],
+    ) -> Result<(), String> {
+        self.node.install(roster, policy, wallets)
+    }
+
+    /// Stops the actor and waits until it has let go of its files.
+    pub(crate) async fn stop(self) {
+        // The actor may have ended by itself.
+        let _ = self.stop.send(());
+        let _ = self.task.await;
+    }
+}

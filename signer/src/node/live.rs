@@ -1,0 +1,159 @@
+//! The sessions that a signer has under way, each at a certain round.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::link::Link;
+use super::wire::{SealedLetter, SessionId};
+use crate::protocol::{Fault, Inbox, Outbox, PartyIndex, Run};
+use crate::transport::SignerId;
+
+/// How many sessions a signer has under way at most.
+const MAX_LIVE: usize = 512;
+/// How long a session may lie idle.
+const IDLE: Duration = Duration::from_secs(300);
+/// How many ended sessions are remembered, so that none of them starts over.
+const REMEMBERED: usize = 65_536;
+
+/// The sessions of one signer.
+#[derive(Default)]
+pub(super) struct Sessions(Mutex<Table>);
+
+#[derive(Default)]
+struct Table {
+    live: HashMap<SessionId, (Place, Instant)>,
+    used: HashSet<SessionId>,
+    order: VecDeque<SessionId>,
+}
+
+enum Place {
+    /// Waiting for the letters of its round.
+    Waiting(Box<Session>),
+    /// A step is being computed.
+    Busy,
+}
+
+/// A run with its links.
+pub(super) struct Session {
+    /// The run.
+    pub(super) run: Run<super::Output>,
+    /// What it is for.
+    pub(super) purpose: super::Purpose,
+    /// The round whose letters it waits for.
+    pub(super) round: u32,
+    /// This signer.
+    pub(super) me: SignerId,
+    /// The others.
+    pub(super) peers: BTreeMap<SignerId, (PartyIndex, Link)>,
+}
+
+/// Why a session cannot be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum SessionError {
+    #[error("the session id was used before")]
+    Used,
+    #[error("the signer has too many sessions under way; try again later")]
+    TooMany,
+    #[error("no such session is under way")]
+    Unknown,
+    #[error("the session is at round {at}, not at round {given}")]
+    WrongRound { at: u32, given: u32 },
+}
+
+impl Sessions {
+    /// Reserves a session id for good.
+    pub(super) fn reserve(&self, id: SessionId, now: Instant) -> Result<(), SessionError> {
+        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        table.live.retain(|_, (_, touched)| now.saturating_duration_since(*touched) < IDLE);
+        if table.live.len() >= MAX_LIVE {
+            return Err(SessionError::TooMany);
+        }
+        if !table.used.insert(id) {
+            return Err(SessionError::Used);
+        }
+        table.order.push_back(id);
+        if table.order.len() > REMEMBERED
+            && let Some(oldest) = table.order.pop_front()
+        {
+            table.used.remove(&oldest);
+        }
+        table.live.insert(id, (Place::Busy, now));
+        Ok(())
+    }
+
+    /// Takes a session that waits for the letters of `round`.
+    pub(super) fn take(&self, id: SessionId, round: u32, now: Instant) -> Result<Session, SessionError> {
+        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (place, touched) = table.live.get_mut(&id).ok_or(SessionError::Unknown)?;
+        match std::mem::replace(place, Place::Busy) {
+            Place::Busy => Err(SessionError::Unknown),
+            Place::Waiting(session) if session.round == round => {
+                *touched = now;
+                Ok(*session)
+            }
+            Place::Waiting(session) => {
+                let at = session.round;
+                *place = Place::Waiting(session);
+                Err(SessionError::WrongRound { at, given: round })
+            }
+        }
+    }
+
+    /// Puts a session back, unless it was ended meanwhile.
+    pub(super) fn put(&self, id: SessionId, session: Session, now: Instant) {
+        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = table.live.get_mut(&id) {
+            *entry = (Place::Waiting(Box::new(session)), now);
+        }
+    }
+
+    /// Ends a session; what it holds is dropped.
+    pub(super) fn end(&self, id: SessionId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).live.remove(&id);
+    }
+}
+
+impl Session {
+    /// This signer's letters of a round.
+    pub(super) fn seal(
+        me: &SignerId,
+        peers: &BTreeMap<SignerId, (PartyIndex, Link)>,
+        round: u32,
+        outbox: &Outbox,
+    ) -> Result<Vec<SealedLetter>, Fault> {
+        let letter = |(to, (party, link)): (&SignerId, &(PartyIndex, Link))| {
+            let sealed = link.seal(round, &outbox.letter_to(*party));
+            let sealed = sealed.ok_or_else(|| Fault::unattributed("a letter is too long to seal"))?;
+            Ok(SealedLetter { from: me.clone(), to: to.clone(), sealed })
+        };
+        peers.iter().map(letter).collect()
+    }
+
+    /// Opens the others' letters of the session's round: one from each, addressed to this signer.
+    pub(super) fn open(&self, letters: &[SealedLetter]) -> Result<Inbox, Fault> {
+        let mut inbox = BTreeMap::new();
+        for letter in letters {
+            let Some((party, link)) = self.peers.get(&letter.from).filter(|_| letter.to == self.me) else {
+                tracing::warn!(signer = %self.me, from = %letter.from, to = %letter.to, "a letter of no concern is dropped");
+                continue;
+            };
+            let opened = link.open(self.round, &letter.sealed);
+            let opened = opened.ok_or_else(|| {
+                Fault::of(*party, "its letter is altered, or bound to another session, round or message")
+            })?;
+            if inbox.insert(*party, opened).is_some() {
+                return Err(Fault::of(*party, "it sent two letters in one round"));
+            }
+        }
+        match self.peers.values().find(|(party, _)| !inbox.contains_key(party)) {
+            Some((party, _)) => Err(Fault::of(*party, "its letter is missing")),
+            None => Ok(Inbox::new(inbox)),
+        }
+    }
+
+    /// The name of a party of this session.
+    pub(super) fn name(&self, party: PartyIndex) -> Option<SignerId> {
+        self.peers.iter().find(|(_, (index, _))| *index == party).map(|(name, _)| name.clone())
+    }
+}

@@ -1,0 +1,441 @@
+//! The pool: the coordinator of the signers, and what the gateway talks to.
+//!
+//! The coordinator holds no share and decides nothing: it asks, routes sealed letters, chooses who signs, and checks what
+//! comes back. By default every signer runs in this process, each an actor with its own directory.
+
+mod error;
+mod quorum;
+mod sign;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use chains::account::{Account, KeyId, KeyPath, WalletId};
+use chains::network::Network;
+use serde::{Deserialize, Serialize};
+
+use crate::ceremony::dkg;
+use crate::node::wire::{Answer, Command, HeldKey, Peer};
+use crate::node::{self, Handle, Node};
+use crate::policy::Policy;
+use crate::roster::Roster;
+pub use crate::scheme::{GroupKey, SchemeId};
+use crate::seal::Seal;
+use crate::session::{Failure, FailureKind, Line};
+pub use crate::transport::SignerId;
+use crate::transport::Transport;
+use crate::transport::memory::Memory;
+use crate::vault::KeyInfo;
+use crate::verify::Guard;
+pub use error::{Culprit, PoolError, SignError};
+use quorum::Health;
+pub use sign::SignOutcome;
+
+/// How long a signer has to say that it is up.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A pool's signers and its patience.
+#[derive(Clone)]
+pub struct PoolConfig {
+    /// How many signers it takes to sign: at least 2, at most all.
+    pub threshold: u16,
+    /// The signers, at most 255.
+    pub signers: Vec<SignerConfig>,
+    /// How long a signing may take, restarts with other signers counted.
+    pub deadline: Duration,
+    /// How long a signer may take for one round.
+    pub round_timeout: Duration,
+}
+
+/// One signer.
+#[derive(Clone)]
+pub struct SignerConfig {
+    /// Its name, for good: shares are bound to it.
+    pub id: SignerId,
+    /// Its own directory, which is made where it doesn't exist.
+    pub dir: PathBuf,
+    /// What seals its shares.
+    pub seal: Arc<dyn Seal>,
+}
+
+/// A wallet: which key at which path, on which network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WalletSpec {
+    /// Its name.
+    pub wallet: WalletId,
+    /// Where it lives.
+    pub network: Network,
+    /// The key that it is derived from.
+    pub key: KeyId,
+    /// The way from the key to the wallet.
+    #[serde(default)]
+    pub path: KeyPath,
+}
+
+/// A key to be held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeySpec {
+    /// Its name.
+    pub key: KeyId,
+    /// How it signs.
+    pub scheme: SchemeId,
+}
+
+/// What [`Pool::ensure_keys`] is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Progress {
+    /// The key is there.
+    KeyExists {
+        /// Its name.
+        key: KeyId,
+        /// Signers that should hold a share of it and don't.
+        missing: Vec<SignerId>,
+    },
+    /// A round of a key generation begins.
+    Generating {
+        /// The key's name.
+        key: KeyId,
+        /// Which round, from 1.
+        round: u32,
+        /// How many there are.
+        of: u32,
+    },
+    /// The key is there and has proved that it signs.
+    Generated {
+        /// Its name.
+        key: KeyId,
+        /// How long it took.
+        took: Duration,
+    },
+}
+
+/// What the pool looks like from outside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PoolStatus {
+    /// How many signers it takes.
+    pub threshold: u16,
+    /// The signers.
+    pub signers: Vec<SignerStatus>,
+    /// The keys.
+    pub keys: Vec<KeyStatus>,
+}
+
+/// How a signer is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SignerStatus {
+    /// Its name.
+    pub signer: SignerId,
+    /// Whether it answers.
+    pub up: bool,
+    /// Whether it is passed over for its recent failures.
+    pub benched: bool,
+    /// How often it failed in a row.
+    pub failures: u32,
+}
+
+/// How a key is held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KeyStatus {
+    /// Its name.
+    pub key: KeyId,
+    /// How it signs.
+    pub scheme: SchemeId,
+    /// How many shares it takes (t).
+    pub threshold: u16,
+    /// How many shares there were made (n).
+    pub shares: u16,
+    /// Who holds a share that opens.
+    pub holders: Vec<SignerId>,
+    /// The generation of the shares, from 1.
+    pub epoch: u32,
+    /// The group's public key.
+    pub public_key: GroupKey,
+}
+
+/// A pool of threshold signers.
+pub struct Pool {
+    config: PoolConfig,
+    threshold: u8,
+    line: Line,
+    signers: Vec<SignerId>,
+    handles: Vec<Handle>,
+    keys: RwLock<BTreeMap<KeyId, KnownKey>>,
+    installed: RwLock<Option<Arc<Installed>>>,
+    health: Health,
+    ceremony: tokio::sync::Mutex<()>,
+}
+
+/// A usable key, and who can sign with it.
+#[derive(Clone, Debug)]
+struct KnownKey {
+    info: KeyInfo,
+    holders: Vec<SignerId>,
+}
+
+/// What the coordinator checks results against. It has no say in what is signed.
+struct Installed {
+    guard: Guard,
+    accounts: BTreeMap<WalletId, Account>,
+}
+
+impl Pool {
+    /// Starts the signers in this process. Keys already in the vaults are loaded.
+    ///
+    /// # Errors
+    /// Where the configuration makes no pool, a signer cannot start, or the signers don't accept each other.
+    pub async fn start(config: PoolConfig) -> Result<Self, PoolError> {
+        Self::start_over(config, |memory| memory).await
+    }
+
+    /// Like [`Pool::start`], with another transport put around the one in memory.
+    ///
+    /// # Errors
+    /// As [`Pool::start`].
+    pub async fn start_over(
+        config: PoolConfig,
+        wrap: impl FnOnce(Arc<dyn Transport>) -> Arc<dyn Transport>,
+    ) -> Result<Self, PoolError> {
+        let threshold = check(&config)?;
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let mut memory = Memory::default();
+        let mut handles = Vec::with_capacity(config.signers.len());
+        for signer in config.signers.clone() {
+            let SignerConfig { id, dir, seal } = signer;
+            let (name, start) = (id.clone(), |signer, reason| PoolError::Start { signer, reason });
+            let opened = tokio::task::spawn_blocking(move || Node::open(id, dir, seal, threshold)).await;
+            let node = match opened {
+                Ok(Ok(node)) => node,
+                Ok(Err(error)) => return Err(start(name, error.to_string())),
+                Err(error) => return Err(start(name, error.to_string())),
+            };
+            handles.push(Handle::spawn(node, memory.connect(name), cores));
+        }
+        let signers = config.signers.iter().map(|signer| signer.id.clone()).collect();
+        let pool = Self {
+            config,
+            threshold,
+            line: Line::new(wrap(Arc::new(memory))),
+            signers,
+            handles,
+            keys: RwLock::default(),
+            installed: RwLock::default(),
+            health: Health::default(),
+            ceremony: tokio::sync::Mutex::new(()),
+        };
+        pool.introduce().await?;
+        pool.load_keys().await;
+        Ok(pool)
+    }
+
+    /// Makes the signers known to each other.
+    async fn introduce(&self) -> Result<(), PoolError> {
+        let mut peers: Vec<Peer> = Vec::with_capacity(self.signers.len());
+        for (signer, answer) in self.line.ask_all(&self.signers, &Command::Hello).await {
+            match answer {
+                Ok(Answer::Identity(peer)) if peer.id == signer => peers.push(peer),
+                Ok(_) => return Err(PoolError::Absent { signer, reason: "it goes by another name".to_owned() }),
+                // It may come up later; the others know it from before.
+                Err(failure) => tracing::warn!(%signer, ?failure, "a signer does not answer"),
+            }
+        }
+        if peers.len() < usize::from(self.threshold)
+            && let Some(signer) = self.signers.iter().find(|signer| !peers.iter().any(|peer| peer.id == **signer))
+        {
+            return Err(PoolError::Absent { signer: signer.clone(), reason: "too few signers answer".to_owned() });
+        }
+        for (signer, answer) in self.line.ask_all(&self.signers, &Command::Join { peers }).await {
+            match answer {
+                Ok(_) => (),
+                Err(Failure { kind: FailureKind::Silent(_), .. }) => (),
+                Err(failure) => return Err(PoolError::Absent { signer, reason: failure.to_string() }),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes sure that every key exists: runs a distributed key generation for those that don't, one after another.
+    /// `progress` is told of each step.
+    ///
+    /// # Errors
+    /// Where a key has lost too many shares, exists under another scheme, or cannot be generated.
+    pub async fn ensure_keys(
+        &self,
+        keys: &[KeySpec],
+        progress: impl Fn(Progress) + Send + Sync,
+    ) -> Result<(), PoolError> {
+        let _one_at_a_time = self.ceremony.lock().await;
+        for KeySpec { key, scheme } in keys {
+            let inventory = self.inventory().await;
+            let held = inventory.get(key).map(Vec::as_slice).unwrap_or_default();
+            if let Some(known) = self.settle(key, held).await? {
+                if known.info.scheme != *scheme {
+                    let (key, is, asked) = (key.clone(), known.info.scheme, *scheme);
+                    return Err(PoolError::WrongScheme { key, is, asked });
+                }
+                let missing = known.info.participants.iter().filter(|s| !known.holders.contains(s)).cloned();
+                let missing = missing.collect::<Vec<_>>();
+                if !missing.is_empty() {
+                    tracing::error!(%key, ?missing, "signers have lost their shares; restore their backups");
+                }
+                self.learn(known);
+                progress(Progress::KeyExists { key: key.clone(), missing });
+                continue;
+            }
+            let began = Instant::now();
+            let of = dkg::rounds(*scheme);
+            let on_round = |round: u32| {
+                // After the last round of messages the driver collects the results.
+                if round <= of {
+                    progress(Progress::Generating { key: key.clone(), round, of });
+                }
+            };
+            let info = dkg::generate(&self.line, key, *scheme, self.threshold, &self.signers, on_round)
+                .await
+                .map_err(|error| PoolError::Generation { key: key.clone(), reason: error.to_string() })?;
+            self.learn(KnownKey { holders: info.participants.clone(), info });
+            progress(Progress::Generated { key: key.clone(), took: began.elapsed() });
+        }
+        Ok(())
+    }
+
+    /// The account of a wallet, from its key at its path.
+    ///
+    /// # Errors
+    /// Where the key doesn't exist or cannot serve the wallet.
+    pub fn account(&self, spec: &WalletSpec) -> Result<Account, PoolError> {
+        let known = self.known(&spec.key).ok_or_else(|| PoolError::UnknownKey(spec.key.clone()))?;
+        node::account(spec, &known.info).map_err(PoolError::Account)
+    }
+
+    /// Hands every signer its copy of the roster, the policy and the wallets. Signing before this is refused.
+    ///
+    /// # Errors
+    /// Where a wallet's key doesn't exist or cannot serve it.
+    pub async fn install(&self, roster: Roster, policy: Policy, wallets: Vec<WalletSpec>) -> Result<(), PoolError> {
+        let accounts = wallets.iter().map(|spec| Ok((spec.wallet.clone(), self.account(spec)?)));
+        let accounts = accounts.collect::<Result<BTreeMap<_, _>, PoolError>>()?;
+        let (roster, policy) = (Arc::new(roster), Arc::new(policy));
+        for handle in &self.handles {
+            handle.install(roster.clone(), policy.clone(), &wallets).map_err(PoolError::Account)?;
+        }
+        let installed = Installed { guard: Guard::new(roster, policy, accounts.clone()), accounts };
+        *self.installed.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(installed));
+        Ok(())
+    }
+
+    /// How the signers and the keys are.
+    pub async fn status(&self) -> PoolStatus {
+        let answers = self.line.ask_all_within(&self.signers, &Command::Hello, STATUS_TIMEOUT).await;
+        let now = Instant::now();
+        let signer = |(signer, answer): (SignerId, Result<Answer, Failure>)| {
+            let (benched, failures) = self.health.of(&signer, now);
+            SignerStatus { up: answer.is_ok(), signer, benched, failures }
+        };
+        let key = |known: &KnownKey| KeyStatus {
+            key: known.info.key.clone(),
+            scheme: known.info.scheme,
+            threshold: known.info.threshold.into(),
+            shares: u16::try_from(known.info.participants.len()).unwrap_or(u16::MAX),
+            holders: known.holders.clone(),
+            epoch: known.info.epoch,
+            public_key: known.info.group,
+        };
+        PoolStatus {
+            threshold: self.threshold.into(),
+            signers: answers.into_iter().map(signer).collect(),
+            keys: self.keys.read().unwrap_or_else(PoisonError::into_inner).values().map(key).collect(),
+        }
+    }
+
+    /// Stops the signers. Sessions under way are dropped.
+    pub async fn shutdown(self) {
+        for handle in self.handles {
+            handle.stop().await;
+        }
+    }
+
+    /// Every key that any signer holds, with who holds it how.
+    async fn inventory(&self) -> BTreeMap<KeyId, Vec<(SignerId, HeldKey)>> {
+        let mut inventory: BTreeMap<KeyId, Vec<(SignerId, HeldKey)>> = BTreeMap::new();
+        for (signer, answer) in self.line.ask_all(&self.signers, &Command::Keys).await {
+            if let Ok(Answer::Keys(keys)) = answer {
+                for held in keys {
+                    inventory.entry(held.info.key.clone()).or_default().push((signer.clone(), held));
+                }
+            }
+        }
+        inventory
+    }
+
+    /// What a key's traces at the signers amount to: a usable key, or none. A key that any signer knows to be usable has
+    /// been proved, so those that missed it catch up; one that none does was cut off in the making, and is cleared away.
+    async fn settle(&self, key: &KeyId, held: &[(SignerId, HeldKey)]) -> Result<Option<KnownKey>, PoolError> {
+        let usable = held.iter().filter(|(_, held)| held.usable).map(|(_, held)| &held.info).collect::<Vec<_>>();
+        let Some((info, others)) = usable.split_first() else {
+            let epochs = held.iter().map(|(_, held)| held.info.epoch).collect::<BTreeSet<_>>();
+            for epoch in epochs {
+                self.line.ask_all(&self.signers, &Command::Discard { key: key.clone(), epoch }).await;
+            }
+            return Ok(None);
+        };
+        if others.iter().any(|other| other != info) {
+            return Err(PoolError::Disagreement(key.clone()));
+        }
+        let mut holders = Vec::new();
+        for (signer, held) in held.iter().filter(|(_, held)| held.share && held.info == **info) {
+            let activate = Command::Activate { key: key.clone(), epoch: held.info.epoch };
+            if held.usable || self.line.ask(signer, &activate).await.is_ok() {
+                holders.push(signer.clone());
+            }
+        }
+        if holders.len() < usize::from(info.threshold) {
+            let (key, left, needed) = (key.clone(), holders.len(), info.threshold.into());
+            return Err(PoolError::KeyLost { key, left, needed });
+        }
+        Ok(Some(KnownKey { info: (*info).clone(), holders }))
+    }
+
+    /// Learns the usable keys of the vaults.
+    async fn load_keys(&self) {
+        for (key, held) in self.inventory().await {
+            if !held.iter().any(|(_, held)| held.usable) {
+                continue; // cut off in the making; `ensure_keys` clears it away
+            }
+            match self.settle(&key, &held).await {
+                Ok(Some(known)) => self.learn(known),
+                Ok(None) => (),
+                Err(error) => tracing::error!(%key, %error, "a key cannot be used"),
+            }
+        }
+    }
+
+    fn learn(&self, known: KnownKey) {
+        self.keys.write().unwrap_or_else(PoisonError::into_inner).insert(known.info.key.clone(), known);
+    }
+
+    fn known(&self, key: &KeyId) -> Option<KnownKey> {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+}
+
+/// The threshold, if the configuration makes a pool.
+fn check(config: &PoolConfig) -> Result<u8, PoolError> {
+    let count = config.signers.len();
+    let threshold = u8::try_from(config.threshold).ok().filter(|t| *t >= 2 && usize::from(*t) <= count);
+    let threshold = threshold.filter(|_| count <= usize::from(u8::MAX)).ok_or_else(|| {
+        let t = config.threshold;
+        PoolError::Config(format!("a threshold of {t} of {count} signers is none; use at least 2, of at most 255"))
+    })?;
+    let names = config.signers.iter().map(|signer| &signer.id).collect::<BTreeSet<_>>();
+    let dirs = config.signers.iter().map(|signer| &signer.dir).collect::<BTreeSet<_>>();
+    if names.len() != count || dirs.len() != count {
+        return Err(PoolError::Config("every signer needs a name and a directory of its own".to_owned()));
+    }
+    Ok(threshold)
+}

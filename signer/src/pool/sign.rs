@@ -1,0 +1,180 @@
+//! Signing: a quorum, a session, a check; where it fails, another quorum, until the deadline.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
+
+use chains::payload::{Payload, Signature};
+use tokio::time::Instant as Deadline;
+
+use super::error::{Culprit, SignError};
+use super::quorum::Quarrels;
+use super::{Installed, KnownKey, Pool};
+use crate::node::wire::{Answer, Command, WireSignature};
+use crate::request::SigningRequest;
+use crate::scheme;
+use crate::session::{Ended, Failure, FailureKind, Limits, fresh_session};
+use crate::transport::SignerId;
+
+/// What was signed, and by whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignOutcome {
+    /// One signature for each payload, in order, each verified.
+    pub signatures: Vec<Signature>,
+    /// The signers that took part.
+    pub participants: Vec<SignerId>,
+    /// Who kept earlier attempts from their end.
+    pub culprits: Vec<Culprit>,
+}
+
+/// What has been learned in the attempts of one request.
+#[derive(Default)]
+struct Attempts {
+    refused: BTreeMap<SignerId, String>,
+    silent: BTreeSet<SignerId>,
+    quarrels: Quarrels,
+    culprits: Vec<Culprit>,
+}
+
+impl Pool {
+    /// Has the request signed: every signer judges for itself, a quorum of them signs, and each signature is verified
+    /// before it is returned, one per payload in order.
+    ///
+    /// # Errors
+    /// Where no quorum is left that would sign, or the deadline passes.
+    pub async fn sign(&self, request: SigningRequest) -> Result<SignOutcome, SignError> {
+        let installed = self.installed.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let installed = installed.ok_or(SignError::NotInstalled)?;
+        let account = installed.accounts.get(&request.wallet);
+        let account = account.ok_or_else(|| SignError::UnknownWallet(request.wallet.clone()))?;
+        let key = self.known(account.key()).ok_or_else(|| SignError::UnknownKey(account.key().clone()))?;
+        let json = serde_json::to_vec(&request)
+            .map_err(|error| SignError::Invalid(format!("the request cannot be sent: {error}")))?;
+
+        let deadline = Deadline::now() + self.config.deadline;
+        let (request, mut attempts) = (Arc::new(request), Attempts::default());
+        loop {
+            if Deadline::now() >= deadline {
+                return Err(SignError::Timeout);
+            }
+            let quorum = self.quorum(&key, &attempts)?;
+            let session = fresh_session();
+            let start = Command::Sign { session, participants: quorum.clone(), request: json.clone() };
+            let limits = Limits { round: self.config.round_timeout, deadline };
+            let engaged = self.health.engage(&quorum);
+            let Ended { outputs, failures } = self.line.run(session, &quorum, &start, limits, |_| ()).await;
+            drop(engaged);
+            self.learn_failures(&quorum, failures, &mut attempts);
+            if outputs.is_empty() {
+                continue;
+            }
+            let payloads = payloads(installed.clone(), request.clone()).await?;
+            if let Some(signatures) = self.first_valid(&key, &payloads, outputs, &mut attempts) {
+                return Ok(SignOutcome { signatures, participants: quorum, culprits: attempts.culprits });
+            }
+        }
+    }
+
+    /// The healthiest signers that are left.
+    fn quorum(&self, key: &KnownKey, attempts: &Attempts) -> Result<Vec<SignerId>, SignError> {
+        let threshold = usize::from(key.info.threshold);
+        let left = |signer: &&SignerId| !attempts.refused.contains_key(*signer) && !attempts.silent.contains(*signer);
+        let left = key.holders.iter().filter(left).cloned().collect::<Vec<_>>();
+        let ranked = self.health.rank(&left, Instant::now());
+        if let Some(quorum) = attempts.quarrels.choose(&ranked, threshold) {
+            return Ok(quorum);
+        }
+        if key.holders.len().saturating_sub(attempts.refused.len()) < threshold {
+            let by = attempts.refused.iter().map(|(signer, reason)| (signer.clone(), reason.clone())).collect();
+            return Err(SignError::Refused { by });
+        }
+        if left.len() >= threshold {
+            return Err(SignError::Misbehaviour { culprits: attempts.culprits.clone() });
+        }
+        let up = u16::try_from(left.len()).unwrap_or(u16::MAX);
+        Err(SignError::TooFewSigners { needed: key.info.threshold.into(), up })
+    }
+
+    fn learn_failures(&self, quorum: &[SignerId], failures: Vec<Failure>, attempts: &mut Attempts) {
+        let now = Instant::now();
+        if failures.is_empty() {
+            quorum.iter().for_each(|signer| self.health.succeeded(signer));
+        }
+        for Failure { signer, kind } in failures {
+            tracing::warn!(%signer, ?kind, "a signing attempt failed");
+            match kind {
+                FailureKind::Refused(reason) => {
+                    attempts.refused.insert(signer, reason);
+                }
+                FailureKind::Silent(error) => self.blame(signer, error.to_string(), attempts, now),
+                FailureKind::Broken(reason) => self.blame(signer, reason, attempts, now),
+                FailureKind::Accuses { culprit: Some(culprit), reason } if quorum.contains(&culprit) => {
+                    attempts.quarrels.add(&signer, &culprit);
+                    self.health.failed(&culprit, now);
+                    attempts.culprits.push(Culprit { signer: culprit, accused_by: Some(signer), reason });
+                }
+                FailureKind::Accuses { reason, .. } => {
+                    // It blames nobody who was there, so it cannot go on with any of them.
+                    let others = quorum.iter().filter(|other| **other != signer);
+                    others.for_each(|other| attempts.quarrels.add(&signer, other));
+                    self.health.failed(&signer, now);
+                    attempts.culprits.push(Culprit { signer, accused_by: None, reason });
+                }
+            }
+        }
+    }
+
+    /// Leaves a signer out of the rest of this request, for what the coordinator saw for itself.
+    fn blame(&self, signer: SignerId, reason: String, attempts: &mut Attempts, now: Instant) {
+        self.health.failed(&signer, now);
+        attempts.silent.insert(signer.clone());
+        attempts.culprits.push(Culprit { signer, accused_by: None, reason });
+    }
+
+    /// The first signer's signatures that verify, all of them. A signer whose signatures don't is a culprit.
+    fn first_valid(
+        &self,
+        key: &KnownKey,
+        payloads: &[Payload],
+        outputs: Vec<(SignerId, Answer)>,
+        attempts: &mut Attempts,
+    ) -> Option<Vec<Signature>> {
+        let mut valid = None;
+        for (signer, answer) in outputs {
+            let signatures = match &answer {
+                Answer::Signed(signatures) => verified(key, payloads, signatures),
+                _ => None,
+            };
+            match signatures {
+                Some(signatures) => valid = valid.or(Some(signatures)),
+                None => {
+                    let reason = "its signatures do not verify".to_owned();
+                    self.blame(signer, reason, attempts, Instant::now());
+                }
+            }
+        }
+        valid
+    }
+}
+
+/// What has to be signed, computed anew, off the async threads.
+async fn payloads(installed: Arc<Installed>, request: Arc<SigningRequest>) -> Result<Vec<Payload>, SignError> {
+    let judged = tokio::task::spawn_blocking(move || installed.guard.judge(&request)).await;
+    match judged {
+        Ok(Ok(judged)) => Ok(judged.payloads),
+        Ok(Err(refusal)) => Err(SignError::Invalid(format!("signed what the coordinator would refuse: {refusal}"))),
+        Err(error) => Err(SignError::Invalid(error.to_string())),
+    }
+}
+
+fn verified(key: &KnownKey, payloads: &[Payload], signatures: &[WireSignature]) -> Option<Vec<Signature>> {
+    if payloads.len() != signatures.len() {
+        return None;
+    }
+    let check = |(payload, signature): (&Payload, &WireSignature)| {
+        let signature = signature.signature()?;
+        let public_key = key.info.group.at(payload.path()).ok()?;
+        scheme::verify(&public_key, payload.message(), &signature).ok().map(|()| signature)
+    };
+    payloads.iter().zip(signatures).map(check).collect()
+}

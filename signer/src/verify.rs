@@ -1,0 +1,255 @@
+//! One signer's own judgement of a signing request: the second authority.
+//!
+//! A signer believes nothing that the gateway says. From the client's signed request it learns what is wanted and from
+//! the unsigned bytes what would be done; it takes part only where the one is the other, its own copy of the policy
+//! allows it, and the messages to sign are those that it computed itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use chains::account::{Account, WalletId};
+use chains::address::{Address, AddressError, UncheckedAddress};
+use chains::amount::Amount;
+use chains::asset::Asset;
+use chains::bitcoin::Bitcoin;
+use chains::chain::{Chain, DecodeError, Slot};
+use chains::effects::{Effects, Transfer};
+use chains::ethereum::Ethereum;
+use chains::intent::{Action, Intent};
+use chains::network::{Family, Network};
+use chains::payload::Payload;
+use chains::solana::Solana;
+
+use crate::policy::{self, Denial, Policy, Verdict};
+use crate::request::{AuthError, BodyError, IntentId, SigningRequest, Submission, parse_call};
+use crate::roster::{CredentialId, Role, Roster};
+
+#[cfg(test)]
+mod tests;
+
+/// What a signer judges by: its own roster, its own policy, and the accounts that it derived from its own keys.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    roster: Arc<Roster>,
+    policy: Arc<Policy>,
+    accounts: BTreeMap<WalletId, Account>,
+}
+
+/// A request that this signer stands behind: what it signs, and what it must burn in its ledger first.
+#[derive(Debug)]
+pub(crate) struct Judged {
+    /// The account that pays.
+    pub(crate) account: Account,
+    /// What has to be signed, computed from the unsigned bytes; never empty.
+    pub(crate) payloads: Vec<Payload>,
+    /// What the transaction uses up on chain; never empty.
+    pub(crate) slots: BTreeSet<Slot>,
+    /// The one intent that the transaction carries out, whatever name the gateway gave it.
+    pub(crate) intent: IntentId,
+}
+
+/// Why a signer takes no part.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum Refusal {
+    /// The client's request isn't signed by a credential of this signer's roster.
+    #[error("the evidence doesn't authenticate: {0}")]
+    Auth(#[from] AuthError),
+    /// The credential may not ask for payments.
+    #[error("{credential} is {role}; only an initiator asks for payments")]
+    Role { credential: CredentialId, role: Role },
+    /// Approvals are evidence that nothing checks yet.
+    #[error("the evidence has approvals, which no rule of this policy asks for")]
+    Approvals,
+    /// The client's body is no submission.
+    #[error("the evidence has no intent: {0}")]
+    Body(#[from] BodyError),
+    /// The request is for another wallet than the intent.
+    #[error("the request is for wallet {request}, the intent for {intent}")]
+    OtherWallet { request: WalletId, intent: WalletId },
+    /// This signer has no such wallet.
+    #[error("wallet {0} is unknown to this signer")]
+    UnknownWallet(WalletId),
+    /// The bytes are no transaction of the account, or hold what can't be decoded.
+    #[error("the unsigned transaction: {0}")]
+    Decode(#[from] DecodeError),
+    /// The bytes say what other bytes would say as well.
+    #[error("the unsigned transaction isn't in its one encoding")]
+    Encoding,
+    /// An address of the intent is none on the account's network.
+    #[error("the intent: {0}")]
+    Address(#[from] AddressError),
+    /// The transaction does something else than the intent says.
+    #[error("the transaction isn't what the intent says: {0}")]
+    Mismatch(Mismatch),
+    /// The transaction may cost more than the intent permits.
+    #[error("the fee may be {fee}, above the intent's {cap}")]
+    FeeAboveCap { fee: Amount, cap: Amount },
+    /// The policy denies it.
+    #[error("the policy denies it: {0}")]
+    Denied(Denial),
+    /// The adapter found nothing to sign, or nothing that makes the transaction the only one of its kind.
+    #[error("the transaction has nothing to sign or no slot")]
+    Empty,
+}
+
+/// Where a transaction and its intent part.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum Mismatch {
+    /// Not exactly the payments that are asked for.
+    #[error("other payments")]
+    Transfers,
+    /// It grants somebody a right to spend.
+    #[error("it grants an allowance")]
+    Allowances,
+    /// Not exactly the calls that are asked for.
+    #[error("other calls")]
+    Calls,
+    /// The chain can't do what the intent says.
+    #[error("{0} has nothing of the kind")]
+    Family(&'static str),
+}
+
+impl Guard {
+    /// A guard of these accounts, which the signer derived from its own share's public key.
+    pub(crate) fn new(roster: Arc<Roster>, policy: Arc<Policy>, accounts: BTreeMap<WalletId, Account>) -> Self {
+        Self { roster, policy, accounts }
+    }
+
+    /// Judges a request. It writes nothing: whoever goes on to sign burns the slots first.
+    ///
+    /// # Errors
+    /// The first check that fails.
+    pub(crate) fn judge(&self, request: &SigningRequest) -> Result<Judged, Refusal> {
+        let signed = &request.evidence.request;
+        let (credential, _) = signed.authenticate(&self.roster)?;
+        if credential.role != Role::Initiator {
+            return Err(Refusal::Role { credential: credential.id.clone(), role: credential.role });
+        }
+        if !request.evidence.approvals.is_empty() {
+            return Err(Refusal::Approvals);
+        }
+        let submission = Submission::from_call(&parse_call(&signed.body)?)?;
+        let intent = &submission.intent;
+        if intent.wallet != request.wallet {
+            return Err(Refusal::OtherWallet { request: request.wallet.clone(), intent: intent.wallet.clone() });
+        }
+        let account = self.accounts.get(&intent.wallet).ok_or_else(|| Refusal::UnknownWallet(intent.wallet.clone()))?;
+        let id = submission.intent_id(&credential.id);
+        match account.network() {
+            Network::Bitcoin(network) => self.judge_on(&Bitcoin::new(network), account, intent, id, &request.unsigned),
+            Network::Ethereum(chain_id) => {
+                self.judge_on(&Ethereum::new(chain_id), account, intent, id, &request.unsigned)
+            }
+            Network::Solana(cluster) => self.judge_on(&Solana::new(cluster), account, intent, id, &request.unsigned),
+        }
+    }
+
+    fn judge_on<C: Chain>(
+        &self,
+        chain: &C,
+        account: &Account,
+        intent: &Intent,
+        id: IntentId,
+        bytes: &[u8],
+    ) -> Result<Judged, Refusal> {
+        let unsigned = chain.decode_unsigned(bytes)?;
+        if chain.encode_unsigned(&unsigned) != bytes {
+            return Err(Refusal::Encoding);
+        }
+        let effects = chain.effects(account, &unsigned)?;
+        require_same(intent, account, &effects)?;
+        if let Verdict::Deny { reason, .. } = policy::evaluate(&self.policy, account, &effects) {
+            return Err(Refusal::Denied(reason));
+        }
+        let payloads = chain.payloads(account, &unsigned)?;
+        let slots = chain.slots(account, &unsigned);
+        if payloads.is_empty() || slots.is_empty() {
+            return Err(Refusal::Empty);
+        }
+        Ok(Judged { account: account.clone(), payloads, slots, intent: id })
+    }
+}
+
+/// Proves that the effects are what the intent says, all of it and nothing else.
+fn require_same(intent: &Intent, account: &Account, effects: &Effects) -> Result<(), Refusal> {
+    match &intent.action {
+        Action::Transfer { asset, to, amount } => require_transfer(account, *asset, to, *amount, effects)?,
+        Action::Call { contract, data, value } => require_call(account, contract, data, *value, effects)?,
+    }
+    match intent.max_fee {
+        Some(cap) if effects.max_fee > cap => Err(Refusal::FeeAboveCap { fee: effects.max_fee, cap }),
+        _ => Ok(()),
+    }
+}
+
+/// The one payment, and for an ERC-20 token the one call that makes it.
+fn require_transfer(
+    account: &Account,
+    asset: Asset,
+    to: &UncheckedAddress,
+    amount: Amount,
+    effects: &Effects,
+) -> Result<(), Refusal> {
+    let to = to.require_network(account.network())?;
+    let from = account.address().clone();
+    if !asset.exists_on(account.network().family()) {
+        return Err(Refusal::Mismatch(Mismatch::Family(account.network().family().name())));
+    }
+    let calls_match = match (asset, &to, effects.calls.as_slice()) {
+        (Asset::Erc20(token), Address::Ethereum(to), [call]) => {
+            call.contract == token
+                && call.selector.0 == ERC20_TRANSFER
+                && call.value.is_zero()
+                && *call.arguments == *abi_transfer(to.as_slice(), amount)
+        }
+        (Asset::Erc20(_), _, _) => false,
+        (Asset::Native | Asset::Spl(_), _, calls) => calls.is_empty(),
+    };
+    if !calls_match {
+        return Err(Refusal::Mismatch(Mismatch::Calls));
+    }
+    if effects.transfers != [Transfer { asset, from, to, amount }] {
+        return Err(Refusal::Mismatch(Mismatch::Transfers));
+    }
+    if effects.allowances.is_empty() { Ok(()) } else { Err(Refusal::Mismatch(Mismatch::Allowances)) }
+}
+
+/// The one call, with its value. What the call itself does beyond that, as far as it is decoded, is the policy's to judge.
+fn require_call(
+    account: &Account,
+    contract: &UncheckedAddress,
+    data: &[u8],
+    value: Amount,
+    effects: &Effects,
+) -> Result<(), Refusal> {
+    let to = contract.require_network(account.network())?;
+    let (Family::Ethereum, Address::Ethereum(contract)) = (account.network().family(), &to) else {
+        return Err(Refusal::Mismatch(Mismatch::Family(account.network().family().name())));
+    };
+    let calls_match = match effects.calls.as_slice() {
+        [call] => {
+            call.contract == *contract
+                && call.value == value
+                && data.split_first_chunk() == Some((&call.selector.0, &*call.arguments))
+        }
+        _ => false,
+    };
+    if !calls_match {
+        return Err(Refusal::Mismatch(Mismatch::Calls));
+    }
+    let from = account.address().clone();
+    let sent = Transfer { asset: Asset::Native, from, to, amount: value };
+    let expected: &[&Transfer] = if value.is_zero() { &[] } else { &[&sent] };
+    let native: Vec<&Transfer> = effects.transfers.iter().filter(|transfer| transfer.asset == Asset::Native).collect();
+    if native == expected { Ok(()) } else { Err(Refusal::Mismatch(Mismatch::Transfers)) }
+}
+
+/// `transfer(address,uint256)` (ERC-20).
+const ERC20_TRANSFER: [u8; 4] = [0xa9, 0x05, 0x9c, 0xbb];
+
+/// The arguments of `transfer`: two words of 32 bytes (Solidity's contract ABI).
+fn abi_transfer(to: &[u8], amount: Amount) -> Vec<u8> {
+    [[0; 12].as_slice(), to, &amount.to_be_bytes()].concat()
+}

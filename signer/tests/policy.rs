@@ -1,0 +1,474 @@
+//! The policy: nothing without a rule, nothing against the denylist, and every denial says why.
+#![allow(clippy::indexing_slicing, clippy::panic, reason = "helpers of tests fail by panicking, as tests do")]
+
+use std::collections::BTreeMap;
+
+use chains::account::{Account, KeyPath, PublicKey, WalletId};
+use chains::address::{Address, UncheckedAddress};
+use chains::amount::Amount;
+use chains::asset::Asset;
+use chains::effects::{Allowance, Call, Effects, Transfer};
+use chains::network::Network;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use signer::policy::{Denial, Policy, PolicyConfig, PolicyError, Selector, Verdict, evaluate, screen};
+
+const PAYEE: &str = "0x52908400098527886E0F7030069857D2E4169EE7";
+const OTHER: &str = "0x8617E340B3D01FA5F11F306F4090FD50E238070D";
+const TOKEN: &str = "0xA0b86991c6218b36c1d19D4a2e9Eb0cE3606eB48";
+const ROUTER: &str = "0xde709f2102306220921060314715629080e2fb77";
+const MINT: &str = "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v";
+const SOL_PAYEE: &str = "7v91N7iZ9mNicL8WfG6cgSCKyRXydQjLh6UYBWwm6y1Q";
+const TRANSFER: &str = "0xa9059cbb";
+
+// One key, HASH160 751e76e8…1996d6 (BIP-173's example), in every spelling.
+const P2PKH: &str = "1BgGZ9tcN4rm9KBzDn7KprQz87SZ26SAMH";
+const P2PKH_TEST: &str = "mrCDrCybB6J1vRfbwM5hemdJz73FwDBC8r";
+const P2WPKH: &str = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4";
+const P2WPKH_REGTEST: &str = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
+const NESTED: &str = "3JvL6Ymt8MVWiCNHC7oWU6nLeHNJKLZGLN";
+
+fn wallets() -> BTreeMap<WalletId, Network> {
+    [
+        ("eth", "ethereum:1"),
+        ("base", "ethereum:8453"),
+        ("btc", "bitcoin:mainnet"),
+        ("btc-regtest", "bitcoin:regtest"),
+        ("sol", "solana:devnet"),
+    ]
+    .into_iter()
+    .map(|(wallet, network)| (wallet.parse().expect("a name"), network.parse().expect("a network")))
+    .collect()
+}
+
+fn account(wallet: &str) -> Account {
+    let wallet: WalletId = wallet.parse().expect("a name");
+    let network = wallets()[&wallet];
+    let public_key = match network {
+        Network::Solana(_) => PublicKey::Ed25519([7; 32]),
+        // Twice secp256k1's base point.
+        _ => PublicKey::Ecdsa(
+            "02c6047f9441ed7d6d3045406e95c07cd85c778e4b8cef3ca7abac09b95c709ee5".parse().expect("a point"),
+        ),
+    };
+    Account::new(wallet, network, "key".parse().expect("a name"), KeyPath::root(), public_key).expect("an account")
+}
+
+fn compile(config: Value) -> Result<Policy, PolicyError> {
+    let config: PolicyConfig = serde_json::from_value(config).expect("the policy's form");
+    config.compile(&wallets())
+}
+
+fn policy(rules: Value) -> Policy {
+    compile(json!({"rules": rules})).expect("a sound policy")
+}
+
+fn address(account: &Account, text: &str) -> Address {
+    UncheckedAddress::new(text).require_network(account.network()).expect("an address of the network")
+}
+
+fn asset(text: &str) -> Asset {
+    text.parse().expect("an asset")
+}
+
+fn erc20() -> Asset {
+    asset(&format!("erc20:{TOKEN}"))
+}
+
+fn nothing() -> Effects {
+    Effects {
+        transfers: Vec::new(),
+        allowances: Vec::new(),
+        calls: Vec::new(),
+        change: Amount::ZERO,
+        max_fee: Amount::from_wei(100),
+        touches: Vec::new(),
+    }
+}
+
+fn transfer(account: &Account, asset: Asset, to: &str, amount: u64) -> Transfer {
+    Transfer { asset, from: account.address().clone(), to: address(account, to), amount: Amount::from_sat(amount) }
+}
+
+fn pays(account: &Account, asset: Asset, to: &str, amount: u64) -> Effects {
+    Effects { transfers: vec![transfer(account, asset, to, amount)], ..nothing() }
+}
+
+fn call(account: &Account, contract: &str, selector: [u8; 4]) -> Call {
+    let Address::Ethereum(contract) = address(account, contract) else { panic!("calls are for EVM networks") };
+    Call { contract, selector: selector.into(), arguments: vec![0; 64].into(), value: Amount::ZERO }
+}
+
+/// What the adapter says of an ERC-20 `transfer`.
+fn pays_token(account: &Account, to: &str, amount: u64) -> Effects {
+    Effects { calls: vec![call(account, TOKEN, [0xa9, 0x05, 0x9c, 0xbb])], ..pays(account, erc20(), to, amount) }
+}
+
+fn allows(account: &Account, spender: &str, amount: Amount) -> Effects {
+    let allowance = Allowance { asset: erc20(), spender: address(account, spender), amount };
+    Effects { allowances: vec![allowance], calls: vec![call(account, TOKEN, [0x09, 0x5e, 0xa7, 0xb3])], ..nothing() }
+}
+
+fn denial(policy: &Policy, account: &Account, effects: &Effects) -> Denial {
+    match evaluate(policy, account, effects) {
+        Verdict::Deny { reason, .. } => reason,
+        Verdict::Allow { rule } => panic!("{rule} allows {effects:?}"),
+    }
+}
+
+fn allowed_by(policy: &Policy, account: &Account, effects: &Effects) -> String {
+    match evaluate(policy, account, effects) {
+        Verdict::Allow { rule } => rule,
+        Verdict::Deny { rule, reason } => panic!("{rule:?} denies: {reason}"),
+    }
+}
+
+fn eth_rules() -> Value {
+    json!([
+        {"id": "payees", "wallets": ["eth"], "addresses": [PAYEE], "max_amount": "1000", "max_fee": "500"},
+        {"id": "tokens", "wallets": ["eth"], "assets": [format!("erc20:{TOKEN}")], "addresses": [PAYEE, ROUTER],
+         "contracts": [{"address": TOKEN, "selectors": [TRANSFER, "0x095ea7b3", "0x23b872dd"]}]}
+    ])
+}
+
+#[test]
+fn what_no_rule_allows_is_denied() {
+    let account = account("eth");
+    let pays = pays(&account, Asset::Native, PAYEE, 1);
+    let no_rule = Denial::NoRule { wallet: account.wallet().clone() };
+    assert_eq!(denial(&Policy::default(), &account, &pays), no_rule);
+    assert_eq!(denial(&policy(json!([])), &account, &pays), no_rule);
+    // A rule for another wallet, and one that names nobody.
+    let others = policy(json!([{"id": "a", "wallets": ["base"], "addresses": [PAYEE]}]));
+    assert_eq!(denial(&others, &account, &pays), no_rule);
+    let nobody = policy(json!([{"id": "a", "wallets": ["eth"]}]));
+    let unlisted = Denial::UnlistedAddress { address: address(&account, PAYEE), asset: Asset::Native };
+    assert_eq!(denial(&nobody, &account, &pays), unlisted);
+    // A transaction that seems to do nothing is no exception.
+    assert_eq!(denial(&policy(eth_rules()), &account, &nothing()), Denial::NoEffect);
+}
+
+#[test]
+fn what_a_rule_names_is_allowed() {
+    let policy = policy(eth_rules());
+    let account = account("eth");
+    assert_eq!(allowed_by(&policy, &account, &pays(&account, Asset::Native, PAYEE, 1000)), "payees");
+    assert_eq!(allowed_by(&policy, &account, &pays_token(&account, PAYEE, u64::MAX)), "tokens");
+    assert_eq!(allowed_by(&policy, &account, &allows(&account, ROUTER, Amount::from_sat(5))), "tokens");
+
+    let sol = self::account("sol");
+    let rules = json!([{"id": "sol", "wallets": ["sol"], "assets": [format!("spl:{MINT}")], "addresses": [SOL_PAYEE]}]);
+    let policy = self::policy(rules);
+    let spl = asset(&format!("spl:{MINT}"));
+    assert_eq!(allowed_by(&policy, &sol, &pays(&sol, spl, SOL_PAYEE, 1)), "sol");
+    let denied = denial(&policy, &sol, &pays(&sol, Asset::Native, SOL_PAYEE, 1));
+    assert_eq!(denied, Denial::UnlistedAsset { asset: Asset::Native });
+}
+
+#[test]
+fn every_effect_needs_a_rule() {
+    let policy = policy(eth_rules());
+    let account = account("eth");
+    let mut effects = pays_token(&account, PAYEE, 1);
+    effects.transfers.push(transfer(&account, Asset::Native, PAYEE, 1));
+    assert_eq!(allowed_by(&policy, &account, &effects), "tokens");
+    effects.transfers.push(transfer(&account, Asset::Native, OTHER, 1));
+    let unlisted = Denial::UnlistedAddress { address: address(&account, OTHER), asset: Asset::Native };
+    assert_eq!(denial(&policy, &account, &effects), unlisted);
+}
+
+#[test]
+fn each_denial_has_its_kind() {
+    let policy = policy(eth_rules());
+    let account = account("eth");
+    let verdict = |effects: &Effects| evaluate(&policy, &account, effects);
+    let other = address(&account, OTHER);
+
+    // Receivers and assets.
+    let deny = |reason: Denial| Verdict::Deny { rule: None, reason };
+    let unlisted = Denial::UnlistedAddress { address: other.clone(), asset: Asset::Native };
+    assert_eq!(verdict(&pays(&account, Asset::Native, OTHER, 1)), deny(unlisted));
+    let unknown = asset(&format!("erc20:{OTHER}"));
+    assert_eq!(verdict(&pays(&account, unknown, PAYEE, 1)), deny(Denial::UnlistedAsset { asset: unknown }));
+    // The router may receive tokens, which says nothing of ether.
+    let router = Denial::UnlistedAddress { address: address(&account, ROUTER), asset: Asset::Native };
+    assert_eq!(verdict(&pays(&account, Asset::Native, ROUTER, 1)), deny(router));
+
+    // Limits.
+    let above =
+        Denial::AboveLimit { asset: Asset::Native, amount: Amount::from_wei(1001), limit: Amount::from_wei(1000) };
+    let above = Verdict::Deny { rule: Some("payees".to_owned()), reason: above };
+    assert_eq!(verdict(&pays(&account, Asset::Native, PAYEE, 1001)), above);
+    let costly = |max_fee| Effects { max_fee: Amount::from_wei(max_fee), ..pays(&account, Asset::Native, PAYEE, 1) };
+    assert_eq!(allowed_by(&policy, &account, &costly(500)), "payees");
+    let above = Denial::AboveFeeLimit { fee: Amount::from_wei(501), limit: Amount::from_wei(500) };
+    assert_eq!(verdict(&costly(501)), Verdict::Deny { rule: Some("payees".to_owned()), reason: above });
+
+    // Calls: another function of a listed contract, a listed function of another contract, no contract rule at all.
+    let calls = |contract: &str, selector| Effects { calls: vec![call(&account, contract, selector)], ..nothing() };
+    for (contract, selector) in [(TOKEN, [0, 0, 0, 1]), (ROUTER, [0xa9, 0x05, 0x9c, 0xbb])] {
+        let found = denial(&policy, &account, &calls(contract, selector));
+        let selector = format!("0x{}", hex::encode(selector)).parse::<Selector>().expect("a selector");
+        assert_eq!(found, Denial::UnlistedContract { contract: address(&account, contract), selector });
+    }
+    // A permitted receiver doesn't make the call permitted, nor the other way round.
+    let mut wrong_call = pays_token(&account, PAYEE, 1);
+    wrong_call.calls = vec![call(&account, ROUTER, [0xa9, 0x05, 0x9c, 0xbb])];
+    assert!(matches!(denial(&policy, &account, &wrong_call), Denial::UnlistedContract { .. }));
+    assert!(matches!(denial(&policy, &account, &pays_token(&account, OTHER, 1)), Denial::UnlistedAddress { .. }));
+
+    // Allowances.
+    let spender = Denial::UnlistedAddress { address: other, asset: erc20() };
+    assert_eq!(denial(&policy, &account, &allows(&account, OTHER, Amount::from_sat(1))), spender);
+    let most = Amount::from_wei(u128::MAX);
+    assert_eq!(allowed_by(&policy, &account, &allows(&account, ROUTER, most)), "tokens");
+    for unlimited in [most.checked_add(Amount::from_wei(1)).expect("129 bits"), Amount::MAX] {
+        let found = denial(&policy, &account, &allows(&account, ROUTER, unlimited));
+        assert_eq!(found, Denial::UnlimitedAllowance { asset: erc20(), spender: address(&account, ROUTER) });
+    }
+}
+
+#[test]
+fn the_funds_of_others_need_a_call_of_their_token() {
+    let policy = policy(eth_rules());
+    let account = account("eth");
+    let mut effects = pays(&account, erc20(), PAYEE, 1);
+    effects.transfers[0].from = address(&account, OTHER);
+    let foreign = Denial::ForeignFunds { from: address(&account, OTHER), asset: erc20() };
+    assert_eq!(denial(&policy, &account, &effects), foreign);
+    effects.calls = vec![call(&account, TOKEN, [0x23, 0xb8, 0x72, 0xdd])];
+    assert_eq!(allowed_by(&policy, &account, &effects), "tokens");
+    // Another function of the token, which no rule names, covers nothing; neither does a call of another contract.
+    effects.calls = vec![call(&account, TOKEN, [0, 0, 0, 1])];
+    assert_eq!(denial(&policy, &account, &effects), foreign);
+    effects.calls = vec![call(&account, ROUTER, [0x23, 0xb8, 0x72, 0xdd])];
+    assert_eq!(denial(&policy, &account, &effects), foreign);
+    // Ether is never spent for another.
+    let mut ether = pays(&account, Asset::Native, PAYEE, 1);
+    ether.transfers[0].from = address(&account, OTHER);
+    ether.calls = vec![call(&account, TOKEN, [0x23, 0xb8, 0x72, 0xdd])];
+    assert!(matches!(denial(&policy, &account, &ether), Denial::ForeignFunds { .. }));
+}
+
+fn denying(denied: &[&str], rules: Value) -> Policy {
+    compile(json!({"denied_addresses": denied, "rules": rules})).expect("a sound policy")
+}
+
+#[test]
+fn deny_wins_wherever_the_address_stands() {
+    let account = account("eth");
+    let denied = |effects: &Effects, whom: &str| {
+        // Every spelling of the address, and both on a list and in a rule.
+        for spelling in [whom.to_owned(), format!("0x{}", whom[2..].to_lowercase())] {
+            let policy = denying(&[&spelling], eth_rules());
+            let expected = Denial::DeniedAddress { address: address(&account, whom) };
+            assert_eq!(denial(&policy, &account, effects), expected, "{spelling}");
+            assert_eq!(screen(&policy, effects), Some(address(&account, whom)), "{spelling}");
+        }
+    };
+    denied(&pays(&account, Asset::Native, PAYEE, 1), PAYEE);
+    denied(&pays_token(&account, PAYEE, 1), TOKEN);
+    denied(&allows(&account, ROUTER, Amount::from_sat(1)), ROUTER);
+    let touching = Effects { touches: vec![address(&account, OTHER)], ..pays(&account, Asset::Native, PAYEE, 1) };
+    denied(&touching, OTHER);
+    let mut foreign = pays_token(&account, PAYEE, 1);
+    foreign.transfers[0].from = address(&account, OTHER);
+    denied(&foreign, OTHER);
+
+    // The wallet itself.
+    let own = denying(&[&account.address().to_string()], eth_rules());
+    let pays = pays(&account, Asset::Native, PAYEE, 1);
+    assert!(matches!(denial(&own, &account, &pays), Denial::DeniedAddress { .. }));
+    // On every EVM network.
+    let base = self::account("base");
+    let policy = denying(&[PAYEE], json!([{"id": "base", "wallets": ["base"], "addresses": [PAYEE]}]));
+    let pays = self::pays(&base, Asset::Native, PAYEE, 1);
+    assert!(matches!(denial(&policy, &base, &pays), Denial::DeniedAddress { .. }));
+}
+
+#[test]
+fn one_bitcoin_key_is_denied_in_every_form() {
+    let (main, regtest) = (account("btc"), account("btc-regtest"));
+    for listed in [P2PKH, P2WPKH, P2PKH_TEST, P2WPKH_REGTEST, &P2WPKH.to_uppercase()] {
+        let policy = denying(&[listed], json!([]));
+        for (account, paid) in
+            [(&main, P2PKH), (&main, P2WPKH), (&main, NESTED), (&regtest, P2PKH_TEST), (&regtest, P2WPKH_REGTEST)]
+        {
+            let hit = screen(&policy, &pays(account, Asset::Native, paid, 1));
+            assert_eq!(hit, Some(address(account, paid)), "{listed} is listed, {paid} is paid");
+        }
+        // Another key, and the same bytes as another kind of hash.
+        for free in ["bc1q34aq5drpuwy3wgl9lhup9892qp6svr8ldzyy7c", "3CNHUhP3uyB9EUtRLsmvFUmvGdjGdkTxJw"] {
+            assert_eq!(screen(&policy, &pays(&main, Asset::Native, free, 1)), None, "{listed}, {free}");
+        }
+    }
+    // A nested address on the list denies the key that it wraps.
+    let policy = denying(&[NESTED], json!([]));
+    assert!(screen(&policy, &pays(&main, Asset::Native, NESTED, 1)).is_some());
+    assert!(screen(&policy, &pays(&main, Asset::Native, P2WPKH, 1)).is_some());
+}
+
+#[test]
+fn solana_accounts_are_denied_by_their_key() {
+    let sol = account("sol");
+    let policy = denying(&[MINT, SOL_PAYEE], json!([]));
+    let effects = pays(&sol, asset(&format!("spl:{MINT}")), SOL_PAYEE, 1);
+    assert_eq!(screen(&policy, &effects), Some(address(&sol, SOL_PAYEE)));
+    let effects = Effects { transfers: Vec::new(), touches: vec![address(&sol, MINT)], ..nothing() };
+    assert_eq!(screen(&policy, &effects), Some(address(&sol, MINT)));
+    assert_eq!(screen(&policy, &nothing()), None);
+}
+
+#[test]
+fn a_policy_that_means_nothing_does_not_compile() {
+    let rule = |change: Value| {
+        let mut rule = json!({"id": "a", "wallets": ["eth"], "addresses": [PAYEE]});
+        for (name, value) in change.as_object().expect("an object") {
+            rule[name] = value.clone();
+        }
+        compile(json!({"rules": [rule]})).expect_err("it means nothing")
+    };
+    let contract = |address: &str, selectors: &[&str]| json!([{"address": address, "selectors": selectors}]);
+    assert!(matches!(rule(json!({"id": " "})), PolicyError::Id(_)));
+    assert!(matches!(rule(json!({"wallets": []})), PolicyError::NoWallet { .. }));
+    assert!(matches!(rule(json!({"wallets": ["eth", "nobody"]})), PolicyError::UnknownWallet { .. }));
+    assert!(matches!(rule(json!({"wallets": ["eth", "base"]})), PolicyError::Networks { .. }));
+    assert!(matches!(rule(json!({"assets": [format!("spl:{MINT}")]})), PolicyError::Asset { .. }));
+    assert!(matches!(rule(json!({"addresses": [P2PKH]})), PolicyError::Address { .. }));
+    assert!(matches!(rule(json!({"addresses": [TOKEN.replace("A0", "a0")]})), PolicyError::Address { .. }));
+    assert!(matches!(rule(json!({"contracts": contract(P2PKH, &[TRANSFER])})), PolicyError::Address { .. }));
+    assert!(matches!(rule(json!({"contracts": contract(TOKEN, &[])})), PolicyError::Contracts { .. }));
+    let sol = json!({"wallets": ["sol"], "addresses": [], "contracts": contract(SOL_PAYEE, &[TRANSFER])});
+    assert!(matches!(rule(sol), PolicyError::Contracts { .. }));
+    let regtest = json!({"wallets": ["btc"], "addresses": [P2WPKH_REGTEST]});
+    assert!(matches!(rule(regtest), PolicyError::Address { .. }));
+    let many = json!({"assets": ["native", format!("erc20:{TOKEN}")], "max_amount": "1"});
+    assert!(matches!(rule(many), PolicyError::LimitOfMany { .. }));
+
+    let twice = json!({"rules": [{"id": "a", "wallets": ["eth"]}, {"id": "a", "wallets": ["sol"]}]});
+    assert_eq!(compile(twice).expect_err("one name twice"), PolicyError::Id("a".to_owned()));
+    for bad in
+        ["", "0x", "nobody", "0xa0b86991c6218b36c1d19D4a2e9Eb0cE3606eB48", "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t5"]
+    {
+        let denied = compile(json!({"denied_addresses": [PAYEE, bad]}));
+        assert!(matches!(denied, Err(PolicyError::DeniedAddress(_))), "{bad}");
+    }
+    // An address of a chain on which there is no wallet could never be met: a mistake.
+    let only_sol: BTreeMap<_, _> = wallets().into_iter().filter(|(id, _)| id.as_str() == "sol").collect();
+    let config = PolicyConfig { denied_addresses: vec![UncheckedAddress::new(PAYEE)], rules: Vec::new() };
+    assert!(matches!(config.compile(&only_sol), Err(PolicyError::DeniedAddress(_))));
+}
+
+#[test]
+fn the_form_is_closed() {
+    for bad in [
+        json!({"deny": []}),
+        json!({"rules": [{"id": "a", "wallets": [], "amount": "1"}]}),
+        json!({"rules": [{"wallets": []}]}),
+        json!({"rules": [{"id": "a", "wallets": [], "max_amount": 1}]}),
+        json!({"rules": [{"id": "a", "wallets": [], "assets": ["eth"]}]}),
+        json!({"rules": [{"id": "a", "wallets": [], "contracts": [{"address": TOKEN}]}]}),
+        json!({"rules": [{"id": "a", "wallets": [], "contracts": [{"address": TOKEN, "selectors": ["0xa9059c"]}]}]}),
+        json!({"rules": [{"id": "a", "wallets": [], "contracts": [{"address": TOKEN, "selectors": ["a9059cbb"]}]}]}),
+    ] {
+        assert!(serde_json::from_value::<PolicyConfig>(bad.clone()).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn verdicts_have_a_json_form() {
+    let account = account("eth");
+    let denied = evaluate(&policy(eth_rules()), &account, &pays(&account, Asset::Native, PAYEE, 1001));
+    assert_eq!(
+        serde_json::to_value(denied).expect("JSON"),
+        json!({
+            "verdict": "deny", "rule": "payees",
+            "reason": {"kind": "above_limit", "asset": "native", "amount": "1001", "limit": "1000"}
+        })
+    );
+    let calls = Effects { calls: vec![call(&account, ROUTER, [1, 2, 3, 4])], ..nothing() };
+    let denial = denial(&policy(eth_rules()), &account, &calls);
+    let json = serde_json::to_value(&denial).expect("JSON");
+    assert_eq!(json["selector"], "0x01020304");
+    assert_eq!(json["kind"], denial.kind());
+}
+
+/// Some effects of an Ethereum wallet, drawn from few addresses so that rules and lists are hit.
+fn some_effects() -> impl Strategy<Value = Effects> {
+    let party = || prop::sample::select(vec![PAYEE, OTHER, TOKEN, ROUTER]);
+    let pay = (any::<bool>(), party(), 0_u64..2000).prop_map(|(token, to, amount)| {
+        transfer(&account("eth"), if token { erc20() } else { Asset::Native }, to, amount)
+    });
+    let calling = (party(), prop::sample::select(vec![[0xa9, 0x05, 0x9c, 0xbb], [9; 4]]))
+        .prop_map(|(contract, selector)| call(&account("eth"), contract, selector));
+    let allowing = (party(), any::<u64>()).prop_map(|(spender, amount)| Allowance {
+        asset: erc20(),
+        spender: address(&account("eth"), spender),
+        amount: Amount::from_sat(amount),
+    });
+    let touching = party().prop_map(|party| address(&account("eth"), party));
+    let few = 0..3_usize;
+    (
+        prop::collection::vec(pay, few.clone()),
+        prop::collection::vec(calling, few.clone()),
+        prop::collection::vec(allowing, few.clone()),
+        prop::collection::vec(touching, few),
+        0_u128..1000,
+    )
+        .prop_map(|(transfers, calls, allowances, touches, fee)| Effects {
+            transfers,
+            calls,
+            allowances,
+            touches,
+            max_fee: Amount::from_wei(fee),
+            ..nothing()
+        })
+}
+
+const PARTIES: [&str; 6] = [PAYEE, OTHER, TOKEN, ROUTER, P2PKH, SOL_PAYEE];
+
+fn is_allowed(policy: &Policy, effects: &Effects) -> bool {
+    matches!(evaluate(policy, &account("eth"), effects), Verdict::Allow { .. })
+}
+
+proptest! {
+    #[test]
+    fn denying_more_never_permits_more(
+        effects in some_effects(),
+        mut list in prop::sample::subsequence(PARTIES.to_vec(), 0..PARTIES.len()),
+        more in prop::sample::select(PARTIES.to_vec()),
+    ) {
+        let before = is_allowed(&denying(&list, eth_rules()), &effects);
+        list.push(more);
+        let policy = denying(&list, eth_rules());
+        prop_assert!(before || !is_allowed(&policy, &effects));
+        prop_assert!(screen(&policy, &effects).is_none() || !is_allowed(&policy, &effects));
+    }
+
+    #[test]
+    fn what_two_transactions_may_not_do_one_may_not(a in some_effects(), b in some_effects()) {
+        let policy = policy(eth_rules());
+        let mut both = a.clone();
+        both.transfers.extend(b.transfers.iter().cloned());
+        both.calls.extend(b.calls.iter().cloned());
+        both.allowances.extend(b.allowances.iter().cloned());
+        both.max_fee = a.max_fee.max(b.max_fee);
+        // Nothing here spends for others, so no call changes what a transfer is.
+        if is_allowed(&policy, &both) {
+            let empty = |e: &Effects| e.transfers.is_empty() && e.calls.is_empty() && e.allowances.is_empty();
+            prop_assert!(empty(&a) || is_allowed(&policy, &a));
+            prop_assert!(empty(&b) || is_allowed(&policy, &b));
+        }
+    }
+
+    #[test]
+    fn a_higher_amount_is_never_easier(effects in some_effects(), at: prop::sample::Index, more in 1_u64..5000) {
+        prop_assume!(!effects.transfers.is_empty());
+        let policy = policy(eth_rules());
+        let mut higher = effects.clone();
+        let at = at.index(higher.transfers.len());
+        let amount = higher.transfers[at].amount.checked_add(Amount::from_sat(more)).expect("far from the edge");
+        higher.transfers[at].amount = amount;
+        prop_assert!(is_allowed(&policy, &effects) || !is_allowed(&policy, &higher));
+    }
+}

@@ -1,0 +1,148 @@
+//! Blocks on demand, the faucet, and what the node tells about itself.
+
+use bitcoin::consensus::encode::serialize_hex;
+use bitcoin::{Amount, Block, ScriptBuf, Transaction, Txid};
+use serde_json::{Value, json};
+
+use super::args::{Args, decode};
+use super::blocks::difficulty_number;
+use super::{Answer, code, descriptor};
+use crate::node::bitcoin::amount::btc;
+use crate::node::bitcoin::engine::Engine;
+use crate::node::bitcoin::{BitcoinError, Node, script_of};
+use crate::rpc::RpcError;
+
+/// Most blocks that one call makes.
+const MAX_BLOCKS: u32 = 10_000;
+
+pub(super) fn info(engine: &Engine, _: &Args<'_>) -> Answer {
+    Ok(json!({
+        "blocks": engine.chain().tip().height,
+        "difficulty": difficulty_number(),
+        "networkhashps": 0,
+        "pooledtx": engine.mempool().len(),
+        "chain": "regtest",
+        "warnings": [],
+    }))
+}
+
+/// The number of blocks asked for.
+fn block_count(blocks: i64) -> Result<u32, RpcError> {
+    let message = format!("nblocks must be between 0 and {MAX_BLOCKS}");
+    let blocks = u32::try_from(blocks).ok().filter(|blocks| *blocks <= MAX_BLOCKS);
+    blocks.ok_or_else(|| RpcError::new(code::INVALID_PARAMETER, message))
+}
+
+pub(super) fn generate_to_address(node: &Node, args: &Args<'_>) -> Answer {
+    let blocks = block_count(args.integer(0)?)?;
+    let to = script_of(args.text(1)?)?;
+    Ok(json!(node.mine(blocks, Some(&to))?))
+}
+
+pub(super) fn generate_block(node: &Node, args: &Args<'_>) -> Answer {
+    let output = args.text(0)?;
+    let to: ScriptBuf = match script_of(output) {
+        Ok(script) => script,
+        Err(_) => descriptor::parse(output)
+            .map_err(|_| RpcError::new(code::INVALID_ADDRESS_OR_KEY, "Error: Invalid address or descriptor"))?,
+    };
+    let submit = args.flag_or(2, true)?;
+    let mut transactions = Vec::new();
+    for item in args.list(1)? {
+        let text = item.as_str().ok_or_else(|| RpcError::new(code::TYPE_ERROR, "transactions must be strings"))?;
+        transactions.push(match text.parse::<Txid>() {
+            Ok(txid) => {
+                let waiting =
+                    node.read(|engine| engine.mempool().get(&txid).map(|entry| Transaction::clone(&entry.tx)))?;
+                waiting.ok_or_else(|| {
+                    RpcError::new(code::INVALID_ADDRESS_OR_KEY, format!("Transaction {text} not in mempool."))
+                })?
+            }
+            Err(_) => {
+                let complaint =
+                    format!("Transaction decode failed for {text}. Make sure the tx has at least one input.");
+                decode(text, &complaint)?
+            }
+        });
+    }
+    let invalid = |error| match error {
+        BitcoinError::Rejected(reject) => {
+            RpcError::new(code::VERIFY_ERROR, format!("TestBlockValidity failed: {reject}"))
+        }
+        other => other.into(),
+    };
+    if submit {
+        let hash = node.mine_exactly(to, transactions).map_err(invalid)?;
+        return Ok(json!({ "hash": hash }));
+    }
+    let now = node.clock.unix_seconds();
+    let block = node.read(|engine| {
+        let block = engine.assemble(&engine.plan_exactly(to, now, transactions));
+        engine.test(&block).map(|()| block).map_err(BitcoinError::Rejected)
+    })?;
+    let block = block.map_err(invalid)?;
+    Ok(json!({ "hash": block.block_hash(), "hex": serialize_hex(&block) }))
+}
+
+pub(super) fn submit_block(node: &Node, args: &Args<'_>) -> Answer {
+    let block: Block = decode(args.text(0)?, "Block decode failed")?;
+    match node.submit_block(block) {
+        Ok(true) => Ok(Value::Null),
+        Ok(false) => Ok("inconclusive".into()),
+        // What is wrong with a block is the result, not an error.
+        Err(BitcoinError::Rejected(reject)) => Ok(reject.reason.into()),
+        Err(other) => Err(other.into()),
+    }
+}
+
+pub(super) fn connection_count(_: &Engine, _: &Args<'_>) -> Answer {
+    Ok(0.into())
+}
+
+pub(super) fn peers(_: &Engine, _: &Args<'_>) -> Answer {
+    Ok(json!([]))
+}
+
+pub(super) fn network_info(engine: &Engine, _: &Args<'_>) -> Answer {
+    let policy = engine.policy();
+    Ok(json!({
+        "version": 280_000,
+        "subversion": "/Satoshi:28.0.0(portcullis-simulator)/",
+        "protocolversion": 70_016,
+        "localservices": "0000000000000409",
+        "localservicesnames": ["NETWORK", "WITNESS", "NETWORK_LIMITED"],
+        "localrelay": true,
+        "timeoffset": 0,
+        "networkactive": true,
+        "connections": 0,
+        "connections_in": 0,
+        "connections_out": 0,
+        "networks": [],
+        "relayfee": btc(policy.min_relay_fee),
+        "incrementalfee": btc(policy.incremental_fee),
+        "localaddresses": [],
+        "warnings": [],
+    }))
+}
+
+pub(super) fn uptime(node: &Node, _: &Args<'_>) -> Answer {
+    Ok(node.clock.unix_seconds().saturating_sub(node.started).into())
+}
+
+pub(super) fn sim_mine(node: &Node, args: &Args<'_>) -> Answer {
+    let blocks = block_count(args.opt_integer(0)?.unwrap_or(1))?;
+    Ok(json!(node.mine(blocks, None)?))
+}
+
+/// Pays an address from the faucet and confirms it. The amount is in satoshis, a number or a decimal string.
+pub(super) fn sim_fund(node: &Node, args: &Args<'_>) -> Answer {
+    let sats = match args.get(1) {
+        Some(Value::String(text)) => text.parse().ok(),
+        Some(Value::Number(number)) => number.as_u64(),
+        _ => None,
+    };
+    let sats: u64 = sats
+        .filter(|sats| *sats <= Amount::MAX_MONEY.to_sat())
+        .ok_or_else(|| RpcError::new(code::INVALID_PARAMETER, "sats must be a whole number of satoshis"))?;
+    Ok(json!(node.fund(args.text(0)?, Amount::from_sat(sats))?))
+}

@@ -1,0 +1,168 @@
+//! Runs transactions on `revm`, with the rules of the Prague upgrade.
+//!
+//! Left out: the system calls of EIP-2935, EIP-4788, EIP-7002 and EIP-7251, whose contracts the simulated chain doesn't have (a system call
+//! to an address without code does nothing), and blobs.
+
+use std::convert::Infallible;
+
+use alloy::consensus::proofs::{calculate_receipt_root, calculate_transaction_root};
+use alloy::consensus::{Header, Receipt, ReceiptEnvelope, Transaction as _, TxType};
+use alloy::primitives::{Address, Bloom, TxKind, U256};
+use revm::context::result::{EVMError, ExecutionResult, InvalidTransaction};
+use revm::context::{BlockEnv, CfgEnv, Context, TxEnv};
+use revm::database::{Cache, CacheDB};
+use revm::handler::MainnetContext;
+use revm::primitives::eip4844::BLOB_BASE_FEE_UPDATE_FRACTION_PRAGUE;
+use revm::primitives::hardfork::SpecId;
+use revm::{Database, ExecuteCommitEvm, MainBuilder, MainContext, MainnetEvm};
+
+use super::block::{Outcome, Transaction};
+use super::state::View;
+
+/// The rules that blocks follow.
+pub(crate) const SPEC: SpecId = SpecId::PRAGUE;
+
+/// Why a transaction can't be the next one of a block.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unfit {
+    /// The block has less gas left than the transaction may use.
+    #[error("the block's gas limit is reached")]
+    NoRoom,
+    /// The transaction is invalid in this state.
+    #[error("{0}")]
+    Invalid(InvalidTransaction),
+    /// The engine failed.
+    #[error("{0}")]
+    Engine(String),
+}
+
+impl From<EVMError<Infallible>> for Unfit {
+    fn from(error: EVMError<Infallible>) -> Self {
+        match error {
+            EVMError::Transaction(reason) => Self::Invalid(reason),
+            other => Self::Engine(other.to_string()),
+        }
+    }
+}
+
+/// A block under construction.
+pub(crate) struct Builder<'a> {
+    evm: MainnetEvm<MainnetContext<CacheDB<View<'a>>>>,
+    header: Header,
+    transactions: Vec<Transaction>,
+    outcomes: Vec<Outcome>,
+    logs: u64,
+}
+
+/// An executed block, complete but for its state root, and what it did to the state.
+#[derive(Clone, Debug)]
+pub(crate) struct Draft {
+    pub(crate) header: Header,
+    pub(crate) transactions: Vec<Transaction>,
+    pub(crate) outcomes: Vec<Outcome>,
+    pub(crate) cache: Cache,
+}
+
+impl<'a> Builder<'a> {
+    /// Starts a block on the state `view`.
+    pub(crate) fn new(view: View<'a>, header: Header, chain_id: u64) -> Self {
+        let evm = Context::mainnet()
+            .with_db(CacheDB::new(view))
+            .with_cfg(config(chain_id))
+            .with_block(environment(&header))
+            .build_mainnet();
+        Self { evm, header, transactions: Vec::new(), outcomes: Vec::new(), logs: 0 }
+    }
+
+    /// Sets a balance outside of any transaction: an irregular state change, for test set-ups.
+    pub(crate) fn set_balance(&mut self, address: Address, wei: U256) {
+        let db = &mut self.evm.ctx.journaled_state.database;
+        let Ok(info) = db.basic(address);
+        let mut info = info.unwrap_or_default();
+        info.balance = wei;
+        db.insert_account_info(address, info);
+    }
+
+    /// Executes one more transaction. One that doesn't fit leaves no trace.
+    pub(crate) fn execute(&mut self, tx: Transaction) -> Result<(), Unfit> {
+        if tx.gas_limit() > self.header.gas_limit.saturating_sub(self.header.gas_used) {
+            return Err(Unfit::NoRoom);
+        }
+        let result = self.evm.transact_commit(transaction(&tx))?;
+
+        let gas_used = result.tx_gas_used();
+        self.header.gas_used = self.header.gas_used.saturating_add(gas_used);
+        let outcome = Outcome {
+            effective_gas_price: tx.effective_gas_price(self.header.base_fee_per_gas),
+            contract_address: tx.to().is_none().then(|| tx.signer().create(tx.nonce())),
+            gas_used,
+            first_log: self.logs,
+            receipt: receipt(tx.tx_type(), self.header.gas_used, result),
+        };
+        self.logs = self.logs.saturating_add(u64::try_from(outcome.receipt.logs().len()).unwrap_or(u64::MAX));
+        self.outcomes.push(outcome);
+        self.transactions.push(tx);
+        Ok(())
+    }
+
+    /// Completes the header but for the state root.
+    pub(crate) fn finish(self) -> Draft {
+        let Self { evm, mut header, transactions, outcomes, .. } = self;
+        header.transactions_root = calculate_transaction_root(&transactions);
+        let receipts: Vec<&ReceiptEnvelope> = outcomes.iter().map(|outcome| &outcome.receipt).collect();
+        header.receipts_root = calculate_receipt_root(&receipts);
+        header.logs_bloom = receipts.iter().fold(Bloom::ZERO, |bloom, receipt| bloom | *receipt.logs_bloom());
+        Draft { header, transactions, outcomes, cache: evm.ctx.journaled_state.database.cache }
+    }
+}
+
+fn receipt(kind: TxType, cumulative_gas_used: u64, result: ExecutionResult) -> ReceiptEnvelope {
+    let success = result.is_success();
+    // Logs of a reverted call are undone with everything else that it did.
+    let logs = if success { result.into_logs() } else { Vec::new() };
+    ReceiptEnvelope::from_typed(kind, Receipt { status: success.into(), cumulative_gas_used, logs })
+}
+
+/// The rules of this chain.
+pub(crate) fn config(chain_id: u64) -> CfgEnv {
+    CfgEnv::new_with_spec(SPEC).with_chain_id(chain_id)
+}
+
+/// What a contract sees of its block.
+pub(crate) fn environment(header: &Header) -> BlockEnv {
+    let mut block = BlockEnv {
+        number: U256::from(header.number),
+        beneficiary: header.beneficiary,
+        timestamp: U256::from(header.timestamp),
+        gas_limit: header.gas_limit,
+        basefee: header.base_fee_per_gas.unwrap_or_default(),
+        difficulty: header.difficulty,
+        prevrandao: Some(header.mix_hash),
+        ..BlockEnv::default()
+    };
+    block.set_blob_excess_gas_and_price(
+        header.excess_blob_gas.unwrap_or_default(),
+        BLOB_BASE_FEE_UPDATE_FRACTION_PRAGUE,
+    );
+    block
+}
+
+/// A signed transaction in the engine's form.
+pub(crate) fn transaction(tx: &Transaction) -> TxEnv {
+    let mut env = TxEnv {
+        tx_type: tx.tx_type().into(),
+        caller: tx.signer(),
+        gas_limit: tx.gas_limit(),
+        gas_price: tx.max_fee_per_gas(),
+        kind: tx.to().map_or(TxKind::Create, TxKind::Call),
+        value: tx.value(),
+        data: tx.input().clone(),
+        nonce: tx.nonce(),
+        chain_id: tx.chain_id(),
+        access_list: tx.access_list().cloned().unwrap_or_default(),
+        gas_priority_fee: tx.max_priority_fee_per_gas(),
+        ..TxEnv::default()
+    };
+    env.set_signed_authorization(tx.authorization_list().map(<[_]>::to_vec).unwrap_or_default());
+    env
+}

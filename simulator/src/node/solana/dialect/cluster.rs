@@ -1,0 +1,160 @@
+//! The node, the cluster and its newest slots.
+
+use serde_json::{Value, json};
+use solana_sdk::account::ReadableAccount;
+use solana_sdk::hash::Hash;
+use solana_sdk::pubkey::Pubkey;
+use solana_sdk::signature::Signer;
+
+use super::error::{invalid_params, node_unhealthy};
+use super::params::{Args, BlockContext, ContextConfig, MAX_FEE_ADDRESSES, limited, pubkey};
+use super::{Answer, SOLANA_CORE, with_context};
+use crate::node::solana::genesis::{self, SLOTS_PER_EPOCH};
+use crate::node::solana::ledger::{Executed, MAX_AGE, is_writable};
+use crate::node::solana::validator::Validator;
+
+/// Stands for the mainnet feature set that the runtime crates know; a real node derives the number from the features.
+const FEATURE_SET: u32 = 4_020_002;
+
+const MAX_ACCOUNT_BYTES: usize = 10 * 1024 * 1024;
+
+pub(super) fn health(validator: &Validator) -> Answer {
+    if validator.is_healthy() { Ok(json!("ok")) } else { Err(node_unhealthy()) }
+}
+
+pub(super) fn version() -> Answer {
+    Ok(json!({ "feature-set": FEATURE_SET, "solana-core": SOLANA_CORE }))
+}
+
+pub(super) fn genesis_hash() -> Answer {
+    Ok(json!(genesis::genesis_hash().to_string()))
+}
+
+pub(super) fn identity() -> Answer {
+    Ok(json!({ "identity": genesis::identity().to_string() }))
+}
+
+pub(super) fn nodes() -> Answer {
+    Ok(json!([{
+        "pubkey": genesis::identity().to_string(),
+        "gossip": null, "tvu": null, "tpu": null, "tpuQuic": null, "tpuForwards": null, "tpuForwardsQuic": null,
+        "tpuVote": null, "serveRepair": null, "rpc": null, "pubsub": null,
+        "version": SOLANA_CORE,
+        "featureSet": FEATURE_SET,
+        "shredVersion": 0,
+    }]))
+}
+
+pub(super) fn slot_leader() -> Answer {
+    Ok(json!(genesis::identity().to_string()))
+}
+
+pub(super) fn vote_accounts(validator: &Validator) -> Answer {
+    let tip = validator.engine().ledger().tip();
+    let current = json!({
+        "votePubkey": genesis::vote_account().to_string(),
+        "nodePubkey": genesis::identity().to_string(),
+        "activatedStake": 0,
+        "epochVoteAccount": true,
+        "commission": 0,
+        "lastVote": tip,
+        "epochCredits": [],
+        "rootSlot": tip.saturating_sub(validator.engine().depth()),
+    });
+    Ok(json!({ "current": [current], "delinquent": [] }))
+}
+
+pub(super) fn slot(validator: &Validator, args: &Args<'_>) -> Answer {
+    Ok(json!(args.optional::<ContextConfig>(0)?.slot(validator.engine())?))
+}
+
+pub(super) fn epoch_info(validator: &Validator, args: &Args<'_>) -> Answer {
+    let slot = args.optional::<ContextConfig>(0)?.slot(validator.engine())?;
+    Ok(json!({
+        "absoluteSlot": slot,
+        "blockHeight": slot,
+        "epoch": slot / SLOTS_PER_EPOCH,
+        "slotIndex": slot % SLOTS_PER_EPOCH,
+        "slotsInEpoch": SLOTS_PER_EPOCH,
+        "transactionCount": validator.engine().ledger().count_up_to(slot),
+    }))
+}
+
+pub(super) fn epoch_schedule() -> Answer {
+    Ok(json!({
+        "slotsPerEpoch": SLOTS_PER_EPOCH,
+        "leaderScheduleSlotOffset": SLOTS_PER_EPOCH,
+        "warmup": false,
+        "firstNormalEpoch": 0,
+        "firstNormalSlot": 0,
+    }))
+}
+
+pub(super) fn transaction_count(validator: &Validator, args: &Args<'_>) -> Answer {
+    let slot = args.optional::<ContextConfig>(0)?.slot(validator.engine())?;
+    Ok(json!(validator.engine().ledger().count_up_to(slot)))
+}
+
+/// All lamports there are; what the faucet still holds does not circulate.
+pub(super) fn supply(validator: &Validator, args: &Args<'_>) -> Answer {
+    let engine = validator.engine();
+    let slot = args.optional::<BlockContext>(0)?.commitment.unwrap_or_default().slot(engine);
+    let faucet = genesis::faucet().pubkey();
+    let total = engine.accounts(slot).iter().fold(0_u64, |sum, (_, account)| sum.saturating_add(account.lamports()));
+    let held = engine.account(&faucet, slot).map_or(0, |account| account.lamports());
+    let supply = json!({
+        "total": total,
+        "circulating": total.saturating_sub(held),
+        "nonCirculating": held,
+        "nonCirculatingAccounts": [faucet.to_string()],
+    });
+    Ok(with_context(slot, supply))
+}
+
+pub(super) fn latest_blockhash(validator: &Validator, args: &Args<'_>) -> Answer {
+    let slot = args.optional::<ContextConfig>(0)?.slot(validator.engine())?;
+    let info = validator.engine().ledger().slot(slot).unwrap_or_else(|| validator.engine().ledger().latest());
+    let value = json!({
+        "blockhash": info.blockhash.to_string(),
+        "lastValidBlockHeight": slot.saturating_add(MAX_AGE),
+    });
+    Ok(with_context(slot, value))
+}
+
+pub(super) fn is_blockhash_valid(validator: &Validator, args: &Args<'_>) -> Answer {
+    let blockhash: Hash = args.required::<String>(0)?.parse().map_err(|e| invalid_params(format!("{e:?}")))?;
+    let slot = args.optional::<ContextConfig>(1)?.slot(validator.engine())?;
+    Ok(with_context(slot, json!(validator.engine().ledger().recent(&blockhash, slot).is_some())))
+}
+
+/// The lowest price in each of the last blocks, or the lowest among those that lock one of the addresses for writing.
+pub(super) fn recent_prioritization_fees(validator: &Validator, args: &Args<'_>) -> Answer {
+    let addresses = limited(args.optional::<Vec<String>>(0)?, MAX_FEE_ADDRESSES)?;
+    let addresses = addresses.iter().map(|text| pubkey(text)).collect::<Result<Vec<Pubkey>, _>>()?;
+    let ledger = validator.engine().ledger();
+    let lowest = |block: &mut dyn Iterator<Item = &Executed>| block.map(|executed| executed.unit_price).min();
+    let mut fees: Vec<Value> = Vec::new();
+    for slot in ledger.tip().saturating_sub(MAX_AGE.saturating_sub(1))..=ledger.tip() {
+        let block = || ledger.block(slot).iter().map(AsRef::as_ref);
+        let any = lowest(&mut block()).unwrap_or(0);
+        let on =
+            addresses.iter().filter_map(|address| lowest(&mut block().filter(|executed| writes(executed, address))));
+        let fee = on.fold(any, u64::max);
+        fees.push(json!({ "slot": slot, "prioritizationFee": fee }));
+    }
+    Ok(Value::Array(fees))
+}
+
+pub(super) fn rent_exempt_minimum(validator: &Validator, args: &Args<'_>) -> Answer {
+    let bytes: usize = args.required(0)?;
+    args.optional::<BlockContext>(1)?;
+    if bytes > MAX_ACCOUNT_BYTES {
+        return Err(invalid_params(format!("Invalid params: accounts hold at most {MAX_ACCOUNT_BYTES} bytes.")));
+    }
+    Ok(json!(validator.engine().rent_exempt_minimum(bytes)))
+}
+
+fn writes(executed: &Executed, address: &Pubkey) -> bool {
+    let (transaction, loaded) = (&executed.transaction, &executed.loaded);
+    executed.keys().enumerate().any(|(index, key)| key == address && is_writable(transaction, loaded, index))
+}

@@ -1,0 +1,479 @@
+//! The deterministic state machine: the state is the fold of the journal's records.
+//!
+//! Nothing here reads a clock, draws a random number or does I/O. Blockhashes are derived: `sha256(previous blockhash,
+//! slot)`, and over the signatures too where a slot has transactions.
+//!
+//! The runtime's accounts are those of the newest slot. An undo log of the slots that are not finalized yet keeps what
+//! they changed, so an account can be read as of any commitment level.
+
+use std::collections::{HashMap, VecDeque};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use litesvm::LiteSVM;
+use litesvm::types::TransactionMetadata;
+use sha2::{Digest, Sha256};
+use solana_sdk::account::{Account, AccountSharedData, ReadableAccount};
+use solana_sdk::clock::Clock;
+use solana_sdk::hash::Hash;
+use solana_sdk::message::{AddressLoader, VersionedMessage, v0::LoadedAddresses};
+use solana_sdk::pubkey::Pubkey;
+use solana_sdk::slot_hashes::{MAX_ENTRIES, SlotHashes};
+#[expect(deprecated, reason = "nonce accounts can't be advanced without the old sysvar of recent blockhashes")]
+use solana_sdk::sysvar::recent_blockhashes::{IterItem, RecentBlockhashes};
+use solana_sdk::transaction::{TransactionError, VersionedTransaction};
+
+use super::genesis;
+use super::ledger::{Executed, Ledger, MAX_AGE, Outcome, Slot, SlotInfo, all_keys, is_writable};
+use super::nonce;
+use super::record::Record;
+use super::token;
+
+/// Lamports for each signature of a transaction.
+pub(super) const LAMPORTS_PER_SIGNATURE: u64 = 5000;
+
+const COMPUTE_BUDGET: Pubkey = solana_sdk::pubkey!("ComputeBudget111111111111111111111111111111");
+
+/// A journal that this chain can't have written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplayError {
+    /// The first record is missing or of another chain.
+    #[error("the journal does not begin with this chain's genesis; move it away to start a fresh chain")]
+    Genesis,
+    /// A record does not follow the one before it.
+    #[error("the journal's record for slot {slot} does not follow slot {tip}; move it away to start a fresh chain")]
+    Order {
+        /// The slot that the record is about.
+        slot: Slot,
+        /// The newest slot before it.
+        tip: Slot,
+    },
+    /// A recorded transaction can't be decoded.
+    #[error(
+        "a transaction in slot {slot} of the journal can't be decoded; move the journal away to start a fresh chain"
+    )]
+    Transaction {
+        /// The slot that the record is about.
+        slot: Slot,
+    },
+}
+
+/// The chain's state.
+pub(super) struct Engine {
+    svm: LiteSVM,
+    ledger: Ledger,
+    depth: u64,
+    run: Run,
+    undo: VecDeque<Undo>,
+    /// The slot that the sysvars in `svm` show.
+    sysvars_of: Slot,
+}
+
+/// What is left of the recorded run of empty slots.
+#[derive(Clone, Copy, Default)]
+struct Run {
+    left: u64,
+    millis: u64,
+    interval: u64,
+}
+
+/// The accounts that a slot changed, as they were before it.
+struct Undo {
+    slot: Slot,
+    before: HashMap<Pubkey, Option<AccountSharedData>>,
+}
+
+/// What a transaction would do.
+pub(super) struct Simulation {
+    pub(super) error: Option<TransactionError>,
+    pub(super) logs: Vec<String>,
+    pub(super) units_consumed: u64,
+    /// Lamports.
+    pub(super) fee: u64,
+    pub(super) returned: Option<(Pubkey, Vec<u8>)>,
+    pub(super) inner: solana_sdk::inner_instruction::InnerInstructionsList,
+    /// The writable accounts after it.
+    pub(super) accounts: Vec<(Pubkey, AccountSharedData)>,
+}
+
+impl Engine {
+    /// The state after `genesis`, with blocks final once they are `depth` slots deep.
+    ///
+    /// # Errors
+    /// Where the record is not this chain's genesis.
+    pub(super) fn new(genesis: &Record, depth: u64) -> Result<Self, ReplayError> {
+        let Record::Genesis { hash, millis } = genesis else { return Err(ReplayError::Genesis) };
+        let blockhash = genesis::genesis_hash();
+        if *hash != blockhash.to_string() {
+            return Err(ReplayError::Genesis);
+        }
+        let ledger = Ledger::new(SlotInfo { blockhash, millis: *millis });
+        let svm = genesis::runtime(seconds(*millis));
+        let mut engine = Self { svm, ledger, depth, run: Run::default(), undo: VecDeque::new(), sysvars_of: Slot::MAX };
+        engine.show_sysvars();
+        Ok(engine)
+    }
+
+    /// Takes in one record.
+    ///
+    /// # Errors
+    /// Where it does not follow the records before it.
+    pub(super) fn apply(&mut self, record: &Record) -> Result<(), ReplayError> {
+        match record {
+            Record::Genesis { .. } => Err(ReplayError::Genesis),
+            Record::Empty { slot, slots, millis, interval } => {
+                self.pass_until(*slot)?;
+                self.run = Run { left: *slots, millis: *millis, interval: *interval };
+                Ok(())
+            }
+            Record::Block { slot, millis, transactions } => {
+                self.pass_until(*slot)?;
+                let decode = |text: &String| bincode::deserialize(&BASE64_STANDARD.decode(text).ok()?).ok();
+                let transactions: Option<Vec<_>> = transactions.iter().map(decode).collect();
+                let transactions = transactions.ok_or(ReplayError::Transaction { slot: *slot })?;
+                self.run = Run::default();
+                self.execute_slot(*millis, transactions);
+                Ok(())
+            }
+        }
+    }
+
+    /// Passes one slot of the run of empty ones, unless it is used up.
+    pub(super) fn pass_empty(&mut self) -> bool {
+        let Some(left) = self.run.left.checked_sub(1) else { return false };
+        let millis = self.run.millis.max(self.ledger.latest().millis);
+        self.run = Run { left, millis: self.run.millis.saturating_add(self.run.interval), ..self.run };
+        let blockhash = next_blockhash(&self.ledger.latest().blockhash, self.next_slot(), &[]);
+        self.ledger.push(SlotInfo { blockhash, millis }, Vec::new());
+        self.forget_finalized();
+        true
+    }
+
+    /// Passes what the last record left of its run. A slot of it may have been shown before the node stopped.
+    pub(super) fn pass_all(&mut self) {
+        while self.pass_empty() {}
+    }
+
+    /// Brings the sysvars up to the newest slot.
+    pub(super) fn show_sysvars(&mut self) {
+        self.set_sysvars(self.ledger.tip(), self.ledger.latest().millis);
+    }
+
+    pub(super) const fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// How many slots deep a block is final.
+    pub(super) const fn depth(&self) -> u64 {
+        self.depth
+    }
+
+    /// The slot that is made next.
+    pub(super) fn next_slot(&self) -> Slot {
+        self.ledger.tip().saturating_add(1)
+    }
+
+    /// Lamports that an account with so many bytes must hold.
+    pub(super) fn rent_exempt_minimum(&self, bytes: usize) -> u64 {
+        self.svm.minimum_balance_for_rent_exemption(bytes)
+    }
+
+    /// An account as of slot `at`, which is the newest or one that is not older than the newest finalized.
+    pub(super) fn account(&self, address: &Pubkey, at: Slot) -> Option<AccountSharedData> {
+        let changed = self.undo.iter().filter(|undo| undo.slot > at).find_map(|undo| undo.before.get(address));
+        match changed {
+            Some(before) => before.clone(),
+            None => self.svm.accounts_db().get_account(address),
+        }
+    }
+
+    /// All accounts as of slot `at`, in the order of their addresses.
+    pub(super) fn accounts(&self, at: Slot) -> Vec<(Pubkey, AccountSharedData)> {
+        let gone = self.undo.iter().filter(|undo| undo.slot > at).flat_map(|undo| undo.before.keys());
+        let mut addresses: Vec<Pubkey> = self.svm.accounts_db().inner.keys().chain(gone).copied().collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        addresses.into_iter().filter_map(|address| Some((address, self.account(&address, at)?))).collect()
+    }
+
+    /// What `transaction`'s address tables resolve to.
+    ///
+    /// # Errors
+    /// Where a table is missing or too short.
+    pub(super) fn resolve(&self, message: &VersionedMessage) -> Result<LoadedAddresses, TransactionError> {
+        match message.address_table_lookups() {
+            Some(lookups) if !lookups.is_empty() => Ok(self.svm.accounts_db().load_addresses(lookups)?),
+            _ => Ok(LoadedAddresses::default()),
+        }
+    }
+
+    /// Whether a block after slot `at` could include a message with this blockhash or durable nonce.
+    ///
+    /// # Errors
+    /// [`TransactionError::BlockhashNotFound`] where it couldn't.
+    pub(super) fn check_age(&self, message: &VersionedMessage, at: Slot) -> Result<(), TransactionError> {
+        if self.ledger.recent(message.recent_blockhash(), at).is_some() || self.nonce_of(message, at, at).is_some() {
+            return Ok(());
+        }
+        Err(TransactionError::BlockhashNotFound)
+    }
+
+    /// What `transaction` would do on top of slot `at`. Signatures are the caller's business.
+    pub(super) fn simulate(&mut self, transaction: VersionedTransaction, at: Slot) -> Simulation {
+        let checked = self.check_age(&transaction.message, at).and_then(|()| {
+            match self.ledger.executed(&transaction.message.hash()) {
+                Some(slot) if slot <= at => Err(TransactionError::AlreadyProcessed),
+                _ => self.resolve(&transaction.message),
+            }
+        });
+        let loaded = match checked {
+            Ok(loaded) => loaded,
+            Err(error) => return Simulation::failed(error),
+        };
+        let replaced = self.turn_back(&transaction, &loaded, at);
+        let simulated = self.svm.simulate_transaction(transaction);
+        for (address, account) in replaced {
+            self.put(address, account);
+        }
+        match simulated {
+            Ok(done) => Simulation { accounts: done.post_accounts, ..Simulation::of(None, done.meta) },
+            Err(failed) => Simulation::of(Some(failed.err), failed.meta),
+        }
+    }
+
+    /// The fee of a message in lamports, as the runtime computes it, if its blockhash is good in slot `at`.
+    pub(super) fn fee(&mut self, message: VersionedMessage, at: Slot) -> Option<u64> {
+        self.check_age(&message, at).ok()?;
+        let signatures = vec![Default::default(); usize::from(message.header().num_required_signatures)];
+        let simulated = self.svm.simulate_transaction(VersionedTransaction { signatures, message });
+        Some(simulated.map_or_else(|failed| failed.meta.fee, |done| done.meta.fee))
+    }
+
+    /// Passes empty slots until `slot` is the next one.
+    fn pass_until(&mut self, slot: Slot) -> Result<(), ReplayError> {
+        let order = ReplayError::Order { slot, tip: self.ledger.tip() };
+        if slot < self.next_slot() {
+            return Err(order);
+        }
+        while self.next_slot() < slot {
+            if !self.pass_empty() {
+                return Err(order);
+            }
+        }
+        Ok(())
+    }
+
+    fn execute_slot(&mut self, millis: u64, transactions: Vec<VersionedTransaction>) {
+        let slot = self.next_slot();
+        let millis = millis.max(self.ledger.latest().millis);
+        self.set_sysvars(slot, millis);
+        self.undo.push_back(Undo { slot, before: HashMap::new() });
+
+        let mut block: Vec<(Hash, Executed)> = Vec::with_capacity(transactions.len());
+        for transaction in transactions {
+            let repeats = |hash: &Hash| block.iter().any(|(earlier, _)| earlier == hash);
+            match self.execute(slot, transaction, repeats) {
+                Ok(included) => block.push(included),
+                Err(error) => tracing::debug!(slot, %error, "a transaction is not included"),
+            }
+        }
+
+        let signatures: Vec<u8> = block.iter().flat_map(|(_, executed)| *executed.signature().as_array()).collect();
+        let blockhash = next_blockhash(&self.ledger.latest().blockhash, slot, &signatures);
+        self.ledger.push(SlotInfo { blockhash, millis }, block);
+        self.forget_finalized();
+    }
+
+    /// Executes one transaction in `slot`, unless no block may include it.
+    fn execute(
+        &mut self,
+        slot: Slot,
+        transaction: VersionedTransaction,
+        repeats: impl Fn(&Hash) -> bool,
+    ) -> Result<(Hash, Executed), TransactionError> {
+        transaction.sanitize().map_err(|_| TransactionError::SanitizeFailure)?;
+        let hash = transaction.verify_and_hash_message()?;
+        let parent = self.ledger.tip();
+        let recent = self.ledger.recent(transaction.message.recent_blockhash(), parent).is_some();
+        let nonce = if recent { None } else { self.nonce_of(&transaction.message, parent, slot) };
+        if !recent && nonce.is_none() {
+            return Err(TransactionError::BlockhashNotFound);
+        }
+        if self.ledger.executed(&hash).is_some() || repeats(&hash) {
+            return Err(TransactionError::AlreadyProcessed);
+        }
+        let loaded = self.resolve(&transaction.message)?;
+
+        let keys: Vec<Pubkey> = all_keys(&transaction, &loaded).copied().collect();
+        let written = keys
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| is_writable(&transaction, &loaded, *index))
+            .map(|(_, key)| *key);
+        let before: Vec<_> = written.map(|key| (key, self.svm.accounts_db().get_account(&key))).collect();
+        let balances = self.balances(&keys);
+        let tokens_before = token::balances(&keys, |key| self.svm.accounts_db().get_account(key));
+
+        let signature = transaction.signatures.first().copied().unwrap_or_default();
+        let (error, meta) = match self.svm.send_transaction(transaction.clone()) {
+            Ok(meta) => (None, meta),
+            // The runtime names the signature only of what it executed: the rest pays no fee and leaves no trace.
+            Err(failed) if failed.meta.signature != signature => return Err(failed.err),
+            Err(failed) => (Some(failed.err), failed.meta),
+        };
+        if let Some(address) = nonce {
+            self.advance_nonce(address, transaction.message.recent_blockhash());
+        }
+
+        if let Some(undo) = self.undo.back_mut() {
+            for (address, account) in before {
+                undo.before.entry(address).or_insert(account);
+            }
+        }
+        let outcome = Outcome {
+            error,
+            fee: meta.fee,
+            units_consumed: meta.compute_units_consumed,
+            returned: returned(&meta),
+            logs: meta.logs,
+            inner: meta.inner_instructions,
+            before: balances,
+            after: self.balances(&keys),
+            tokens_before,
+            tokens_after: token::balances(&keys, |key| self.svm.accounts_db().get_account(key)),
+        };
+        let unit_price = unit_price(&transaction.message);
+        Ok((hash, Executed { slot, transaction, loaded, outcome, unit_price }))
+    }
+
+    /// The nonce account that keeps `message` valid on top of slot `parent`, going by the accounts as of slot `at`.
+    fn nonce_of(&self, message: &VersionedMessage, parent: Slot, at: Slot) -> Option<Pubkey> {
+        let latest = self.ledger.slot(parent)?.blockhash;
+        // A nonce can be used once for each blockhash.
+        if *message.recent_blockhash() == nonce::next_value(&latest) {
+            return None;
+        }
+        let address = nonce::account_of(message)?;
+        let account = self.account(&address, at)?;
+        nonce::covers(&account, message).then_some(address)
+    }
+
+    /// Gives a used nonce account its next value, which a cluster derives from the latest blockhash, whether or not the
+    /// transaction succeeded. The runtime derives it from the old value, and only after a success.
+    fn advance_nonce(&mut self, address: Pubkey, used: &Hash) {
+        let Some(mut account) = self.svm.accounts_db().get_account(&address) else { return };
+        if nonce::value(&account).is_some_and(|value| value == *used || value == nonce::next_value(used)) {
+            nonce::advance(&mut account, &nonce::next_value(&self.ledger.latest().blockhash));
+            self.put(address, Some(account));
+        }
+    }
+
+    /// Puts the accounts of `transaction` back to slot `at` and returns what they were, for [`Self::put`].
+    fn turn_back(
+        &mut self,
+        transaction: &VersionedTransaction,
+        loaded: &LoadedAddresses,
+        at: Slot,
+    ) -> Vec<(Pubkey, Option<AccountSharedData>)> {
+        let mut replaced = Vec::new();
+        for address in all_keys(transaction, loaded) {
+            if self.undo.iter().any(|undo| undo.slot > at && undo.before.contains_key(address)) {
+                let past = self.account(address, at);
+                replaced.push((*address, self.svm.accounts_db().get_account(address)));
+                self.put(*address, past);
+            }
+        }
+        replaced
+    }
+
+    fn put(&mut self, address: Pubkey, account: Option<AccountSharedData>) {
+        // An account without lamports is how the runtime is told to remove one.
+        let account = account.map_or_else(Account::default, Account::from);
+        if let Err(error) = self.svm.set_account(address, account) {
+            // Only a broken program or sysvar is refused, and both had been accepted before.
+            tracing::error!(%address, %error, "an account could not be put back");
+        }
+    }
+
+    fn balances(&self, keys: &[Pubkey]) -> Vec<u64> {
+        let lamports = |key| self.svm.accounts_db().get_account_ref(key).map_or(0, ReadableAccount::lamports);
+        keys.iter().map(lamports).collect()
+    }
+
+    fn forget_finalized(&mut self) {
+        let finalized = self.ledger.tip().saturating_sub(self.depth);
+        while self.undo.front().is_some_and(|undo| undo.slot <= finalized) {
+            self.undo.pop_front();
+        }
+    }
+
+    /// Shows programs the clock of `slot` and the hashes of the slots before it. Blockhashes stand in for bank hashes.
+    #[expect(deprecated, reason = "nonce accounts can't be advanced without the old sysvar of recent blockhashes")]
+    fn set_sysvars(&mut self, slot: Slot, millis: u64) {
+        if self.sysvars_of == slot {
+            return;
+        }
+        self.sysvars_of = slot;
+        let epoch = slot.checked_div(genesis::SLOTS_PER_EPOCH).unwrap_or_default();
+        let epoch_start = self.ledger.slot(epoch.saturating_mul(genesis::SLOTS_PER_EPOCH));
+        self.svm.set_sysvar(&Clock {
+            slot,
+            epoch_start_timestamp: seconds(epoch_start.map_or(millis, |start| start.millis)),
+            epoch,
+            leader_schedule_epoch: epoch.saturating_add(1),
+            unix_timestamp: seconds(millis),
+        });
+        let parent = slot.saturating_sub(1);
+        let hashes: Vec<_> =
+            self.ledger.back_from(parent).take(MAX_ENTRIES).map(|(slot, info)| (slot, info.blockhash)).collect();
+        self.svm.set_sysvar(&SlotHashes::new(&hashes));
+        let recent = usize::try_from(MAX_AGE).unwrap_or(usize::MAX);
+        let recent = hashes.iter().take(recent).map(|(slot, hash)| IterItem(*slot, hash, LAMPORTS_PER_SIGNATURE));
+        self.svm.set_sysvar(&RecentBlockhashes::from_iter(recent));
+    }
+}
+
+impl Simulation {
+    fn failed(error: TransactionError) -> Self {
+        Self::of(Some(error), TransactionMetadata::default())
+    }
+
+    fn of(error: Option<TransactionError>, meta: TransactionMetadata) -> Self {
+        Self {
+            error,
+            returned: returned(&meta),
+            logs: meta.logs,
+            units_consumed: meta.compute_units_consumed,
+            fee: meta.fee,
+            inner: meta.inner_instructions,
+            accounts: Vec::new(),
+        }
+    }
+}
+
+fn returned(meta: &TransactionMetadata) -> Option<(Pubkey, Vec<u8>)> {
+    let data = &meta.return_data;
+    (!data.data.is_empty()).then(|| (data.program_id, data.data.clone()))
+}
+
+/// The price that a message offers, in micro-lamports per compute unit:
+/// `ComputeBudgetInstruction::SetComputeUnitPrice`.
+fn unit_price(message: &VersionedMessage) -> u64 {
+    let keys = message.static_account_keys();
+    let price = |data: &[u8]| Some(u64::from_le_bytes(data.strip_prefix(&[3])?.try_into().ok()?));
+    let mut budget = message
+        .instructions()
+        .iter()
+        .filter(|instruction| keys.get(usize::from(instruction.program_id_index)) == Some(&COMPUTE_BUDGET));
+    budget.find_map(|instruction| price(&instruction.data)).unwrap_or(0)
+}
+
+fn next_blockhash(previous: &Hash, slot: Slot, signatures: &[u8]) -> Hash {
+    let digest = Sha256::new().chain_update(previous).chain_update(slot.to_le_bytes()).chain_update(signatures);
+    Hash::new_from_array(digest.finalize().into())
+}
+
+fn seconds(millis: u64) -> i64 {
+    i64::try_from(millis / 1000).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,16 @@
+//! The simulated Solana node, driven over HTTP as any client would.
+
+#[cfg(test)]
+mod bad_input;
+#[cfg(test)]
+mod blockhash;
+#[cfg(test)]
+mod history;
+#[cfg(test)]
+mod node;
+#[cfg(test)]
+mod programs;
+#[cfg(test)]
+mod restart;
+#[cfg(test)]
+mod transfer;

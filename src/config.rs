@@ -1,0 +1,278 @@
+//! The configuration file: parsed strictly, then turned into what the crates want.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use chains::account::{KeyId, WalletId};
+use chains::network::Network;
+use gateway::config::{CredentialConfig, NetworkConfig, ServerConfig, WalletConfig};
+use serde::Deserialize;
+use signer::policy::{Policy, PolicyConfig};
+use signer::pool::{KeySpec, SchemeId, SignerId, WalletSpec};
+use signer::roster::{Credential, Roster};
+
+use crate::credential;
+
+/// The shipped configuration, which `portcullis dev` runs on.
+pub(crate) const DEFAULT: &str = include_str!("../config/portcullis.toml");
+
+/// The whole file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Where everything durable lives.
+    #[serde(default = "default_data_dir")]
+    pub data_dir: PathBuf,
+    /// The JSON-RPC server.
+    #[serde(default)]
+    pub server: ServerConfig,
+    /// The signers.
+    pub signers: SignersConfig,
+    /// Networks and their nodes.
+    pub networks: Vec<NetworkConfig>,
+    /// Keys.
+    pub keys: Vec<KeyConfig>,
+    /// Wallets.
+    pub wallets: Vec<WalletConfig>,
+    /// Who may ask.
+    #[serde(default)]
+    pub credentials: Vec<CredentialConfig>,
+    /// What is allowed.
+    #[serde(default)]
+    pub policy: PolicyConfig,
+    /// The simulated chains, where there are such.
+    #[serde(default)]
+    pub simulator: Option<SimulatorConfig>,
+}
+
+/// A key that the signers hold together.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KeyConfig {
+    /// Its name.
+    pub id: KeyId,
+    /// How it signs.
+    pub scheme: SchemeId,
+}
+
+/// The signers, all in this process.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SignersConfig {
+    /// Their names; as many signers as names.
+    pub names: Vec<SignerId>,
+    /// So many sign.
+    pub threshold: u16,
+    /// For a whole signature, in milliseconds.
+    #[serde(default = "default_deadline_ms")]
+    pub deadline_ms: u64,
+    /// For one answer of one signer, in milliseconds.
+    #[serde(default = "default_round_timeout_ms")]
+    pub round_timeout_ms: u64,
+    /// A file with the passphrase of the software seal.
+    pub passphrase_file: PathBuf,
+}
+
+impl SignersConfig {
+    /// The limit of a whole signature.
+    pub(crate) const fn deadline(&self) -> Duration {
+        Duration::from_millis(self.deadline_ms)
+    }
+
+    /// The limit of one answer.
+    pub(crate) const fn round_timeout(&self) -> Duration {
+        Duration::from_millis(self.round_timeout_ms)
+    }
+}
+
+/// The simulated chains.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(not(feature = "simulator"), expect(dead_code, reason = "read, and refused, without the simulator too"))]
+pub(crate) struct SimulatorConfig {
+    /// The Bitcoin node.
+    pub bitcoin: SimulatedNode,
+    /// The Ethereum node.
+    pub ethereum: SimulatedNode,
+    /// The Solana node.
+    pub solana: SimulatedNode,
+}
+
+/// One simulated node.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(not(feature = "simulator"), expect(dead_code, reason = "read, and refused, without the simulator too"))]
+pub(crate) struct SimulatedNode {
+    /// Where it listens.
+    pub listen: std::net::SocketAddr,
+    /// How long a block (Solana: a slot) takes, in milliseconds.
+    pub block_interval_ms: u64,
+    /// After how many blocks or slots it calls one final.
+    #[serde(default)]
+    pub finality_depth: Option<u64>,
+}
+
+fn default_data_dir() -> PathBuf {
+    PathBuf::from("portcullis-data")
+}
+
+const fn default_deadline_ms() -> u64 {
+    10_000
+}
+
+const fn default_round_timeout_ms() -> u64 {
+    3_000
+}
+
+/// Why a configuration can't be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum ConfigError {
+    /// The file can't be read.
+    #[error("can't read {path}: {reason}")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What the system says.
+        reason: std::io::Error,
+    },
+    /// The file isn't what it should be.
+    #[error("{path}: {reason}")]
+    Parse {
+        /// Which file.
+        path: PathBuf,
+        /// Where and what.
+        reason: toml::de::Error,
+    },
+    /// The settings contradict each other.
+    #[error("configuration: {0}")]
+    Invalid(String),
+}
+
+impl Config {
+    /// Reads a file; without one, the shipped configuration.
+    ///
+    /// # Errors
+    /// Where it can't be read or holds what isn't known.
+    pub(crate) fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let (path, text) = match path {
+            None => (PathBuf::from("config/portcullis.toml (built in)"), DEFAULT.to_owned()),
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .map_err(|reason| ConfigError::Read { path: path.to_owned(), reason })?;
+                (path.to_owned(), text)
+            }
+        };
+        toml::from_str(&text).map_err(|reason| ConfigError::Parse { path, reason })
+    }
+
+    /// A path of the file: relative ones start at the data folder.
+    pub(crate) fn path(&self, path: &Path) -> PathBuf {
+        self.data_dir.join(path)
+    }
+
+    /// The keys as the signers know them.
+    pub(crate) fn key_specs(&self) -> Vec<KeySpec> {
+        self.keys.iter().map(|key| KeySpec { key: key.id.clone(), scheme: key.scheme }).collect()
+    }
+
+    /// The wallets as the signers know them.
+    pub(crate) fn wallet_specs(&self) -> Vec<WalletSpec> {
+        self.wallets
+            .iter()
+            .map(|wallet| WalletSpec {
+                wallet: wallet.id.clone(),
+                network: wallet.network,
+                key: wallet.key.clone(),
+                path: wallet.path.clone(),
+            })
+            .collect()
+    }
+
+    /// Checks what one part says of another: names that are used twice or that name nothing.
+    ///
+    /// # Errors
+    /// The first contradiction.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        let invalid = |what: String| Err(ConfigError::Invalid(what));
+        let mut seen = BTreeMap::new();
+        for wallet in &self.wallets {
+            if seen.insert(&wallet.id, ()).is_some() {
+                return invalid(format!("wallet {} is named twice", wallet.id));
+            }
+            if !self.networks.iter().any(|network| network.id == wallet.network) {
+                return invalid(format!("wallet {}: there is no network {}", wallet.id, wallet.network));
+            }
+            if !self.keys.iter().any(|key| key.id == wallet.key) {
+                return invalid(format!("wallet {}: there is no key {}", wallet.id, wallet.key));
+            }
+        }
+        let mut seen = BTreeMap::new();
+        for network in &self.networks {
+            if seen.insert(network.id, ()).is_some() {
+                return invalid(format!("network {} is named twice", network.id));
+            }
+            if network.endpoints.is_empty() && self.simulator.is_none() {
+                return invalid(format!("network {} has no endpoint, and there is no [simulator]", network.id));
+            }
+        }
+        Ok(())
+    }
+
+    /// The policy, every address in it parsed and checked.
+    ///
+    /// # Errors
+    /// Where a rule names what doesn't exist.
+    pub(crate) fn policy(&self) -> Result<Policy, ConfigError> {
+        let networks: BTreeMap<WalletId, Network> =
+            self.wallets.iter().map(|wallet| (wallet.id.clone(), wallet.network)).collect();
+        self.policy.compile(&networks).map_err(|error| ConfigError::Invalid(error.to_string()))
+    }
+
+    /// The roster, its public keys read from their files.
+    ///
+    /// # Errors
+    /// Where a file can't be read, or an id or a key stands twice.
+    pub(crate) fn roster(&self) -> Result<Roster, ConfigError> {
+        let credentials = self.credentials.iter().map(|entry| {
+            let public_key = credential::read_public_key(&self.path(&entry.public_key_file))
+                .map_err(|error| ConfigError::Invalid(error.to_string()))?;
+            Ok(Credential { id: entry.id.clone(), role: entry.role, public_key })
+        });
+        let credentials = credentials.collect::<Result<Vec<_>, ConfigError>>()?;
+        Roster::new(credentials).map_err(|error| ConfigError::Invalid(error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_file_is_sound() {
+        let config = Config::load(None).expect("the shipped file parses");
+        config.check().expect("its parts fit together");
+        config.policy().expect("its policy compiles");
+    }
+
+    #[test]
+    fn the_shipped_file_shows_the_defaults() {
+        let config = Config::load(None).expect("the shipped file parses");
+        assert_eq!(config.server, ServerConfig::default());
+        assert_eq!(config.data_dir, default_data_dir());
+        assert_eq!(config.signers.deadline_ms, default_deadline_ms());
+        assert_eq!(config.signers.round_timeout_ms, default_round_timeout_ms());
+    }
+
+    #[test]
+    fn unknown_settings_are_refused() {
+        for place in ["data_dir = ", "listen = ", "threshold = ", "scheme = ", "timeout_ms = ", "key = ", "role = ", "assets = "] {
+            let text = DEFAULT.replacen(place, &format!("surprise = 1\n{place}"), 1);
+            assert_ne!(text, DEFAULT, "{place}");
+            assert!(toml::from_str::<Config>(&text).is_err(), "{place}");
+        }
+        let text = DEFAULT.replacen("block_interval_ms", "surprise = 1, block_interval_ms", 1);
+        assert!(toml::from_str::<Config>(&text).is_err());
+    }
+}

@@ -1,0 +1,75 @@
+//! Credential files: an Ed25519 key pair in PEM, as `openssl genpkey -algorithm ed25519` makes it.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
+use ed25519_dalek::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey};
+use ed25519_dalek::{SigningKey, VerifyingKey};
+use rand_core::OsRng;
+
+/// Why a credential file can't be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {reason}")]
+pub(crate) struct CredentialError {
+    path: PathBuf,
+    reason: String,
+}
+
+fn failed(path: &Path, reason: impl ToString) -> CredentialError {
+    CredentialError { path: path.to_owned(), reason: reason.to_string() }
+}
+
+/// Reads a public key, PEM (SPKI, RFC 8410).
+///
+/// # Errors
+/// Where there is none.
+pub(crate) fn read_public_key(path: &Path) -> Result<VerifyingKey, CredentialError> {
+    let pem = fs::read_to_string(path).map_err(|e| failed(path, e))?;
+    VerifyingKey::from_public_key_pem(&pem)
+        .map_err(|e| failed(path, format!("no Ed25519 public key in PEM ({e}); make one with openssl pkey -pubout")))
+}
+
+/// Reads a private key, PEM (PKCS#8, RFC 8410).
+///
+/// # Errors
+/// Where there is none.
+pub(crate) fn read_private_key(path: &Path) -> Result<SigningKey, CredentialError> {
+    let pem = fs::read_to_string(path).map_err(|e| failed(path, e))?;
+    SigningKey::from_pkcs8_pem(&pem).map_err(|e| {
+        failed(path, format!("no Ed25519 private key in PEM ({e}); make one with openssl genpkey -algorithm ed25519"))
+    })
+}
+
+/// Makes a key pair at `public` and beside it with the ending `.key`, unless it is there. Answers the private key's path.
+///
+/// # Errors
+/// Where the files can't be written.
+pub(crate) fn ensure_pair(public: &Path) -> Result<PathBuf, CredentialError> {
+    let private = public.with_extension("key");
+    if public.exists() && private.exists() {
+        return Ok(private);
+    }
+    let key = SigningKey::generate(&mut OsRng);
+    let secret = key.to_pkcs8_pem(LineEnding::LF).map_err(|e| failed(&private, e))?;
+    let shown = key.verifying_key().to_public_key_pem(LineEnding::LF).map_err(|e| failed(public, e))?;
+    write_secret(&private, secret.as_bytes())?;
+    fs::write(public, shown).map_err(|e| failed(public, e))?;
+    Ok(private)
+}
+
+/// Writes a file that only its owner can read, with the folders that lead to it.
+///
+/// # Errors
+/// Where it can't be written.
+pub(crate) fn write_secret(path: &Path, secret: &[u8]) -> Result<(), CredentialError> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(|e| failed(parent, e))?;
+    }
+    let mut options = fs::OpenOptions::new();
+    let mut file =
+        options.write(true).create(true).truncate(true).mode(0o600).open(path).map_err(|e| failed(path, e))?;
+    file.write_all(secret).and_then(|()| file.sync_all()).map_err(|e| failed(path, e))
+}

@@ -1,0 +1,56 @@
+//! The arrows between the rooms, as `ARCHITECTURE.md` draws them.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+/// The names of everything that `package` depends on, however far.
+fn dependencies(package: &str, features: &[&str]) -> BTreeSet<String> {
+    let output = Command::new(env!("CARGO"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(["tree", "--offline", "--locked", "--edges", "normal", "--prefix", "none", "--format", "{p}", "-p", package])
+        .args(features)
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let tree = String::from_utf8(output.stdout).expect("names are text");
+    let names = tree.lines().filter_map(|line| line.split_whitespace().next());
+    names.filter(|name| *name != package).map(str::to_owned).collect()
+}
+
+fn assert_without(package: &str, features: &[&str], banned: &[&str]) {
+    let dependencies = dependencies(package, features);
+    assert!(!dependencies.is_empty(), "{package}");
+    for name in banned {
+        assert!(!dependencies.contains(*name), "{package} depends on {name}");
+    }
+}
+
+#[test]
+fn chains_depend_on_no_other_room() {
+    assert_without("chains", &[], &["signer", "gateway", "simulator", "rusqlite", "jsonrpsee", "dkls23"]);
+}
+
+#[test]
+fn signers_know_neither_gateway_nor_simulator_nor_a_server() {
+    assert_without("signer", &[], &["gateway", "simulator", "rusqlite", "jsonrpsee", "axum"]);
+}
+
+#[test]
+fn the_gateway_does_not_know_the_simulator() {
+    assert_without("gateway", &[], &["simulator", "revm", "litesvm", "bitcoinconsensus"]);
+}
+
+#[test]
+fn the_simulator_knows_nothing_that_it_tests() {
+    assert_without("simulator", &[], &["gateway", "signer", "chains", "dkls23"]);
+}
+
+#[test]
+fn a_production_build_can_leave_the_simulator_out() {
+    assert_without("portcullis", &["--no-default-features"], &["simulator", "revm", "litesvm", "bitcoinconsensus"]);
+}
+
+#[test]
+fn one_tls_library() {
+    assert_without("portcullis", &[], &["openssl-sys", "native-tls", "aws-lc-sys"]);
+}
