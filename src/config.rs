@@ -267,7 +267,9 @@ mod tests {
 
     #[test]
     fn unknown_settings_are_refused() {
-        for place in ["data_dir = ", "listen = ", "threshold = ", "scheme = ", "timeout_ms = ", "key = ", "role = ", "assets = "] {
+        for place in
+            ["data_dir = ", "listen = ", "threshold = ", "scheme = ", "timeout_ms = ", "key = ", "role = ", "assets = "]
+        {
             let text = DEFAULT.replacen(place, &format!("surprise = 1\n{place}"), 1);
             assert_ne!(text, DEFAULT, "{place}");
             assert!(toml::from_str::<Config>(&text).is_err(), "{place}");

@@ -119,7 +119,8 @@ const fn verdict(right: bool) -> &'static str {
 fn fee(view: &TxView) -> Option<Amount> {
     let told = view.attempts.last()?.inclusion.as_ref()?.fee;
     told.or_else(|| {
-        let exact = view.history.iter().rev().find_map(|step| step.detail.as_ref()?.pointer("/effects/max_fee").cloned());
+        let exact =
+            view.history.iter().rev().find_map(|step| step.detail.as_ref()?.pointer("/effects/max_fee").cloned());
         serde_json::from_value(exact?).ok()
     })
 }
@@ -139,7 +140,8 @@ impl Nodes {
         Ok(match asset {
             Asset::Erc20(contract) => {
                 let data = format!("0x70a08231{:0>64}", payee.trim_start_matches("0x")); // balanceOf(address)
-                let word: String = self.ethereum.call("eth_call", json!([{ "to": contract, "data": data }, "latest"])).await?;
+                let word: String =
+                    self.ethereum.call("eth_call", json!([{ "to": contract, "data": data }, "latest"])).await?;
                 quantity(&word)?
             }
             Asset::Spl(_) => match self.token_account(asset, payee).await? {
@@ -166,7 +168,8 @@ impl Nodes {
                 total
             }
             Asset::Native => {
-                let answer: Value = self.solana.call("getBalance", json!([payee, { "commitment": "finalized" }])).await?;
+                let answer: Value =
+                    self.solana.call("getBalance", json!([payee, { "commitment": "finalized" }])).await?;
                 let lamports = answer.get("value").and_then(Value::as_u64).ok_or("no balance")?;
                 Amount::from_lamports(lamports)
             }

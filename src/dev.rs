@@ -28,11 +28,8 @@ use crate::house::House;
 use crate::{credential, serve};
 
 /// What every wallet starts with, in base units: 10 BTC, 100 ETH, 1000 SOL; and of the demo token a million.
-const FUNDS: [(Family, &str); 3] = [
-    (Family::Bitcoin, "1000000000"),
-    (Family::Ethereum, "100000000000000000000"),
-    (Family::Solana, "1000000000000"),
-];
+const FUNDS: [(Family, &str); 3] =
+    [(Family::Bitcoin, "1000000000"), (Family::Ethereum, "100000000000000000000"), (Family::Solana, "1000000000000")];
 const TOKENS: &str = "1000000000000";
 
 /// How long the faucet's payments may take to arrive.

@@ -35,8 +35,7 @@ impl House {
         let roster = config.roster()?;
         let pool = Arc::new(open_pool(config, say).await?);
         pool.install(roster.clone(), policy.clone(), config.wallet_specs()).await?;
-        let accounts =
-            config.wallet_specs().iter().map(|spec| pool.account(spec)).collect::<Result<Vec<_>, _>>()?;
+        let accounts = config.wallet_specs().iter().map(|spec| pool.account(spec)).collect::<Result<Vec<_>, _>>()?;
 
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.path("gateway.sqlite".as_ref()))?);
         let mut networks = Vec::new();
@@ -45,14 +44,7 @@ impl House {
             networks.push(NetworkLane { lane, tracking: network.tracking() });
         }
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let pipeline = Pipeline::new(
-            store,
-            pool,
-            Arc::clone(&clock),
-            Arc::new(policy),
-            networks,
-            accounts.clone(),
-        );
+        let pipeline = Pipeline::new(store, pool, Arc::clone(&clock), Arc::new(policy), networks, accounts.clone());
         pipeline.start().await?;
         let listening = server::serve(&config.server, pipeline, roster, clock)
             .await
@@ -99,7 +91,9 @@ async fn open_pool(config: &Config, say: &(dyn Fn(String) + Send + Sync)) -> Res
             let names: Vec<_> = missing.iter().map(ToString::to_string).collect();
             say(format!("key      {key}: there, but {} lost their share", names.join(", ")));
         }
-        Progress::Generating { key, round, of } => say(format!("key      {key}: joint generation, round {round} of {of}")),
+        Progress::Generating { key, round, of } => {
+            say(format!("key      {key}: joint generation, round {round} of {of}"))
+        }
         Progress::Generated { key, took } => say(format!("key      {key}: generated in {} ms", took.as_millis())),
         _ => {}
     })

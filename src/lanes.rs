@@ -21,7 +21,11 @@ use crate::cli::Failure;
 ///
 /// # Errors
 /// Where an endpoint is no URL, or the store holds an unreadable chain state.
-pub(crate) async fn lane(config: &NetworkConfig, accounts: &[Account], store: &dyn Store) -> Result<Arc<dyn Lane>, Failure> {
+pub(crate) async fn lane(
+    config: &NetworkConfig,
+    accounts: &[Account],
+    store: &dyn Store,
+) -> Result<Arc<dyn Lane>, Failure> {
     let rpcs = config.endpoints.iter().map(|url| rpc(config, url)).collect::<Result<Vec<_>, _>>()?;
     let named = |_| format!("network {} has no endpoint", config.id);
     Ok(match config.id {

@@ -11,7 +11,9 @@ use crate::house::House;
 pub(crate) async fn run(args: ConfigArgs) -> Result<(), Failure> {
     let config = load(&args)?;
     if let Some(network) = config.networks.iter().find(|network| network.endpoints.is_empty()) {
-        return Err(format!("network {} has no endpoint; simulated chains run under `portcullis dev`", network.id).into());
+        return Err(
+            format!("network {} has no endpoint; simulated chains run under `portcullis dev`", network.id).into()
+        );
     }
     let house = House::open(&config, &|line| println!("{line}")).await?;
     for account in house.accounts() {

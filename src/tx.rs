@@ -98,11 +98,7 @@ pub(crate) async fn run(args: TxArgs) -> Result<(), Failure> {
             let intent = Intent { wallet, action, max_fee, reference };
             let key = idempotency_key.unwrap_or_else(|| format!("cli-{}", uuid::Uuid::now_v7()));
             let view = submit(&client, &key, &intent).await?;
-            if watch {
-                follow(&client, view.tx_id).await
-            } else {
-                print_json(&json!(view))
-            }
+            if watch { follow(&client, view.tx_id).await } else { print_json(&json!(view)) }
         }
         TxCommand::Get { tx_id } => print_json(&json!(get(&client, tx_id).await?)),
         TxCommand::Watch { tx_id } => follow(&client, tx_id).await,

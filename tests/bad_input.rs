@@ -1,5 +1,12 @@
 //! What a gateway answers to what is wrong: each a typed error, nothing signed, nothing lost.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests state their assumptions bluntly"
+)]
+
 #[path = "support/process.rs"]
 mod process;
 
@@ -158,7 +165,17 @@ async fn intents(gateway: &Gateway) {
         assert!((-33_999..=-32_000).contains(&code), "{code}");
     }
     // Amounts and addresses that aren't even that.
-    for amount in [json!("-1"), json!("1.5"), json!("1e3"), json!(""), json!("0x1"), json!("01"), json!(1), json!(null), json!(above_256_bits)] {
+    for amount in [
+        json!("-1"),
+        json!("1.5"),
+        json!("1e3"),
+        json!(""),
+        json!("0x1"),
+        json!("01"),
+        json!(1),
+        json!(null),
+        json!(above_256_bits),
+    ] {
         let action = json!({ "kind": "transfer", "asset": "native", "to": ETH, "amount": amount });
         assert_eq!(gateway.refusal("eth-main", action).await, ("invalid_params".to_owned(), -32_602), "{amount}");
     }

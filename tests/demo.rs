@@ -1,9 +1,14 @@
 //! The main job on a fresh folder, as a newcomer runs it: `portcullis dev --demo`, and again.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests state their assumptions bluntly"
+)]
+
 #[path = "support/process.rs"]
 mod process;
-
-use std::process::Command;
 
 use process::{Process, portcullis, quick_config};
 
@@ -20,7 +25,10 @@ fn demo(config: &std::path::Path, data: &std::path::Path) -> (bool, String) {
 }
 
 fn wallets(text: &str) -> Vec<&str> {
-    text.lines().filter(|line| line.starts_with("wallet ")).map(|line| line.split("  ").next().unwrap_or(line)).collect()
+    text.lines()
+        .filter(|line| line.starts_with("wallet "))
+        .map(|line| line.split("  ").next().unwrap_or(line))
+        .collect()
 }
 
 #[test]
@@ -44,16 +52,13 @@ fn one_payment_of_each_kind_becomes_final_and_a_second_start_resumes() {
 fn a_killed_gateway_takes_up_its_payments() {
     let dir = tempfile::tempdir().unwrap();
     let (config, data) = (quick_config(dir.path()), dir.path().join("data"));
-    let start = || {
-        Process::start(portcullis().args(["dev", "--config"]).arg(&config).arg("--data-dir").arg(&data))
-    };
+    let start = || Process::start(portcullis().args(["dev", "--config"]).arg(&config).arg("--data-dir").arg(&data));
     let mut house = start();
     let url = process::url_in(&house.wait_for("gateway "));
     house.wait_for("ready");
     let key = data.join("demo/demo-trader.key");
     let tx = |url: &str, args: &[&str]| {
-        let output =
-            Command::from(portcullis()).args(["tx", "--url", url, "--key"]).arg(&key).args(args).output().unwrap();
+        let output = portcullis().args(["tx", "--url", url, "--key"]).arg(&key).args(args).output().unwrap();
         (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
     };
     let payee = "0x52908400098527886E0F7030069857D2E4169EE7";

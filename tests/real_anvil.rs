@@ -2,6 +2,13 @@
 //!
 //! `tests/run` installs anvil (npm package `@foundry-rs/anvil`), names it in `PORTCULLIS_ANVIL` and runs this file.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests state their assumptions bluntly"
+)]
+
 #[path = "support/process.rs"]
 mod process;
 
@@ -25,9 +32,14 @@ impl Anvil {
     async fn start() -> Self {
         let program = std::env::var("PORTCULLIS_ANVIL").expect("tests/run names anvil in PORTCULLIS_ANVIL");
         // Finality comes two epochs behind the head; with one slot an epoch it comes quickly.
-        let mut process = Process::start(
-            Command::new(program).args(["--port", "0", "--block-time", "1", "--slots-in-an-epoch", "1"]),
-        );
+        let mut process = Process::start(Command::new(program).args([
+            "--port",
+            "0",
+            "--block-time",
+            "1",
+            "--slots-in-an-epoch",
+            "1",
+        ]));
         let line = process.wait_for("Listening on");
         let url = format!("http://{}", line.split_whitespace().last().unwrap());
         let rpc = RpcClient::new(&url, Auth::None, Duration::from_secs(10)).unwrap();

@@ -6,6 +6,7 @@
 
 pub mod address;
 mod build;
+#[cfg(feature = "client")]
 mod client;
 mod effects;
 mod sign;
@@ -14,6 +15,7 @@ mod wire;
 use std::collections::BTreeSet;
 
 pub use build::{State, Utxo};
+#[cfg(feature = "client")]
 pub use client::{BitcoinClient, Options, RestoreError};
 pub use wire::{Signed, Unsigned};
 

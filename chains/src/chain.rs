@@ -1,11 +1,10 @@
-//! The two traits of a chain: what its transactions are ([`Chain`], pure) and what its nodes know ([`Client`], I/O).
+//! What transactions are on a network: [`Chain`], pure. What its nodes know is another matter, `client`.
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::future::Future;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::account::Account;
 use crate::address::AddressError;
@@ -15,7 +14,6 @@ use crate::effects::Effects;
 use crate::intent::Intent;
 use crate::network::Network;
 use crate::payload::{Payload, Signature};
-use crate::rpc::RpcError;
 use crate::text::string_serde;
 
 /// What transactions are on one network. Everything here is pure: the same input gives the same bytes.
@@ -86,42 +84,6 @@ pub trait Chain: Send + Sync + 'static {
     fn slots(&self, account: &Account, unsigned: &Self::Unsigned) -> BTreeSet<Slot>;
 }
 
-/// What a node (or several) knows of one network.
-pub trait Client: Send + Sync + 'static {
-    /// The chain that it speaks for.
-    type Chain: Chain;
-
-    /// Gathers what [`Chain::build`] needs for `intent`. Slots in `busy` are reserved for other payments: their nonces
-    /// and outpoints are left out.
-    fn state(
-        &self,
-        intent: &Intent,
-        account: &Account,
-        busy: &BTreeSet<Slot>,
-    ) -> impl Future<Output = Result<<Self::Chain as Chain>::State, StateError>> + Send;
-
-    /// How much of `asset` the account has, unconfirmed payments from itself counted, in base units.
-    fn balance(&self, account: &Account, asset: Asset) -> impl Future<Output = Result<Amount, RpcError>> + Send;
-
-    /// Sends the signed transaction. That a node knows it already is success.
-    fn broadcast(
-        &self,
-        signed: &<Self::Chain as Chain>::Signed,
-    ) -> impl Future<Output = Result<(), BroadcastError>> + Send;
-
-    /// What has become of the transaction.
-    fn status(&self, signed: &<Self::Chain as Chain>::Signed) -> impl Future<Output = Result<Status, RpcError>> + Send;
-
-    /// The height of the best block, and of the last final one where the chain has such.
-    fn tip(&self) -> impl Future<Output = Result<Tip, RpcError>> + Send;
-
-    /// What a client that follows the chain block by block has learnt since the last call, to be stored and given back at
-    /// the next start. Most clients ask the node anew and have nothing to tell.
-    fn take_changes(&self) -> impl Future<Output = Option<Vec<u8>>> + Send {
-        std::future::ready(None)
-    }
-}
-
 /// A transaction's id in its chain's own spelling.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
@@ -190,48 +152,6 @@ impl FromStr for Slot {
 }
 
 string_serde!(Slot);
-
-/// What has become of a transaction, as far as a node can tell.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Status {
-    /// The node doesn't know it. That proves nothing.
-    Unknown,
-    /// In the node's mempool.
-    InMempool,
-    /// In a block of the best chain.
-    Included(Inclusion),
-    /// It can never be included any more: its validity has passed at *finalized* height and no node has a status for it
-    /// (Solana), or a conflicting transaction is final.
-    Expired,
-}
-
-/// Where a transaction stands in the best chain.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Inclusion {
-    /// The block's height, or Solana's slot.
-    pub height: u64,
-    /// The block's hash, where the node tells it.
-    pub block: Option<String>,
-    /// Blocks from the including block to the best one, both counted.
-    pub confirmations: u64,
-    /// Whether the chain itself calls it final. On Bitcoin, which has no such thing, never: depth decides.
-    pub finalized: bool,
-    /// Whether it did what it was for. A failed transaction is on chain and has paid its fee.
-    pub succeeded: bool,
-    /// Why it failed, in the chain's words.
-    pub failure: Option<String>,
-    /// The fee it paid, native base units, where the node tells it.
-    pub fee: Option<Amount>,
-}
-
-/// How far a chain is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Tip {
-    /// The best block's height (Solana: its slot).
-    pub height: u64,
-    /// The last final block's height, where the chain has finality.
-    pub finalized: Option<u64>,
-}
 
 /// Why an intent cannot become a transaction.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -327,37 +247,4 @@ pub enum AssembleError {
     /// The unsigned transaction itself is wrong.
     #[error(transparent)]
     Decode(#[from] DecodeError),
-}
-
-/// Why the state for a transaction can't be told.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StateError {
-    /// A node failed.
-    #[error(transparent)]
-    Rpc(#[from] RpcError),
-    /// The intent can't become a transaction, whatever the state.
-    #[error(transparent)]
-    Build(#[from] BuildError),
-    /// The node tried the call and it reverted.
-    #[error("the call would revert: {0}")]
-    Reverted(String),
-}
-
-/// Why a node didn't take a transaction. Only [`BroadcastError::Rejected`] is a node's verdict, and even that is no proof
-/// that no other node took it.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BroadcastError {
-    /// The node couldn't be asked, or its answer couldn't be read.
-    #[error(transparent)]
-    Rpc(#[from] RpcError),
-    /// The node said no.
-    #[error("the node refused the transaction ({code}): {message}")]
-    Rejected {
-        /// The node's error code.
-        code: i64,
-        /// The node's words.
-        message: String,
-    },
 }

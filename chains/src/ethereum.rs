@@ -6,6 +6,7 @@
 
 pub mod address;
 mod build;
+#[cfg(feature = "client")]
 mod client;
 mod effects;
 mod erc20;
@@ -16,6 +17,7 @@ mod wire;
 use std::collections::BTreeSet;
 
 pub use build::{Fees, State};
+#[cfg(feature = "client")]
 pub use client::{EthereumClient, Finality, Options};
 pub use units::{Gas, GasPrice, Nonce};
 pub use wire::{Signed, Transaction, Unsigned};

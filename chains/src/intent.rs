@@ -31,7 +31,7 @@ pub struct Intent {
     /// What it does.
     pub action: Action,
     /// The most that the whole intent may spend on fees, over all its attempts, in the chain's native base units.
-    /// Without it, the wallet's own cap holds.
+    /// Without it, only the policy's own caps hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_fee: Option<Amount>,
     /// The client's own words, kept with the record and never put on chain. At most 256 bytes.

@@ -4,13 +4,17 @@
 //!
 //! - [`intent`]: what the client asks for, with [`amount`] and [`address`] as checked types;
 //! - [`network`], [`account`], [`asset`]: where, from whom, and what moves;
-//! - [`chain`]: the two traits that every chain implements, [`chain::Chain`] (pure) and [`chain::Client`] (I/O);
+//! - [`chain`], [`client`]: the two traits that every chain implements, [`chain::Chain`] (pure) and [`client::Client`] (I/O);
 //! - [`bitcoin`], [`ethereum`], [`solana`]: the chains, each folder with the same files: `address`, `build`, `effects`,
 //!   `sign`, `wire`, `client`;
 //! - [`effects`]: what the unsigned bytes do, decoded from them and from nothing else;
 //! - [`payload`]: what exactly is signed, and the signatures that come back;
 //! - [`derive`](mod@derive): public child keys by BIP-32;
 //! - [`rpc`]: the JSON-RPC transport to a node.
+//!
+//! `client` and `rpc` are behind the feature `client`, which is on by default and which signers do without.
+
+#![cfg_attr(not(feature = "client"), allow(dead_code, reason = "what only node clients decode stands beside the rest"))]
 
 pub mod account;
 pub mod address;
@@ -18,12 +22,15 @@ pub mod amount;
 pub mod asset;
 pub mod bitcoin;
 pub mod chain;
+#[cfg(feature = "client")]
+pub mod client;
 pub mod derive;
 pub mod effects;
 pub mod ethereum;
 pub mod intent;
 pub mod network;
 pub mod payload;
+#[cfg(feature = "client")]
 pub mod rpc;
 pub mod solana;
 mod text;

@@ -7,6 +7,7 @@
 
 pub mod address;
 mod build;
+#[cfg(feature = "client")]
 mod client;
 mod effects;
 mod fee;
@@ -20,6 +21,7 @@ use std::collections::BTreeSet;
 use sha2::{Digest, Sha256};
 
 pub use build::{Destination, DestinationKind, MessageVersion, State, TokenState};
+#[cfg(feature = "client")]
 pub use client::{Options, Percent, PriorityFee, SolanaClient};
 pub use fee::{ComputeBudget, Lamports, MAX_COMPUTE_UNITS, MicroLamports};
 pub use token::{TokenProgram, associated_token_account};

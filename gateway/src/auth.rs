@@ -48,9 +48,7 @@ impl Asked {
     /// # Errors
     /// Where the request came without a token.
     pub fn caller(&self) -> Result<&Caller, ApiError> {
-        self.caller
-            .as_ref()
-            .ok_or_else(|| ApiError::new("unauthenticated", "the request is not authenticated"))
+        self.caller.as_ref().ok_or_else(|| ApiError::new("unauthenticated", "the request is not authenticated"))
     }
 
     /// Who asked, if it is in this role.

@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use chains::account::Account;
 use chains::amount::Amount;
 use chains::asset::Asset;
-use chains::chain::{AssembleError, BroadcastError, Chain, Client, DecodeError, Slot, StateError, Status, Tip};
+use chains::chain::{AssembleError, Chain, DecodeError, Slot};
+use chains::client::{BroadcastError, Client, StateError, Status, Tip};
 use chains::effects::Effects;
 use chains::intent::Intent;
 use chains::network::Network;
@@ -29,8 +30,7 @@ pub trait Lane: Send + Sync + 'static {
     fn decode(&self, account: &Account, unsigned: Vec<u8>) -> Result<Draft, LaneError>;
 
     /// Puts the signatures in place and verifies them.
-    fn assemble(&self, account: &Account, unsigned: &[u8], signatures: &[Signature])
-    -> Result<SignedBytes, LaneError>;
+    fn assemble(&self, account: &Account, unsigned: &[u8], signatures: &[Signature]) -> Result<SignedBytes, LaneError>;
 
     /// Sends signed bytes to every node.
     async fn broadcast(&self, signed: &[u8]) -> Result<(), LaneError>;
@@ -138,12 +138,7 @@ impl<N: Client> Lane for NodeLane<N> {
         self.decode_draft(account, unsigned)
     }
 
-    fn assemble(
-        &self,
-        account: &Account,
-        unsigned: &[u8],
-        signatures: &[Signature],
-    ) -> Result<SignedBytes, LaneError> {
+    fn assemble(&self, account: &Account, unsigned: &[u8], signatures: &[Signature]) -> Result<SignedBytes, LaneError> {
         let unsigned = self.chain.decode_unsigned(unsigned)?;
         let signed = self.chain.assemble(account, &unsigned, signatures)?;
         Ok(SignedBytes { bytes: self.chain.encode_signed(&signed), id: self.chain.id(&signed).to_string() })

@@ -4,7 +4,9 @@
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use chains::chain::{BroadcastError, Chain, Client, Status};
+use chains::chain::Chain;
+
+use chains::client::{BroadcastError, Client, Status};
 use chains::rpc::RpcError;
 use futures::future::join_all;
 
@@ -32,7 +34,7 @@ impl NodeFault for RpcError {
     }
 }
 
-impl NodeFault for chains::chain::StateError {
+impl NodeFault for chains::client::StateError {
     fn is_transient(&self) -> bool {
         match self {
             Self::Rpc(error) => error.is_transient(),

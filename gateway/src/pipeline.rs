@@ -229,13 +229,14 @@ impl Pipeline {
 
     /// The wallet and the lane of a record. The configuration may have lost either since the record was accepted.
     fn place(&self, record: &Record) -> Result<(&Wallet, &Arc<dyn Lane>), StepError> {
-        let gone = |kind: &str, message: String| StepError::Retry(Reason { kind: kind.to_owned(), message, rule: None });
+        let gone =
+            |kind: &str, message: String| StepError::Retry(Reason { kind: kind.to_owned(), message, rule: None });
         let wallet = self.wallets.get(&record.intent.wallet).ok_or_else(|| {
             gone("unknown_wallet", format!("wallet {} isn't configured any more", record.intent.wallet))
         })?;
-        let lane = self.lane(record.network).ok_or_else(|| {
-            gone("unknown_network", format!("network {} isn't configured any more", record.network))
-        })?;
+        let lane = self
+            .lane(record.network)
+            .ok_or_else(|| gone("unknown_network", format!("network {} isn't configured any more", record.network)))?;
         Ok((wallet, lane))
     }
 }

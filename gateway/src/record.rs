@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-use chains::chain::{Inclusion, Slot};
+use chains::chain::Slot;
+
+use chains::client::Inclusion;
 use chains::intent::Intent;
 use chains::network::Network;
 use serde::{Deserialize, Serialize};
@@ -158,10 +160,9 @@ impl State {
     /// Whether `self -> next` is an arrow of the life of a transaction.
     pub fn may_become(self, next: Self) -> bool {
         match self {
-            Self::Received => matches!(
-                next,
-                Self::Queued | Self::AwaitingApproval | Self::Rejected | Self::Blocked | Self::Cancelled
-            ),
+            Self::Received => {
+                matches!(next, Self::Queued | Self::AwaitingApproval | Self::Rejected | Self::Blocked | Self::Cancelled)
+            }
             Self::Screening | Self::Evaluating => false, // passed within one database transaction, never rested in
             Self::AwaitingApproval => {
                 matches!(next, Self::Queued | Self::Rejected | Self::Blocked | Self::Expired | Self::Cancelled)

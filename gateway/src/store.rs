@@ -6,7 +6,8 @@ pub mod sqlite;
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
-use chains::chain::{Inclusion, Slot};
+use chains::chain::Slot;
+use chains::client::Inclusion;
 use chains::intent::Intent;
 use chains::network::Network;
 use serde_json::Value;

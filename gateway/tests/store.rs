@@ -1,11 +1,19 @@
 //! The conformance suite of every store: what the pipeline relies on, written once and run for each.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests state their assumptions bluntly"
+)]
+
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
 
 use chains::amount::Amount;
-use chains::chain::{Inclusion, Slot};
+use chains::chain::Slot;
+use chains::client::Inclusion;
 use chains::intent::Intent;
 use chains::network::Network;
 use gateway::record::{Event, Exposure, Reason, RecordId, SignedBytes, State};

@@ -204,6 +204,8 @@ fn random_spends_are_not_all_refused() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     /// Damaged transactions and blocks are refused, or valid in another way; nothing panics.
     #[test]
     fn damaged_bytes_are_survived(

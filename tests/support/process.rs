@@ -7,10 +7,10 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// How long anything may take to come up: key generation in an unoptimised build on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(300);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A process that is killed with its owner, and the lines that it has printed.
-pub struct Process {
+pub(crate) struct Process {
     child: Child,
     lines: mpsc::Receiver<String>,
     seen: Vec<String>,
@@ -18,7 +18,7 @@ pub struct Process {
 
 impl Process {
     /// Starts it with its standard output read line by line.
-    pub fn start(command: &mut Command) -> Self {
+    pub(crate) fn start(command: &mut Command) -> Self {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("the program starts");
         let output = child.stdout.take().expect("its output is piped");
         let (send, lines) = mpsc::channel();
@@ -31,7 +31,7 @@ impl Process {
     }
 
     /// Waits for a line with `part` in it.
-    pub fn wait_for(&mut self, part: &str) -> String {
+    pub(crate) fn wait_for(&mut self, part: &str) -> String {
         if let Some(line) = self.seen.iter().find(|line| line.contains(part)) {
             return line.clone();
         }
@@ -52,13 +52,13 @@ impl Process {
 
     /// The process id.
     #[allow(dead_code, reason = "not every test file sends signals")]
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// Kills it as `kill -9` does.
     #[allow(dead_code, reason = "not every test file kills")]
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().expect("it was running");
         self.child.wait().expect("it ends");
     }
@@ -72,13 +72,13 @@ impl Drop for Process {
 }
 
 /// The binary under test.
-pub fn portcullis() -> Command {
+pub(crate) fn portcullis() -> Command {
     Command::new(env!("CARGO_BIN_EXE_portcullis"))
 }
 
 /// The shipped configuration with every port left to the system and blocks that come quickly, written into `dir`.
 #[allow(dead_code, reason = "not every test file runs on simulated chains")]
-pub fn quick_config(dir: &Path) -> PathBuf {
+pub(crate) fn quick_config(dir: &Path) -> PathBuf {
     let text = include_str!("../../config/portcullis.toml");
     let text = ["8645", "18443", "18545", "18899"]
         .iter()
@@ -93,7 +93,7 @@ pub fn quick_config(dir: &Path) -> PathBuf {
 }
 
 /// The URL at the end of a printed line.
-pub fn url_in(line: &str) -> String {
+pub(crate) fn url_in(line: &str) -> String {
     let start = line.find("http://").unwrap_or_else(|| panic!("no URL in {line:?}"));
     line[start..].split_whitespace().next().expect("a URL").to_owned()
 }

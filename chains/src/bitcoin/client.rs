@@ -19,7 +19,8 @@ use crate::account::Account;
 use crate::address::Address;
 use crate::amount::Amount;
 use crate::asset::Asset;
-use crate::chain::{BroadcastError, BuildError, Chain, Client, Inclusion, Slot, StateError, Status, Tip};
+use crate::chain::{BuildError, Chain, Slot};
+use crate::client::{BroadcastError, Client, Inclusion, StateError, Status, Tip};
 use crate::intent::Intent;
 use crate::network::BitcoinNetwork;
 use crate::rpc::{RpcClient, RpcError};
@@ -63,7 +64,7 @@ impl Default for Options {
 /// # type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 /// # async fn example(rpc: RpcClient, script: bitcoin::ScriptBuf, stored: Vec<Vec<u8>>) -> Result<()> {
 /// use chains::bitcoin::{BitcoinClient, Options};
-/// use chains::chain::Client;
+/// use chains::client::Client;
 /// let network = bitcoin::Network::Regtest;
 /// let client = BitcoinClient::new(rpc, network, [script], 0, Options::default()).restored(&stored)?;
 /// client.sync().await?;

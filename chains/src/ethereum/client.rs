@@ -15,7 +15,8 @@ use super::{Ethereum, Gas, GasPrice, Nonce, Signed, State};
 use crate::account::Account;
 use crate::amount::Amount;
 use crate::asset::Asset;
-use crate::chain::{BroadcastError, BuildError, Chain, Client, Inclusion, Slot, StateError, Status, Tip};
+use crate::chain::{BuildError, Chain, Slot};
+use crate::client::{BroadcastError, Client, Inclusion, StateError, Status, Tip};
 use crate::intent::Intent;
 use crate::rpc::{RpcClient, RpcError};
 

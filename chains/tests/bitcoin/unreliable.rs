@@ -6,7 +6,7 @@ use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, ScriptBuf};
 use chains::bitcoin::{BitcoinClient, Options};
-use chains::chain::Client;
+use chains::client::Client;
 use chains::network::BitcoinNetwork;
 use chains::rpc::RpcError;
 use serde_json::json;

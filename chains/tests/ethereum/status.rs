@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use chains::amount::Amount;
-use chains::chain::{Client, Inclusion, Status, Tip};
+use chains::client::{Client, Inclusion, Status, Tip};
 use chains::ethereum::{Finality, Options};
 use chains::rpc::RpcError;
 use serde_json::{Value, json};

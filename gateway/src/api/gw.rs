@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chains::chain::Tip;
+use chains::client::Tip;
 use futures::future::join_all;
 use serde::Serialize;
 

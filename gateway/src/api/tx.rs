@@ -99,8 +99,9 @@ pub(super) async fn get_by_key(context: &Context, asked: &Asked) -> Result<TxVie
     let caller = asked.caller()?;
     let GetByKey { idempotency_key } = params(asked)?;
     let record = context.pipeline.store().by_key(&caller.id, &idempotency_key).await?;
-    shown(record, caller)
-        .ok_or_else(|| ApiError::new("unknown_record", format!("there is no record of key {}", idempotency_key.as_str())))
+    shown(record, caller).ok_or_else(|| {
+        ApiError::new("unknown_record", format!("there is no record of key {}", idempotency_key.as_str()))
+    })
 }
 
 /// An initiator sees its own records, everybody else all of them.

@@ -1,6 +1,8 @@
 //! What clients see of a record.
 
-use chains::chain::{Inclusion, Slot};
+use chains::chain::Slot;
+
+use chains::client::Inclusion;
 use chains::intent::Intent;
 use chains::network::Network;
 use serde::{Deserialize, Serialize};

@@ -3,7 +3,7 @@
 use super::{Next, Pipeline, StepError};
 use crate::lane::{Lane, LaneError};
 use crate::record::{Reason, Record, RecordId, State};
-use chains::chain::BroadcastError;
+use chains::client::BroadcastError;
 
 impl Pipeline {
     /// Notes that the bytes are about to leave the house, and sends them. From then on the record is the tracker's.

@@ -1,6 +1,8 @@
 //! T2: what do the bytes do, whom do they touch, and does the policy allow it?
 
-use chains::chain::{BuildError, StateError};
+use chains::chain::BuildError;
+
+use chains::client::StateError;
 use serde_json::json;
 
 use super::stage::{Allowed, Screened};

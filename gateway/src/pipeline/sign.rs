@@ -62,8 +62,7 @@ impl Pipeline {
         let signed = match lane.assemble(account, &frozen.into_unsigned(), &outcome.signatures) {
             Ok(signed) => signed,
             Err(error) => {
-                let reason =
-                    Reason { kind: "invalid_signature".to_owned(), message: error.to_string(), rule: None };
+                let reason = Reason { kind: "invalid_signature".to_owned(), message: error.to_string(), rule: None };
                 return self.quarantine(record, State::Quarantined, reason).await;
             }
         };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chains::chain::Status;
+use chains::client::Status;
 use chains::network::Family;
 use futures::StreamExt;
 use futures::stream;

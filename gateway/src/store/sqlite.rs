@@ -14,7 +14,8 @@ use std::thread;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chains::chain::{Inclusion, Slot};
+use chains::chain::Slot;
+use chains::client::Inclusion;
 use chains::network::Network;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use serde_json::Value;

@@ -9,7 +9,7 @@ use bitcoin::{Amount as Sats, Block, BlockHash, FeeRate, Transaction, Txid};
 use serde::Deserialize;
 
 use crate::address::Address;
-use crate::chain::BroadcastError;
+use crate::client::BroadcastError;
 use crate::network::BitcoinNetwork;
 use crate::rpc::{RpcClient, RpcError};
 

@@ -4,7 +4,7 @@ use alloy::primitives::{Bytes, hex};
 use alloy::sol_types::{Panic, Revert, SolError};
 use serde_json::Value;
 
-use crate::chain::StateError;
+use crate::client::StateError;
 use crate::rpc::RpcError;
 
 /// What `eth_sendRawTransaction` answers where the transaction is in the mempool already. Every implementation has its own

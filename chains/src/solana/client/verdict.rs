@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use crate::chain::BroadcastError;
+use crate::client::BroadcastError;
 use crate::rpc::RpcError;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::str::FromStr;
 
-use chains::chain::{Inclusion, Slot};
+use chains::chain::Slot;
+
+use chains::client::Inclusion;
 use chains::network::Network;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::de::DeserializeOwned;
@@ -96,8 +98,7 @@ fn whole(db: &Connection, raw: Raw) -> Result<Record, StoreError> {
 }
 
 pub(super) fn record(db: &Connection, id: RecordId) -> Result<Option<Record>, StoreError> {
-    let found =
-        db.prepare_cached(&format!("{COLUMNS} WHERE id = ?1"))?.query_row([id.to_string()], raw).optional()?;
+    let found = db.prepare_cached(&format!("{COLUMNS} WHERE id = ?1"))?.query_row([id.to_string()], raw).optional()?;
     found.map(|raw| whole(db, raw)).transpose()
 }
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use chains::chain::{Inclusion, Slot};
+use chains::chain::Slot;
+
+use chains::client::Inclusion;
 use chains::network::Network;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use serde::Serialize;
@@ -78,9 +80,11 @@ fn use_token(db: &Connection, new: &NewIntent) -> Result<(), StoreError> {
     let now = new.at / 1000;
     db.prepare_cached("DELETE FROM token WHERE expires < ?1")?
         .execute([signed_int(now.saturating_sub(TOKEN_GRACE_SECONDS))])?;
-    let inserted = db
-        .prepare_cached("INSERT INTO token (client, jti, expires) VALUES (?1, ?2, ?3)")?
-        .execute(params![new.claims.sub.to_string(), new.claims.jti, signed_int(new.claims.exp)]);
+    let inserted = db.prepare_cached("INSERT INTO token (client, jti, expires) VALUES (?1, ?2, ?3)")?.execute(params![
+        new.claims.sub.to_string(),
+        new.claims.jti,
+        signed_int(new.claims.exp)
+    ]);
     match inserted {
         Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
             Err(StoreError::TokenReplayed)
@@ -89,24 +93,11 @@ fn use_token(db: &Connection, new: &NewIntent) -> Result<(), StoreError> {
     }
 }
 
-pub(super) fn judge(
-    db: &Connection,
-    id: RecordId,
-    steps: &[Event],
-    verdict: &Judgement,
-) -> Result<(), StoreError> {
+pub(super) fn judge(db: &Connection, id: RecordId, steps: &[Event], verdict: &Judgement) -> Result<(), StoreError> {
     for step in steps {
         event(db, id, step)?;
     }
-    advance(
-        db,
-        id,
-        State::Received,
-        verdict.state,
-        verdict.reason.as_ref(),
-        verdict.detail.as_ref(),
-        verdict.at,
-    )
+    advance(db, id, State::Received, verdict.state, verdict.reason.as_ref(), verdict.detail.as_ref(), verdict.at)
 }
 
 pub(super) fn freeze(
@@ -156,8 +147,7 @@ fn release(db: &Connection, id: RecordId) -> Result<(), StoreError> {
 }
 
 pub(super) fn burn(db: &Connection, id: RecordId, at: u64) -> Result<(), StoreError> {
-    let burned =
-        db.prepare_cached("UPDATE slot SET burned = 1 WHERE record_id = ?1")?.execute([id.to_string()])?;
+    let burned = db.prepare_cached("UPDATE slot SET burned = 1 WHERE record_id = ?1")?.execute([id.to_string()])?;
     if burned == 0 {
         return Err(StoreError::Corrupt(format!("record {id} has no slot to burn")));
     }

@@ -218,25 +218,46 @@ impl Chain {
     /// Core's reason. A block that [`Self::admit`] passes is kept even so, as one that is refused.
     pub fn accept(&mut self, block: Block, verified: &dyn Fn(&Wtxid) -> bool) -> Result<Change, Reject> {
         let height = self.admit(&block)?;
-        let (hash, parent) = (block.block_hash(), block.header.prev_blockhash);
-        let on_tip = parent == self.tip().hash;
-        let txids = block.txdata.iter().map(Transaction::compute_txid).collect();
-        self.bytes = self.bytes.saturating_add(u64::try_from(block.total_size()).unwrap_or(u64::MAX));
-        let known = Known { block: Arc::new(block), hash, height, txids, spent: None, sequence: self.count() };
-        self.blocks.insert(hash, known);
+        let on_tip = block.header.prev_blockhash == self.tip().hash;
+        let hash = self.keep(block, height);
         if on_tip {
-            return match self.connect(&hash, verified) {
-                Ok(block) => Ok(Change { disconnected: Vec::new(), connected: vec![block] }),
-                Err(reject) => {
-                    self.refused.insert(hash);
-                    Err(reject)
-                }
-            };
+            return self.connect_or_refuse(&hash, verified);
         }
         let (change, failure) = self.activate_best(verified);
         match failure {
             Some((failed, reject)) if failed == hash => Err(reject),
             _ => Ok(change),
+        }
+    }
+
+    /// Adds a block that was mined on this very tip and passed [`Self::test`] then: neither it nor its scripts are checked again.
+    ///
+    /// # Errors
+    /// `inconclusive-not-best-prevblk` on another tip, or what is wrong with the coins.
+    pub fn extend(&mut self, block: Block) -> Result<Change, Reject> {
+        if block.header.prev_blockhash != self.tip().hash {
+            return Err(Reject::new("inconclusive-not-best-prevblk"));
+        }
+        let hash = self.keep(block, self.next_height());
+        self.connect_or_refuse(&hash, &|_| true)
+    }
+
+    fn keep(&mut self, block: Block, height: u32) -> BlockHash {
+        let hash = block.block_hash();
+        let txids = block.txdata.iter().map(Transaction::compute_txid).collect();
+        self.bytes = self.bytes.saturating_add(u64::try_from(block.total_size()).unwrap_or(u64::MAX));
+        let known = Known { block: Arc::new(block), hash, height, txids, spent: None, sequence: self.count() };
+        self.blocks.insert(hash, known);
+        hash
+    }
+
+    fn connect_or_refuse(&mut self, hash: &BlockHash, verified: &dyn Fn(&Wtxid) -> bool) -> Result<Change, Reject> {
+        match self.connect(hash, verified) {
+            Ok(block) => Ok(Change { disconnected: Vec::new(), connected: vec![block] }),
+            Err(reject) => {
+                self.refused.insert(*hash);
+                Err(reject)
+            }
         }
     }
 

@@ -199,6 +199,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
         #[test]
         fn no_parameter_is_fatal(calls in prop::collection::vec(prop::collection::vec(any_param(), 0..4), METHODS.len())) {
             let clock = Arc::new(ManualClock::new(1_750_000_000_000));

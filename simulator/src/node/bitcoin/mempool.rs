@@ -176,6 +176,9 @@ impl Mempool {
 
     /// Takes out what a block has confirmed, and everything that conflicts with it.
     pub fn confirm(&mut self, transactions: &[Transaction]) {
+        if self.is_empty() {
+            return;
+        }
         for tx in transactions {
             self.remove(&tx.compute_txid());
             for input in &tx.input {

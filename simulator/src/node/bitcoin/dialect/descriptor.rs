@@ -149,12 +149,27 @@ mod tests {
 
     #[test]
     fn checksums_of_bip_380() {
-        assert_eq!(checksum("raw(deadbeef)").as_deref(), Some("89f8spxm"));
-        assert_eq!(checksum("raw(Ü)"), None);
-        assert!(parse("raw(deadbeef)#89f8spxm").is_ok());
-        assert!(parse("raw(deadbeef)").is_ok());
-        for bad in ["raw(deedbeef)#89f8spxm", "raw(deadbeef)#", "raw(Ü)#00000000", "raw(x)", "addr(x)", "wpkh(x)", ""]
-        {
+        let vectors: Value =
+            serde_json::from_str(include_str!("../../../../../tests/vectors/bip-0380-checksum.json")).unwrap();
+        let list = |name: &str| vectors[name].as_array().unwrap().clone();
+        assert_eq!((list("valid").len(), list("invalid").len()), (2, 6));
+        for valid in list("valid") {
+            assert_eq!(parse(valid.as_str().unwrap()).unwrap().to_hex_string(), "deadbeef", "{valid}");
+        }
+        for invalid in list("invalid") {
+            assert!(parse(invalid.as_str().unwrap()).is_err(), "{invalid}");
+        }
+    }
+
+    #[test]
+    fn inferred_descriptors_can_be_parsed() {
+        let taproot = format!("5120{}", "11".repeat(32));
+        for hex in [format!("0014{}", "11".repeat(20)), "51".into(), "6a0401020304".into()] {
+            let script = ScriptBuf::from_hex(&hex).unwrap();
+            assert_eq!(parse(&of(&script)), Ok(script), "{hex}");
+        }
+        assert!(of(&ScriptBuf::from_hex(&taproot).unwrap()).starts_with("rawtr(1111"));
+        for bad in ["raw(x)", "addr(x)", "wpkh(x)", ""] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }
