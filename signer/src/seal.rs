@@ -1,8 +1,12 @@
 //! Sealing: how a signer's secrets are protected at rest.
 //!
 //! A [`Seal`] wraps short secrets (the 32-byte data keys of the vault) with a key that it never gives out:
-//! [`software`] keeps that key in a file under a passphrase. Hardware implements the same trait.
+//! [`software`] keeps that key in a file under a passphrase, `pkcs11` in a hardware security module. [`deferred`] opens
+//! either of them at its first use, so that a device which is away keeps one signer out and not the whole pool.
 
+pub mod deferred;
+#[cfg(feature = "pkcs11")]
+pub mod pkcs11;
 pub mod software;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -24,6 +28,15 @@ pub trait Seal: Send + Sync {
     /// # Errors
     /// [`SealError::Refused`] where the blob was not sealed by this key or was altered.
     fn open(&self, blob: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError>;
+
+    /// Whether the seal could be used at this moment: a device may have been taken away. Cheap enough to be asked before
+    /// every signing.
+    ///
+    /// # Errors
+    /// What stands in the way.
+    fn ready(&self) -> Result<(), SealError> {
+        Ok(())
+    }
 }
 
 /// Why sealing failed.
@@ -53,4 +66,56 @@ pub enum SealError {
     /// The sealing device failed.
     #[error("the sealing device failed: {0}")]
     Device(String),
+    /// The library that drives the device cannot be used.
+    #[error("the PKCS#11 module {path} cannot be used: {reason}; name the library that came with the device")]
+    Module {
+        /// The library.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// No slot holds the token: it was never there, or was taken away.
+    #[error("the token {0} is in no slot; insert it, or correct the label")]
+    TokenAbsent(String),
+    /// The token is there and does not do its work, over no session.
+    #[error("the token {token} does not answer: {reason}")]
+    TokenLost {
+        /// The token's label.
+        token: String,
+        /// What the device said.
+        reason: String,
+    },
+    /// Two tokens go by one label.
+    #[error("several tokens are labelled {0}; give each a label of its own")]
+    AmbiguousToken(String),
+    /// There is no PIN where it should be.
+    #[error("there is no PIN in {0}; write it there")]
+    NoPin(String),
+    /// The token refuses the PIN. It is not tried again until it changes, for a token locks itself after a few tries.
+    #[error("the token {0} refuses the PIN; correct it (it is not tried again until it changes)")]
+    WrongPin(String),
+    /// The token allows one more try, which is left to a person.
+    #[error("the token {0} allows one more try of the PIN; log in by hand once, which resets its count")]
+    LastTry(String),
+    /// Too many wrong PINs.
+    #[error("the PIN of token {0} is locked; have its security officer unlock it")]
+    PinLocked(String),
+    /// The token doesn't hold the key.
+    #[error("the token {token} holds no key {key}; correct the label, or allow that the key is made")]
+    KeyAbsent {
+        /// The token's label.
+        token: String,
+        /// The key's label.
+        key: String,
+    },
+    /// The key is there but must not or cannot be used to seal.
+    #[error("the key {key} of token {token} is unfit to seal with: {reason}")]
+    UnfitKey {
+        /// The token's label.
+        token: String,
+        /// The key's label.
+        key: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
 }

@@ -8,7 +8,11 @@ fn id(name: &str) -> SignerId {
 }
 
 fn vault(dir: &Path, node: &str) -> Vault {
-    Vault::open(dir.join(node), id(node), Arc::new(TestSeal([7; 32]))).unwrap()
+    vault_under(Arc::new(TestSeal([7; 32])), dir, node)
+}
+
+fn vault_under(seal: Arc<dyn Seal>, dir: &Path, node: &str) -> Vault {
+    Vault::open(dir.join(node), id(node), seal).unwrap()
 }
 
 /// Both shares of a 2-of-2 Ed25519 key.
@@ -78,11 +82,41 @@ fn a_share_is_pending_until_it_is_marked() {
     assert!(keys[&info.key].usable && keys[&info.key].share.is_none(), "a lost share is known to be lost");
 }
 
-/// The file of one (key, signer, epoch, party) opens in the place of no other.
 #[test]
 fn blobs_in_anothers_place_do_not_open() {
+    blobs_stay_in_their_place(Arc::new(TestSeal([7; 32])), Arc::new(TestSeal([8; 32])));
+}
+
+#[test]
+fn blobs_in_anothers_place_do_not_open_under_the_software_seal() {
+    use crate::seal::software::SoftwareSeal;
     let dir = tempfile::tempdir().unwrap();
-    let (a, b, shares) = (vault(dir.path(), "a"), vault(dir.path(), "b"), shares());
+    let passphrase = dir.path().join("passphrase");
+    fs::write(&passphrase, "correct horse").unwrap();
+    let seal = |name: &str| Arc::new(SoftwareSeal::open_or_create(&dir.path().join(name), &passphrase).unwrap());
+    blobs_stay_in_their_place(seal("one"), seal("two"));
+}
+
+#[cfg(feature = "pkcs11")]
+#[test]
+#[ignore = "needs SoftHSM2; tests/run installs and names it"]
+fn blobs_in_anothers_place_do_not_open_under_softhsm() {
+    use crate::seal::pkcs11::{Pkcs11Config, Pkcs11Seal, PinSource};
+    let setting = |name: &str| PathBuf::from(std::env::var_os(name).expect(name));
+    let seal = |token: &str| {
+        let pin = PinSource::File(setting("SOFTHSM2_CONF").with_file_name("pin"));
+        let (module, token, key) = (setting("PORTCULLIS_SOFTHSM"), token.to_owned(), "vault".to_owned());
+        Arc::new(Pkcs11Seal::open(Pkcs11Config { module, token, pin, key, create: true }).unwrap())
+    };
+    blobs_stay_in_their_place(seal("a"), seal("b"));
+}
+
+/// The file of one (key, signer, epoch, party) opens in the place of no other, even where all signers share one sealing
+/// key; nor does one of another format, or under another sealing key.
+fn blobs_stay_in_their_place(seal: Arc<dyn Seal>, another: Arc<dyn Seal>) {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (vault_under(seal.clone(), dir.path(), "a"), vault_under(seal, dir.path(), "b"));
+    let shares = shares();
     a.put(&info("main", 1, &shares[0]), &shares[0]).unwrap();
     a.put(&info("other", 1, &shares[0]), &shares[0]).unwrap();
     a.put(&info("main", 2, &shares[0]), &shares[0]).unwrap();
@@ -108,12 +142,19 @@ fn blobs_in_anothers_place_do_not_open() {
         fs::write(at(&a, &main, 1, one), altered).unwrap();
         assert!(a.load(&main, 1, one).is_err(), "byte {position}");
     }
+    assert_eq!(original[0], VERSION);
+    for version in [0, VERSION + 1] {
+        let mut altered = original.clone();
+        altered[0] = version;
+        fs::write(at(&a, &main, 1, one), altered).unwrap();
+        assert!(matches!(a.load(&main, 1, one), Err(VaultError::Refused(_))), "version {version}");
+    }
     fs::write(at(&a, &main, 1, one), &original[..original.len() - 1]).unwrap();
     assert!(a.load(&main, 1, one).is_err());
     fs::write(at(&a, &main, 1, one), &original).unwrap();
     assert!(a.load(&main, 1, one).is_ok());
 
-    let foreign = Vault::open(dir.path().join("a"), id("a"), Arc::new(TestSeal([8; 32]))).unwrap();
+    let foreign = Vault::open(dir.path().join("a"), id("a"), another).unwrap();
     assert!(matches!(foreign.load(&main, 1, one), Err(VaultError::Seal { .. })), "another sealing key");
     assert!(foreign.keys().unwrap().is_empty(), "shares that don't open are left out");
 }
