@@ -13,8 +13,11 @@ mod world;
 
 use std::sync::{Arc, OnceLock};
 
+use signer::pool::PoolConfig;
+use signer::seal::deferred::DeferredSeal;
 use signer::seal::software::SoftwareSeal;
 use signer::seal::{Seal, SealError};
+use world::{NAMES, World, id, sol};
 
 /// Two seals of one kind, each with a key of its own; and the first once more, opened anew.
 struct Seals {
@@ -108,6 +111,35 @@ mod software_seal {
         what_another_key_sealed_does_not_open
         many_workers_use_a_seal_at_once
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_goes_on_without_a_signer_whose_seal_does_not_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let (key, passphrase) = (dir.path().join("key.json"), dir.path().join("passphrase"));
+    let own_seal = |config: &mut PoolConfig| {
+        let (key, passphrase) = (key.clone(), passphrase.clone());
+        let open = move || Ok(Arc::new(SoftwareSeal::open_or_create(&key, &passphrase)?) as Arc<dyn Seal>);
+        config.signers[2].seal = Arc::new(DeferredSeal::new(open));
+    };
+    std::fs::write(&passphrase, "correct horse").unwrap();
+    let world = World::ready(own_seal).await;
+    std::fs::write(&passphrase, "wrong horse").unwrap();
+    let world = world.restart_with(own_seal).await;
+    world.install(sol().1).await;
+    let outcome = world.sign_sol(1).await.unwrap();
+    assert_eq!(outcome.participants, [id(NAMES[0]), id(NAMES[1])]);
+    let status = world.pool.status().await;
+    for signer in &status.signers {
+        let problem = signer.problem.clone().unwrap_or_default();
+        assert_eq!(signer.up, signer.signer != id(NAMES[2]), "{signer:?}");
+        assert_eq!(problem.contains("the passphrase does not open"), !signer.up, "{signer:?}");
+    }
+    assert_eq!(status.keys[0].holders, [id(NAMES[0]), id(NAMES[1])]);
+
+    std::fs::write(&passphrase, "correct horse").unwrap();
+    let world = world.restart_with(own_seal).await;
+    assert_eq!(world.pool.status().await.keys[0].holders, NAMES.map(id));
 }
 
 #[cfg(feature = "pkcs11")]
