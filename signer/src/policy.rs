@@ -24,14 +24,14 @@ pub use config::{ContractConfig, PolicyConfig, PolicyError, RuleConfig};
 use denylist::Denylist;
 
 /// A compiled policy: every address in it was parsed for the network that it is for. Made by [`PolicyConfig::compile`].
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Policy {
     denied: Denylist,
     rules: Vec<Rule>,
 }
 
 /// Something that wallets of one network may do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct Rule {
     id: String,
     wallets: BTreeSet<WalletId>,

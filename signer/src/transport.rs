@@ -2,8 +2,10 @@
 //!
 //! A transport needs to be neither honest nor secret. The letters of a session are sealed from signer to signer, bound to
 //! session, round, sender and receiver, so whoever carries them can drop or delay them, no more. [`memory`] joins signers
-//! of the same process.
+//! of the same process, `grpc` (with the feature of that name) signers in processes of their own.
 
+#[cfg(feature = "grpc")]
+pub mod grpc;
 pub mod memory;
 
 use std::fmt;
@@ -43,6 +45,9 @@ pub enum TransportError {
     /// The signer did not answer in time.
     #[error("the signer did not answer in time")]
     Timeout,
+    /// The request is longer than the transport carries.
+    #[error("the request is too long to be sent")]
+    TooLong,
 }
 
 impl SignerId {

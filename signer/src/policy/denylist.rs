@@ -11,13 +11,14 @@ use bitcoin::hashes::Hash as _;
 use bitcoin::{PubkeyHash, ScriptBuf, WPubkeyHash};
 use chains::address::{Address, UncheckedAddress};
 use chains::network::{BitcoinNetwork, Cluster, Family, Network};
+use serde::Serialize;
 
 /// Denied addresses, by every key under which they can be met.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct Denylist(BTreeSet<Key>);
 
 /// What identifies the holder behind an address.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 enum Key {
     Script(ScriptBuf),
     /// HASH160 of a compressed or uncompressed secp256k1 key.
