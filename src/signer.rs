@@ -230,6 +230,23 @@ mod tests {
     }
 
     #[test]
+    fn a_gateway_has_signers_here_or_apart_and_not_both() {
+        let check = |text: String| toml::from_str::<Config>(&text).expect("it parses").check();
+        assert!(check(GATEWAY.to_owned()).is_ok());
+        let (head, rest) = GATEWAY.split_once("\n[[signers.apart]]\n").expect("signers are named");
+        let (_, rest) = rest.split_once("\n[[keys]]\n").expect("keys follow");
+        let alone = |settings: &str| format!("{head}\n{settings}\n[[keys]]\n{rest}");
+        let here = "names = [\"a\", \"b\"]";
+        assert!(check(GATEWAY.replace("listen = ", "# listen = ")).is_err(), "nowhere to dial in");
+        assert!(check(GATEWAY.replace("threshold = 2", &format!("threshold = 2\n{here}"))).is_err(), "both");
+        assert!(check(alone("")).is_err(), "none");
+        assert!(check(alone(here)).is_err(), "a place to dial in, for nobody");
+        assert!(check(alone(here).replace("listen = ", "# listen = ")).is_err(), "regions, of nobody");
+        let plain = alone(here).replace("listen = ", "# listen = ").replace("min_regions = 2", "");
+        assert!(check(plain).is_ok());
+    }
+
+    #[test]
     fn the_examples_have_different_seals() {
         let kind = |signer: &SignerFile| match signer.seal_entry().expect("it parses") {
             None => "shared passphrase",
