@@ -1,6 +1,7 @@
 //! The methods: thin. Each parses its parameters, calls, and answers.
 
 mod gw;
+mod key;
 mod tx;
 pub mod view;
 mod wallet;
@@ -45,6 +46,10 @@ pub(crate) fn module(pipeline: Arc<Pipeline>, clock: Arc<dyn Clock>) -> RpcModul
         "tx_list" => tx::list,
         "wallet_list" => wallet::list,
         "wallet_balance" => wallet::balance,
+        "key_list" => key::list,
+        "key_status" => key::status,
+        "key_refresh" => key::refresh,
+        "key_reshare" => key::reshare,
         "gw_health" => gw::health,
     }
     module

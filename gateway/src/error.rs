@@ -43,13 +43,14 @@ struct Data {
 }
 
 /// The code of a kind: the table that the documentation shows.
-const CODES: [(&str, i32); 31] = [
+const CODES: [(&str, i32); 32] = [
     ("parse_error", -32700),
     ("invalid_request", -32600),
     ("method_not_found", -32601),
     ("invalid_params", -32602),
     ("unknown_wallet", -32602),
     ("unknown_record", -32602),
+    ("unknown_key", -32602),
     ("invalid_address", -32602),
     ("wrong_network", -32602),
     ("wrong_asset", -32602),

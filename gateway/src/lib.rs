@@ -7,12 +7,14 @@
 //! - [`pipeline`]: one file per arrow of the life of a transaction;
 //! - [`screening`]: is any party that the bytes touch on a denylist?
 //! - [`lane`], [`nodes`]: one network's chain, accounts and nodes behind one object;
+//! - [`ceremonies`]: refreshes and reshares of keys, asked for or on a schedule;
 //! - [`store`], [`record`]: what is durable, in business transactions;
 //! - [`error`]: the one place where JSON-RPC error codes are known;
 //! - [`config`], [`clock`]: what is passed in.
 
 pub mod api;
 pub mod auth;
+pub mod ceremonies;
 pub mod clock;
 pub mod config;
 pub mod error;

@@ -34,6 +34,7 @@ use signer::policy::Policy;
 use signer::pool::Pool;
 use tokio::sync::oneshot;
 
+use crate::ceremonies::Ceremonies;
 use crate::clock::Clock;
 use crate::lane::Lane;
 use crate::record::{Reason, Record, RecordId, State};
@@ -50,6 +51,7 @@ pub struct Pipeline {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) policy: Arc<Policy>,
     pub(crate) screening: Screening,
+    ceremonies: Arc<Ceremonies>,
     networks: BTreeMap<Network, NetworkLane>,
     wallets: BTreeMap<WalletId, Wallet>,
     driven: Mutex<BTreeSet<RecordId>>,
@@ -107,6 +109,7 @@ impl Pipeline {
     ) -> Arc<Self> {
         Arc::new(Self {
             store,
+            ceremonies: Ceremonies::new(Arc::clone(&pool), Arc::clone(&clock)),
             pool,
             clock,
             screening: Screening::new(Arc::clone(&policy)),
@@ -162,6 +165,11 @@ impl Pipeline {
     pub async fn signers(&self) -> (usize, usize) {
         let status = self.pool.status().await;
         (status.signers.iter().filter(|signer| signer.up).count(), usize::from(status.threshold))
+    }
+
+    /// The ceremonies of the signers' keys.
+    pub fn ceremonies(&self) -> &Arc<Ceremonies> {
+        &self.ceremonies
     }
 
     /// The store, for reading.

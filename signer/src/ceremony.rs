@@ -1,6 +1,10 @@
-//! How keys come into being: by all signers together, whole in no place.
+//! How keys come into being, and how their shares change hands: by all signers together, whole in no place.
 //!
-//! [`dkg`] is the coordinator's side of a key generation; [`echo`] makes the signers' broadcasts consistent.
+//! [`dkg`], [`refresh`] and [`reshare`] are the coordinator's side of a key generation and of what follows it, [`import`]
+//! splits a key that was whole; [`echo`] makes the signers' broadcasts consistent.
 
 pub(crate) mod dkg;
 pub(crate) mod echo;
+pub(crate) mod import;
+pub(crate) mod refresh;
+pub(crate) mod reshare;

@@ -11,14 +11,14 @@ use tokio::time::Instant;
 use crate::node::proof_message;
 use crate::node::wire::{Answer, Command};
 use crate::scheme::{self, SchemeId};
-use crate::session::{Failure, FailureKind, Limits, Line, fresh_session};
+use crate::session::{Ended, Failure, FailureKind, Limits, Line, fresh_session};
 use crate::transport::SignerId;
 use crate::vault::KeyInfo;
 
 /// How long a signer has for one round. A round of a threshold-ECDSA key generation is seconds of computing.
-const ROUND: Duration = Duration::from_secs(120);
+pub(crate) const ROUND: Duration = Duration::from_secs(120);
 /// How long a key generation may take.
-const WHOLE: Duration = Duration::from_secs(900);
+pub(crate) const WHOLE: Duration = Duration::from_secs(900);
 
 /// Why no key came into being.
 #[derive(Debug, thiserror::Error)]
@@ -97,8 +97,20 @@ async fn attempt(
     Ok(info)
 }
 
+/// Whether all holders of `target` report that they hold it, pending.
+pub(super) fn common(ended: Ended, target: &KeyInfo) -> Result<(), DkgError> {
+    if !ended.failures.is_empty() {
+        return Err(DkgError::Protocol(ended.failures));
+    }
+    let reported = |signer: &SignerId| {
+        let mut answers = ended.outputs.iter().filter(|(from, _)| from == signer);
+        matches!(answers.next(), Some((_, Answer::Generated(info))) if info == target)
+    };
+    if target.participants.iter().all(reported) { Ok(()) } else { Err(DkgError::Disagreement) }
+}
+
 /// Has every share sign, in as few quorums as cover them all.
-async fn prove(line: &Line, info: &KeyInfo) -> Result<(), DkgError> {
+pub(crate) async fn prove(line: &Line, info: &KeyInfo) -> Result<(), DkgError> {
     let message = proof_message(info).map_err(|_| DkgError::Disagreement)?;
     let public_key = info.group.at(&KeyPath::root()).map_err(|_| DkgError::Disagreement)?;
     for quorum in covering_quorums(&info.participants, usize::from(info.threshold)) {
@@ -144,7 +156,7 @@ fn covering_quorums(signers: &[SignerId], threshold: usize) -> Vec<Vec<SignerId>
     quorums
 }
 
-fn describe(failures: &[Failure]) -> String {
+pub(super) fn describe(failures: &[Failure]) -> String {
     failures.iter().map(Failure::to_string).collect::<Vec<_>>().join("; ")
 }
 

@@ -2,6 +2,8 @@
 //!
 //! The library brings its own generation of `k256`; keys and signatures cross to the rest of the house as bytes.
 
+mod rekey;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -25,7 +27,7 @@ use dkls23_k256::{AffinePoint, Scalar, Secp256k1};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{GroupKey, Scheme, SchemeError, SchemeId, Setup};
+use super::{GroupKey, Resharing, Scheme, SchemeError, SchemeId, Setup};
 use crate::protocol::{Fault, Inbox, Outbox, PartyIndex, Protocol, Run, Step, decode, decode_owned, encode};
 
 /// How many derived children a share keeps at hand; deriving one again costs some 0.1 ms a step.
@@ -92,6 +94,18 @@ impl Scheme for KeyShare {
         let counterparties = setup.peers().iter().map(|peer| index(*peer)).collect::<Result<Vec<_>, _>>()?;
         let data = SignData { sign_id: session.to_vec(), counterparties, message_hash: *hash };
         Ok(Box::new(SignPhase1 { setup: setup.clone(), party: self.child(path)?, data }))
+    }
+
+    fn refresh(&self, setup: &Setup, session: [u8; 32]) -> Result<Run<Self>, SchemeError> {
+        self.start_refresh(setup, session)
+    }
+
+    fn reshare(old: Option<&Self>, resharing: &Resharing, session: [u8; 32]) -> Result<Run<Option<Self>>, SchemeError> {
+        Self::start_reshare(old, resharing, session)
+    }
+
+    fn split(secret: &[u8; 32], chain_code: [u8; 32], threshold: u8, parties: u8) -> Result<Vec<Self>, SchemeError> {
+        Self::split_key(secret, chain_code, threshold, parties)
     }
 
     fn encode(&self) -> Result<Zeroizing<Vec<u8>>, SchemeError> {

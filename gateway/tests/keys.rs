@@ -1,0 +1,147 @@
+//! `key_*` over HTTP, on a pool of signers that holds one key.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests state their assumptions bluntly"
+)]
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ed25519_dalek::SigningKey;
+use gateway::clock::{Clock, SystemClock};
+use gateway::config::ServerConfig;
+use gateway::pipeline::Pipeline;
+use gateway::server::{self, Listening};
+use gateway::store::sqlite::SqliteStore;
+use serde_json::{Value, json};
+use signer::policy::PolicyConfig;
+use signer::pool::{ImportedKey, KeySpec, Pool, PoolConfig, SchemeId, SignerConfig};
+use signer::request::SignedRequest;
+use signer::roster::{Credential, Role, Roster};
+use signer::seal::software::SoftwareSeal;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use uuid::Uuid;
+
+struct World {
+    listening: Listening,
+    _dir: tempfile::TempDir,
+}
+
+fn client(role: Role) -> SigningKey {
+    SigningKey::from_bytes(&[if role == Role::Operator { 1 } else { 2 }; 32])
+}
+
+impl World {
+    async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let passphrase = dir.path().join("passphrase");
+        std::fs::write(&passphrase, "a passphrase for tests").unwrap();
+        let seal = Arc::new(SoftwareSeal::open_or_create(&dir.path().join("seal"), &passphrase).unwrap());
+        let signer =
+            |name: &str| SignerConfig { id: name.parse().unwrap(), dir: dir.path().join(name), seal: seal.clone() };
+        let signers = ["a", "b", "c"].map(signer).to_vec();
+        let patience = Duration::from_secs(30);
+        let config = PoolConfig { threshold: 2, signers, deadline: patience, round_timeout: patience };
+        let pool = Pool::start(config).await.unwrap();
+        let spec = KeySpec { key: "main".parse().unwrap(), scheme: SchemeId::Ed25519 };
+        pool.import(&spec, ImportedKey::Ed25519Seed([7; 32].into()), |_| ()).await.unwrap();
+
+        let credential =
+            |id: &str, role| Credential { id: id.parse().unwrap(), role, public_key: client(role).verifying_key() };
+        let roster = vec![credential("ops", Role::Operator), credential("eyes", Role::Viewer)];
+        let roster = Roster::new(roster).unwrap();
+        let policy: PolicyConfig = serde_json::from_value(json!({})).unwrap();
+        let policy = Arc::new(policy.compile(&BTreeMap::new()).unwrap());
+        let store = Arc::new(SqliteStore::open(&dir.path().join("store")).unwrap());
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let pipeline = Pipeline::new(store, Arc::new(pool), clock.clone(), policy, Vec::new(), Vec::new());
+        let config = ServerConfig { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..ServerConfig::default() };
+        let listening = server::serve(&config, pipeline, roster, clock).await.unwrap();
+        Self { listening, _dir: dir }
+    }
+
+    async fn call(&self, role: Role, method: &str, params: Value) -> Value {
+        self.send(&self.signed(role, method, params)).await
+    }
+
+    fn signed(&self, role: Role, method: &str, params: Value) -> SignedRequest {
+        let name = if role == Role::Operator { "ops" } else { "eyes" };
+        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
+        let (jti, now) = (Uuid::now_v7().to_string(), SystemClock.unix_seconds());
+        SignedRequest::sign(&client(role), &name.parse().unwrap(), "/", &jti, now, 30, body.into_bytes())
+    }
+
+    /// The key once its ceremony has ended.
+    async fn ended(&self) -> Value {
+        loop {
+            let status = self.call(Role::Viewer, "key_status", json!({ "key": "main" })).await;
+            if status["result"]["job"]["state"] != "running" {
+                return status;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn send(&self, request: &SignedRequest) -> Value {
+        let mut stream = tokio::net::TcpStream::connect(self.listening.addr).await.unwrap();
+        let head = format!(
+            "POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n\
+             authorization: Bearer {}\r\ncontent-length: {}\r\n\r\n",
+            request.token,
+            request.body.len()
+        );
+        stream.write_all(&[head.as_bytes(), &request.body].concat()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_has_a_key_shared_anew_and_everybody_sees_it() {
+    let world = World::start().await;
+    let list = world.call(Role::Viewer, "key_list", json!({})).await;
+    let key = &list["result"][0];
+    assert_eq!((&key["key"], &key["scheme"], &key["epoch"]), (&json!("main"), &json!("ed25519"), &json!(1)), "{list}");
+    assert_eq!((&key["signers_required"], &key["faults_tolerated"]), (&json!(2), &json!(1)));
+    assert_eq!(key["signers_up"], json!(["a", "b", "c"]));
+    assert!(key["job"].is_null() && key["last_culprit"].is_null() && key["since"].is_u64(), "{key}");
+
+    let named = json!({ "key": "main" });
+    let forbidden = world.call(Role::Viewer, "key_refresh", named.clone()).await;
+    assert_eq!(forbidden["error"]["data"]["kind"], "forbidden", "{forbidden}");
+    let unknown = world.call(Role::Operator, "key_refresh", json!({ "key": "other" })).await;
+    assert_eq!(unknown["error"]["data"]["kind"], "unknown_key", "{unknown}");
+    assert_eq!(unknown["error"]["code"], -32602);
+
+    let request = world.signed(Role::Operator, "key_refresh", named.clone());
+    let job = world.send(&request).await;
+    assert_eq!((&job["result"]["kind"], &job["result"]["asked_by"]), (&json!("refresh"), &json!("ops")), "{job}");
+    let replayed = world.send(&request).await;
+    assert_eq!(replayed["error"]["data"]["kind"], "token_replayed", "{replayed}");
+    let status = world.ended().await;
+    let (status, ended) = (&status["result"], &status["result"]["job"]);
+    assert_eq!((&ended["job"], &ended["state"], &ended["epoch"]), (&job["result"]["job"], &json!("done"), &json!(2)));
+    assert_eq!((&status["epoch"], &status["public_key"]), (&json!(2), &key["public_key"]));
+    assert_eq!(ended["unerased"], json!([]));
+
+    // One holder fewer, and a circle that is none.
+    let reshare = json!({ "key": "main", "holders": ["c", "a"] });
+    let forbidden = world.call(Role::Viewer, "key_reshare", reshare.clone()).await;
+    assert_eq!(forbidden["error"]["data"]["kind"], "forbidden", "{forbidden}");
+    let job = world.call(Role::Operator, "key_reshare", reshare).await;
+    assert_eq!(job["result"]["kind"], "reshare", "{job}");
+    let status = &world.ended().await["result"];
+    assert_eq!((&status["job"]["state"], &status["epoch"]), (&json!("done"), &json!(3)), "{status}");
+    assert_eq!((&status["holders"], &status["faults_tolerated"]), (&json!(["c", "a"]), &json!(0)));
+    assert_eq!(status["public_key"], key["public_key"]);
+    let stranger = json!({ "key": "main", "holders": ["a", "stranger"] });
+    world.call(Role::Operator, "key_reshare", stranger).await;
+    let status = &world.ended().await["result"];
+    assert_eq!((&status["job"]["state"], &status["epoch"]), (&json!("failed"), &json!(3)), "{status}");
+}

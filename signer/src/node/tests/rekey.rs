@@ -1,0 +1,110 @@
+//! What a signer does not let itself be talked into when a key's shares change.
+
+use super::*;
+
+/// Runs a session that begins with `start` at each of `names`, to its end.
+fn drive(
+    signers: &Signers,
+    session: SessionId,
+    names: &[&str],
+    start: impl Fn() -> Command,
+) -> Vec<Result<Answer, Stop>> {
+    let mut answers = names.iter().map(|name| signers.node(name).carry_out(start())).collect::<Vec<_>>();
+    for round in 1.. {
+        let mut letters = Vec::new();
+        for answer in &answers {
+            let Ok(Answer::Letters { letters: sent, .. }) = answer else { return answers };
+            letters.extend(sent.clone());
+        }
+        let command = |name: &&str| {
+            let letters = letters.iter().filter(|letter| letter.to.as_str() == *name).cloned().collect();
+            signers.node(name).carry_out(Command::Round { session, round, letters })
+        };
+        answers = names.iter().map(command).collect();
+    }
+    answers
+}
+
+fn prove_epoch(signers: &Signers, epoch: u32, names: &[&str]) -> Vec<Result<Answer, Stop>> {
+    let session = fresh_session();
+    drive(signers, session, names, || Command::Prove { session, key: key(), epoch, participants: ids(names) })
+}
+
+fn refresh(signers: &Signers) -> Vec<Result<Answer, Stop>> {
+    let session = fresh_session();
+    let start = || Command::Refresh { session, key: key(), epoch: 2, participants: ids(&NAMES) };
+    drive(signers, session, &NAMES, start)
+}
+
+fn why(answer: Result<Answer, Stop>) -> String {
+    match answer {
+        Err(Stop::Refused(reason)) => reason,
+        _ => panic!("it should have refused"),
+    }
+}
+
+#[test]
+fn a_signer_goes_over_only_to_what_it_has_seen_sign_and_erases_only_what_is_replaced() {
+    for scheme in [SchemeId::Taproot, SchemeId::Ed25519] {
+        let signers = Signers::with(scheme);
+        let at = |name: &str, command| signers.node(name).carry_out(command);
+        assert!(
+            refresh(&signers).iter().all(|answer| matches!(answer, Ok(Answer::Generated(info)) if info.epoch == 2))
+        );
+        assert!(prove_epoch(&signers, 1, &["a", "b"]).iter().all(signed), "the present epoch signs meanwhile");
+        assert!(why(at("a", Command::Activate { key: key(), epoch: 2 })).contains("has not seen"));
+        assert!(prove_epoch(&signers, 2, &["a", "b"]).iter().all(signed));
+        for name in ["a", "b"] {
+            assert!(matches!(at(name, Command::Activate { key: key(), epoch: 2 }), Ok(Answer::Done)));
+        }
+        assert!(why(at("c", Command::Activate { key: key(), epoch: 2 })).contains("has not seen"));
+        assert!(why(at("c", Command::Retire { key: key(), epoch: 2 })).contains("nothing later"));
+        assert!(why(at("a", Command::Discard { key: key(), epoch: 2 })).contains("in use"));
+        let again = fresh_session();
+        let again = Command::Refresh { session: again, key: key(), epoch: 2, participants: ids(&NAMES) };
+        assert!(why(at("a", again)).contains("already"));
+
+        assert!(matches!(at("a", Command::Retire { key: key(), epoch: 2 }), Ok(Answer::Done)));
+        let mixed = prove_epoch(&signers, 1, &["a", "c"]).remove(0);
+        assert!(why(mixed).contains("shares of different epochs don't mix"));
+        // After a restart the signer still knows both, and still wants to see for itself.
+        let signers = signers.reopen();
+        assert!(why(signers.node("c").carry_out(Command::Activate { key: key(), epoch: 2 })).contains("has not seen"));
+        assert!(prove_epoch(&signers, 2, &["a", "c"]).iter().all(signed));
+        assert!(matches!(signers.node("c").carry_out(Command::Activate { key: key(), epoch: 2 }), Ok(Answer::Done)));
+    }
+}
+
+#[test]
+fn a_refresh_by_some_of_the_holders_is_refused() {
+    let signers = Signers::with(SchemeId::Ed25519);
+    for (epoch, names) in [(2, &NAMES[..2]), (0, &NAMES[..]), (1, &NAMES[..]), (3, &NAMES[..])] {
+        let (session, participants) = (fresh_session(), ids(names));
+        let command = Command::Refresh { session, key: key(), epoch, participants };
+        assert!(refused(signers.node("a").carry_out(command)), "{epoch} {names:?}");
+    }
+}
+
+/// Whoever has the coordinator could otherwise have the key dealt to signers of their own.
+#[test]
+fn a_key_is_dealt_to_the_members_of_the_pool_alone() {
+    let mut signers = Signers::with(SchemeId::Ed25519);
+    let info = signers.node("a").share(&key()).ok().unwrap().0;
+    let ask = |node: &Node, participants: &[&str], threshold: u8, dealers: &[&str]| {
+        let target = KeyInfo { epoch: 2, threshold, participants: ids(participants), ..info.clone() };
+        let (old, dealers) = (ids(&NAMES), ids(dealers));
+        node.carry_out(Command::Reshare { session: fresh_session(), target, old, dealers, leavers: Vec::new() })
+    };
+    assert!(why(ask(signers.node("a"), &NAMES, 2, &["a", "b"])).contains("was not told"));
+    signers.nodes = signers.nodes.into_iter().map(|node| node.with_members(ids(&NAMES))).collect();
+    let a = signers.node("a");
+    assert!(why(ask(a, &["a", "b", "evil"], 2, &["a", "b"])).contains("evil is no member"));
+    assert!(why(ask(a, &NAMES, 3, &["a", "b"])).contains("signs with 2"));
+    assert!(why(ask(a, &NAMES, 2, &["a", "b", "c"])).contains("another way"));
+    assert!(why(ask(a, &["a", "b"], 2, &["a", "c"])).contains("not named"));
+    let other = KeyInfo { epoch: 2, group: crate::pool::GroupKey::Ed25519([1; 32]), ..info.clone() };
+    let (session, old, dealers) = (fresh_session(), ids(&NAMES), ids(&["a", "b"]));
+    let swapped = Command::Reshare { session, target: other, old, dealers, leavers: Vec::new() };
+    assert!(why(a.carry_out(swapped)).contains("another way"));
+    assert!(matches!(ask(a, &NAMES, 2, &["a", "b"]), Ok(Answer::Letters { round: 1, .. })));
+}
