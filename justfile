@@ -22,3 +22,9 @@ test:
 # Benches, by criterion.
 bench *ARGS:
     cargo bench --workspace {{ARGS}}
+
+# The attacks on the signers at full count: 100000 sequences of a malicious gateway with a colluding signer, 10000 killed
+# signers, every bit of every field. Some minutes.
+attack:
+    CASES=100000 cargo test --release -p signer --lib -- node::tests::attack --nocapture
+    CASES=10000 cargo test --release -p signer --lib -- node::tests::nonces node::tests::fields --nocapture

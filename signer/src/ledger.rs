@@ -24,6 +24,10 @@ use crate::request::IntentId;
 #[cfg(test)]
 mod tests;
 
+/// How far the fence may rise from one entry to the next. Without a bound, one request of a gateway that was taken over
+/// could use the numbers up.
+const MAX_FENCE_STEP: u64 = 1 << 32;
+
 /// The ledger of one signer, open and locked against every other process.
 #[derive(Debug)]
 pub(crate) struct Ledger {
@@ -48,6 +52,9 @@ struct Entry {
     #[serde(with = "hex::serde")]
     unsigned: [u8; 32],
     slots: BTreeSet<Slot>,
+    /// The lease under which the gateway asked.
+    #[serde(default)]
+    fence: u64,
 }
 
 /// A line of the file.
@@ -82,6 +89,12 @@ pub(crate) enum LedgerError {
     /// A transaction that uses nothing up can't be told from its copy.
     #[error("transaction {tx} has no slot")]
     NoSlot { tx: Uuid },
+    /// A gateway whose lease has been taken over.
+    #[error("the fence {given} is below {seen}, which was seen before; another gateway has taken over")]
+    StaleFence { given: u64, seen: u64 },
+    /// A fence that no takeover leads to: it would lock every later gateway out.
+    #[error("the fence {given} is more than {MAX_FENCE_STEP} above {seen}, the last one")]
+    WildFence { given: u64, seen: u64 },
     /// The disk failed.
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
@@ -151,25 +164,33 @@ impl Ledger {
         Ok(Self { path: path.to_owned(), file, head, memory, broken: false })
     }
 
+    /// How many entries there are; it only grows.
+    pub(crate) fn entries(&self) -> u64 {
+        self.memory.entries
+    }
+
     /// Takes `slots` for `intent`, named `tx` by the gateway, whose unsigned bytes have the SHA-256 `unsigned`. When this
     /// returns, the entry is on the disk. The same bytes may be burned for again (a crash came between), and so may other
-    /// bytes of the same intent that exclude every earlier attempt of it.
+    /// bytes of the same intent that exclude every earlier attempt of it. `fence` is the gateway's lease: once a higher one
+    /// was seen, the gateway that held the lower one is out.
     ///
     /// # Errors
-    /// Where the slots or the intent belong to another payment, where an earlier attempt isn't excluded, or where the
-    /// entry can't be written.
+    /// Where the slots or the intent belong to another payment, where an earlier attempt isn't excluded, where the fence
+    /// is out of order, or where the entry can't be written.
     pub(crate) fn burn(
         &mut self,
         tx: Uuid,
         intent: IntentId,
         unsigned: [u8; 32],
         slots: &BTreeSet<Slot>,
+        fence: u64,
     ) -> Result<(), LedgerError> {
         if self.broken {
             return Err(LedgerError::Broken { path: self.path.clone() });
         }
-        let entry = Entry { tx, intent, unsigned, slots: slots.clone() };
-        if self.memory.check(&entry)? == Known::Yes {
+        let entry = Entry { tx, intent, unsigned, slots: slots.clone(), fence };
+        // A fence that rises is written down, whatever it comes with.
+        if self.memory.check(&entry)? == Known::Yes && entry.fence == self.memory.fence {
             return Ok(());
         }
         let entry_json = serde_json::value::to_raw_value(&entry).expect("strings always have a JSON form");
@@ -195,6 +216,10 @@ struct Memory {
     slots: BTreeMap<Slot, Uuid>,
     intents: BTreeMap<IntentId, Uuid>,
     payments: BTreeMap<Uuid, Payment>,
+    /// The highest fence of an entry.
+    fence: u64,
+    /// How many entries there are.
+    entries: u64,
 }
 
 #[derive(Debug)]
@@ -215,6 +240,12 @@ impl Memory {
         let tx = entry.tx;
         if entry.slots.is_empty() {
             return Err(LedgerError::NoSlot { tx });
+        }
+        let (given, seen) = (entry.fence, self.fence);
+        match given.checked_sub(seen) {
+            None => return Err(LedgerError::StaleFence { given, seen }),
+            Some(step) if step > MAX_FENCE_STEP => return Err(LedgerError::WildFence { given, seen }),
+            Some(_) => (),
         }
         if let Some(other) = self.intents.get(&entry.intent).filter(|other| **other != tx) {
             return Err(LedgerError::IntentTaken { tx: *other });
@@ -240,6 +271,8 @@ impl Memory {
     }
 
     fn remember(&mut self, entry: Entry) {
+        self.fence = self.fence.max(entry.fence);
+        self.entries = self.entries.saturating_add(1);
         self.slots.extend(entry.slots.iter().map(|slot| (slot.clone(), entry.tx)));
         self.intents.insert(entry.intent, entry.tx);
         let payment = self

@@ -7,7 +7,7 @@
 //! - [`policy`]: what may be signed, a pure function that the gateway calls too;
 //! - [`pool`]: the coordinator: chooses a quorum, drives it, verifies the result;
 //! - `session`, [`transport`]: one session round by round, over bytes between coordinator and signers;
-//! - `node`: one signer, an actor with a directory of its own;
+//! - `node`: one signer, an actor with a directory of its own; `station` runs it in a process of its own;
 //! - `verify`, `ledger`: a signer's own judgement, and its memory of the slots it has signed for;
 //! - [`protocol`]: a round-based protocol as a value that each step consumes;
 //! - `scheme`: threshold ECDSA, Taproot and Ed25519, three files of the same shape;
@@ -19,12 +19,31 @@
 //! ```compile_fail,E0603
 //! use signer::share::Share;
 //! ```
+//!
+//! nor can a nonce, and what holds one, a run of a protocol, can be neither copied nor written out:
+//!
+//! ```compile_fail,E0603
+//! use signer::nonces::Stock;
+//! ```
+//!
+//! ```compile_fail,E0599
+//! fn twice<O>(run: signer::protocol::Run<O>) -> [signer::protocol::Run<O>; 2] {
+//!     [run.clone(), run]
+//! }
+//! ```
+//!
+//! ```compile_fail,E0277
+//! fn out<O>(run: signer::protocol::Run<O>) -> serde_json::Result<String> {
+//!     serde_json::to_string(&run)
+//! }
+//! ```
 
 pub mod approval;
 mod ceremony;
 mod disk;
 mod ledger;
 mod node;
+mod nonces;
 pub mod policy;
 pub mod pool;
 pub mod protocol;
@@ -34,6 +53,10 @@ mod scheme;
 pub mod seal;
 mod session;
 mod share;
+#[cfg(feature = "grpc")]
+pub mod station;
+#[cfg(test)]
+mod tests;
 pub mod transport;
 mod vault;
 mod verify;

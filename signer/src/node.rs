@@ -3,13 +3,17 @@
 //! It answers commands ([`wire`]) one by one and trusts none of them: it judges every signing request by its own copy of
 //! roster and policy, computes by itself what is to be signed, burns the slots in its own ledger, and only then sends its
 //! first letter. What it keeps, all under its directory: `vault/` (sealed shares and its link key), `ledger`,
-//! `peers.json` (the signers it has met), `bans.json`, and `lock` (one process at a time).
+//! `nonces` (how many it has made), `ledgers.json` (how long the others' ledgers are), `peers.json` (the signers it has
+//! met), `bans.json`, and `lock` (one process at a time).
 
 mod actor;
 mod bans;
 pub(crate) mod link;
 mod live;
+mod own;
+mod rekey;
 pub(crate) mod wire;
+mod witness;
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -25,6 +29,7 @@ use sha2::{Digest, Sha256};
 use crate::ceremony::echo::echoed;
 use crate::disk;
 use crate::ledger::{Ledger, LedgerError};
+use crate::nonces::NonceJournal;
 use crate::policy::Policy;
 use crate::pool::WalletSpec;
 use crate::protocol::{Fault, Inbox, PartyIndex, Run, Step, batch, map};
@@ -40,7 +45,16 @@ pub(crate) use actor::Handle;
 use bans::Bans;
 use link::{Context, Identity, Link, LinkKey};
 use live::{Session, Sessions};
-use wire::{Answer, Command, HeldKey, Peer, SealedLetter, SessionId, WireSignature};
+use own::Own;
+#[cfg(feature = "grpc")]
+pub(crate) use own::Orders;
+pub(crate) use own::Terms;
+use rekey::{Epochs, Handover};
+use witness::{Listener, Witness, witnessed};
+use wire::{Answer, Command, Peer, SealedLetter, SessionId, WireSignature};
+
+/// How many nonces a signer makes ahead for each key after a command: more than signing takes, and not long to wait for.
+const NONCES_A_TIME: usize = 4;
 
 /// One signer's state.
 pub(crate) struct Node {
@@ -49,12 +63,16 @@ pub(crate) struct Node {
     identity: Identity,
     vault: Vault,
     keys: RwLock<BTreeMap<KeyId, Held>>,
+    epochs: Epochs,
     peers: RwLock<BTreeMap<SignerId, LinkKey>>,
     peers_path: PathBuf,
     bans: Bans,
     ledger: Mutex<Ledger>,
+    nonces: Arc<NonceJournal>,
+    witness: Arc<Witness>,
     guard: RwLock<Option<Arc<Guard>>>,
     sessions: Sessions,
+    own: Own,
     _lock: File,
 }
 
@@ -62,12 +80,14 @@ pub(crate) struct Node {
 enum Output {
     Key(Share),
     Signatures(Vec<Signature>),
+    Nothing,
 }
 
 /// What a session is for.
 enum Purpose {
     Generate(KeyPlan),
-    Sign { what: Vec<(PublicKey, Message)> },
+    Rekey(KeyInfo),
+    Sign { what: Vec<(PublicKey, Message)>, proves: Option<(KeyId, u32)> },
 }
 
 /// A key that is being generated.
@@ -112,6 +132,7 @@ impl Node {
         let secret = vault.own_secret("link", || Identity::generate().to_bytes())?;
         let identity = Identity::from_bytes(&secret).ok_or(NodeError::Identity)?;
         let keys = vault.keys()?;
+        let epochs = Epochs::of(vault.epochs()?, &keys);
         let peers_path = dir.join("peers.json");
         let at = |path: &PathBuf| {
             let path = path.clone();
@@ -124,18 +145,26 @@ impl Node {
         let bans_path = dir.join("bans.json");
         let bans = Bans::open(&bans_path).map_err(at(&bans_path))?;
         let ledger = Ledger::open(&dir.join("ledger")).map_err(|error| NodeError::Ledger(error.to_string()))?;
+        let witness_path = dir.join("ledgers.json");
+        let witness = Witness::open(&witness_path, ledger.entries()).map_err(at(&witness_path))?;
+        let nonces_path = dir.join("nonces");
+        let nonces = NonceJournal::open(&nonces_path).map_err(at(&nonces_path))?;
         Ok(Self {
             id,
             threshold,
             identity,
             vault,
             keys: RwLock::new(keys),
+            epochs,
             peers: RwLock::new(peers),
             peers_path,
             bans,
             ledger: Mutex::new(ledger),
+            nonces: Arc::new(nonces),
+            witness: Arc::new(witness),
             guard: RwLock::new(None),
             sessions: Sessions::default(),
+            own: Own::default(),
             _lock: lock,
         })
     }
@@ -157,26 +186,42 @@ impl Node {
 
     fn carry_out(&self, command: Command) -> Result<Answer, Stop> {
         match command {
-            Command::Hello => Ok(Answer::Identity(Peer { id: self.id.clone(), key: self.identity.public() })),
+            Command::Hello => {
+                self.vault.ready().map_err(failed)?;
+                Ok(Answer::Identity(Peer { id: self.id.clone(), key: self.identity.public() }))
+            }
             Command::Join { peers } => self.join(peers),
-            Command::Keys => Ok(Answer::Keys(self.held_keys())),
+            Command::Keys => Ok(Answer::Keys(self.held_epochs())),
             Command::Generate { session, key, scheme, epoch, participants } => {
                 self.generate(session, KeyPlan { key, scheme, epoch, threshold: self.threshold, participants })
             }
             Command::Prove { session, key, epoch, participants } => self.prove(session, &key, epoch, &participants),
-            Command::Sign { session, participants, request } => self.sign(session, &participants, &request),
+            Command::Sign { session, participants, epoch, request } => {
+                self.sign(session, &participants, epoch, &request)
+            }
+            Command::Refresh { session, key, epoch, participants } => self.refresh(session, &key, epoch, &participants),
+            Command::Reshare { session, target, old, dealers, leavers } => {
+                self.reshare(session, &Handover { target, old, dealers, leavers })
+            }
             Command::Round { session, round, letters } => self.round(session, round, &letters),
             Command::Abandon { session } => {
                 self.sessions.end(session);
                 Ok(Answer::Done)
             }
-            Command::Activate { key, epoch } => self.activate(&key, epoch),
+            Command::Activate { key, epoch } => {
+                let activated = self.activate(&key, epoch)?;
+                self.renew_orders();
+                Ok(activated)
+            }
             Command::Discard { key, epoch } => self.discard(&key, epoch),
+            Command::Retire { key, epoch } => self.retire(&key, epoch),
+            Command::Agree { terms } => self.agree(&terms),
         }
     }
 
     /// Pins the link keys of the pool's signers at the first meeting; later another key under a known name is refused.
     fn join(&self, peers: Vec<Peer>) -> Result<Answer, Stop> {
+        self.no_strangers(&peers)?;
         let mut known = self.peers.write().unwrap_or_else(PoisonError::into_inner);
         let mut next = known.clone();
         for Peer { id, key } in peers {
@@ -200,11 +245,10 @@ impl Node {
         Ok(Answer::Done)
     }
 
-    fn held_keys(&self) -> Vec<HeldKey> {
-        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        let report =
-            |held: &Held| HeldKey { info: held.info.clone(), usable: held.usable, share: held.share.is_some() };
-        keys.values().map(report).collect()
+    /// The public key of this signer's links.
+    #[cfg(feature = "grpc")]
+    pub(crate) fn link_key(&self) -> LinkKey {
+        self.identity.public()
     }
 
     fn generate(&self, session: SessionId, plan: KeyPlan) -> Result<Answer, Stop> {
@@ -227,22 +271,21 @@ impl Node {
     }
 
     fn prove(&self, session: SessionId, key: &KeyId, epoch: u32, signers: &[SignerId]) -> Result<Answer, Stop> {
-        let (info, share) = self.share(key)?;
-        if info.epoch != epoch {
-            return Err(Stop::Refused(format!("key {key} is at epoch {}, not {epoch}", info.epoch)));
-        }
+        let (info, share, _) = self.share_at(key, epoch)?;
         let what = vec![(KeyPath::root(), proof_message(&info)?)];
         self.start_signing(session, "prove", &info, &share, signers, what)
     }
 
-    fn sign(&self, session: SessionId, signers: &[SignerId], request: &[u8]) -> Result<Answer, Stop> {
+    fn sign(&self, session: SessionId, signers: &[SignerId], epoch: u32, request: &[u8]) -> Result<Answer, Stop> {
+        // Whoever takes a signer's token away stops the signer, though its shares are in memory.
+        self.vault.ready().map_err(failed)?;
         let guard = self.guard.read().unwrap_or_else(PoisonError::into_inner).clone();
         let guard = guard.ok_or_else(|| Stop::Refused("no policy is installed at this signer".to_owned()))?;
         let request: SigningRequest = serde_json::from_slice(request)
             .map_err(|error| Stop::Refused(format!("the signing request is malformed: {error}")))?;
         let judged = guard.judge(&request).map_err(refused)?;
-        let (info, share) = self.share(judged.account.key())?;
-        if !self.keys.read().unwrap_or_else(PoisonError::into_inner).get(&info.key).is_some_and(|held| held.usable) {
+        let (info, share, usable) = self.share_at(judged.account.key(), epoch)?;
+        if !usable {
             return Err(Stop::Refused(format!("key {} has not been proved to sign", info.key)));
         }
         let what = judged.payloads.iter().map(|payload| (payload.path().clone(), payload.message().clone()));
@@ -251,7 +294,7 @@ impl Node {
         self.parties(signers, |name| info.party(name))?;
         let digest = <[u8; 32]>::from(Sha256::digest(&request.unsigned));
         let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        ledger.burn(request.tx, judged.intent, digest, &judged.slots).map_err(|error| match error {
+        ledger.burn(request.tx, judged.intent, digest, &judged.slots, request.fence).map_err(|error| match error {
             LedgerError::Io { .. } | LedgerError::Broken { .. } => failed(error),
             conflict => refused(conflict),
         })?;
@@ -274,6 +317,7 @@ impl Node {
             let reason = format!("it takes exactly {} signers, not {}", info.threshold, setup.size());
             return Err(Stop::Refused(reason));
         }
+        share.keep_nonces_in(&self.nonces);
         let context = context(session, kind, &(info, signers), &what)?;
         let run = |(number, (path, message)): (usize, &(KeyPath, Message))| {
             share.sign(&setup, sub_session(context, number), path, message)
@@ -282,7 +326,24 @@ impl Node {
         let public = |(path, message): (KeyPath, Message)| Ok((info.group.at(&path).map_err(refused)?, message));
         let what = what.into_iter().map(public).collect::<Result<Vec<_>, Stop>>()?;
         let run = map(batch(runs, setup.peers().to_vec()), Output::Signatures);
-        self.start(session, run, Purpose::Sign { what }, &parties, context)
+        let entries = self.ledger.lock().unwrap_or_else(PoisonError::into_inner).entries();
+        let run = witnessed(run, self.witness.own(entries), setup.peers().to_vec(), self.listener(info));
+        let proves = (kind == "prove").then(|| (info.key.clone(), info.epoch));
+        self.start(session, run, Purpose::Sign { what, proves }, &parties, context)
+    }
+
+    /// Hears what the others tell of their ledgers in a session of the key.
+    fn listener(&self, info: &KeyInfo) -> Listener {
+        let (witness, info) = (self.witness.clone(), info.clone());
+        Arc::new(move |from, told| {
+            let place = usize::from(from.get()).checked_sub(1);
+            let peer = place.and_then(|place| info.participants.get(place));
+            let peer = peer.ok_or_else(|| Fault::unattributed("a party that holds no share of the key"))?;
+            match witness.hear(&info.key, info.epoch, peer, told) {
+                Ok(heard) => heard.map_err(|reason| Fault::of(from, reason)),
+                Err(error) => Err(Fault::unattributed(format!("what {peer} tells cannot be written down: {error}"))),
+            }
+        })
     }
 
     /// The parties of a session: this signer among them, each known, none banned.
@@ -366,11 +427,15 @@ impl Node {
                 self.keys.write().unwrap_or_else(PoisonError::into_inner).insert(info.key.clone(), held);
                 Ok(Answer::Generated(info))
             }
-            (Purpose::Sign { what }, Output::Signatures(signatures)) if what.len() == signatures.len() => {
+            (Purpose::Rekey(target), output) => self.finish_rekey(&target, output),
+            (Purpose::Sign { what, proves }, Output::Signatures(signatures)) if what.len() == signatures.len() => {
                 for ((public_key, message), signature) in what.iter().zip(&signatures) {
                     let reason = "the combined signature does not verify".to_owned();
                     let wrong = |_| Stop::Fault { culprit: None, reason };
                     scheme::verify(public_key, message, signature).map_err(wrong)?;
+                }
+                if let Some((key, epoch)) = proves {
+                    self.epochs.saw(key, epoch);
                 }
                 Ok(Answer::Signed(signatures.iter().map(WireSignature::from).collect()))
             }
@@ -390,34 +455,27 @@ impl Node {
         Stop::Fault { culprit: culprit.clone(), reason: fault.reason }
     }
 
-    fn activate(&self, key: &KeyId, epoch: u32) -> Result<Answer, Stop> {
-        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
-        let held = keys.get_mut(key).filter(|held| held.info.epoch == epoch && held.share.is_some());
-        let held = held.ok_or_else(|| Stop::Refused(format!("no share of key {key} at epoch {epoch} is here")))?;
-        if !held.usable {
-            self.vault.mark_usable(&held.info).map_err(failed)?;
-            held.usable = true;
-        }
-        Ok(Answer::Done)
-    }
-
-    fn discard(&self, key: &KeyId, epoch: u32) -> Result<Answer, Stop> {
-        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
-        if keys.get(key).is_some_and(|held| held.usable) {
-            return Err(Stop::Refused(format!("key {key} is in use and is not discarded")));
-        }
-        self.vault.discard(key, epoch).map_err(failed)?;
-        keys.remove(key);
-        Ok(Answer::Done)
-    }
-
     fn share(&self, key: &KeyId) -> Result<(KeyInfo, Arc<Share>), Stop> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         let held = keys.get(key).and_then(|held| Some((held.info.clone(), held.share.clone()?)));
         held.ok_or_else(|| Stop::Refused(format!("no share of key {key} is here")))
     }
 
+    /// Makes some nonces ahead of time, after a command is answered, so that nobody waits for it.
+    fn restock(&self) {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let shares = keys.values().filter(|held| held.usable).filter_map(|held| held.share.clone());
+        let shares = shares.collect::<Vec<_>>();
+        drop(keys);
+        for share in shares {
+            if let Err(error) = share.make_nonces(&self.nonces, NONCES_A_TIME) {
+                tracing::error!(signer = %self.id, %error, "no nonces can be made ahead");
+            }
+        }
+    }
+
     fn install(&self, roster: Arc<Roster>, policy: Arc<Policy>, wallets: &[WalletSpec]) -> Result<(), String> {
+        self.epochs.install(&roster, &policy, wallets);
         let mut accounts = BTreeMap::new();
         for spec in wallets {
             let Ok((info, _)) = self.share(&spec.key) else {

@@ -3,35 +3,42 @@
 //! The coordinator holds no share and decides nothing: it asks, routes sealed letters, chooses who signs, and checks what
 //! comes back. By default every signer runs in this process, each an actor with its own directory.
 
+mod apart;
 mod error;
 mod quorum;
+mod rekey;
 mod sign;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use chains::account::{Account, KeyId, KeyPath, WalletId};
 use chains::network::Network;
 use serde::{Deserialize, Serialize};
 
-use crate::ceremony::dkg;
+pub use crate::ceremony::import::{ImportError, ImportedKey};
+use crate::ceremony::{dkg, refresh};
 use crate::node::wire::{Answer, Command, HeldKey, Peer};
 use crate::node::{self, Handle, Node};
 use crate::policy::Policy;
 use crate::roster::Roster;
 pub use crate::scheme::{GroupKey, SchemeId};
 use crate::seal::Seal;
-use crate::session::{Failure, FailureKind, Line};
+use crate::session::{CALL_TIMEOUT, Failure, FailureKind, Line};
 pub use crate::transport::SignerId;
 use crate::transport::Transport;
 use crate::transport::memory::Memory;
 use crate::vault::KeyInfo;
 use crate::verify::Guard;
+use apart::Apart;
+pub use apart::{ApartConfig, ApartSigner, Region};
 pub use error::{Culprit, PoolError, SignError};
 use quorum::Health;
+use rekey::Gate;
+pub use rekey::Rekeyed;
 pub use sign::SignOutcome;
 
 /// How long a signer has to say that it is up.
@@ -106,6 +113,39 @@ pub enum Progress {
         /// How many there are.
         of: u32,
     },
+    /// A round of a refresh begins.
+    Refreshing {
+        /// The key's name.
+        key: KeyId,
+        /// Which round, from 1.
+        round: u32,
+        /// How many there are.
+        of: u32,
+    },
+    /// A round of a reshare begins.
+    Resharing {
+        /// The key's name.
+        key: KeyId,
+        /// Which round, from 1.
+        round: u32,
+        /// How many there are.
+        of: u32,
+    },
+    /// The key signs with other shares from here on.
+    Rekeyed {
+        /// Its name.
+        key: KeyId,
+        /// The generation of the shares.
+        epoch: u32,
+        /// How long it took.
+        took: Duration,
+    },
+    /// A key is imported that was whole until here: copies of it may exist that no ceremony can find. A generated key has
+    /// none.
+    ImportWarning {
+        /// Its name.
+        key: KeyId,
+    },
     /// The key is there and has proved that it signs.
     Generated {
         /// Its name.
@@ -133,10 +173,15 @@ pub struct SignerStatus {
     pub signer: SignerId,
     /// Whether it answers.
     pub up: bool,
+    /// Why it does not answer as it should; none where it does. Names its seal where that cannot be used.
+    pub problem: Option<String>,
     /// Whether it is passed over for its recent failures.
     pub benched: bool,
     /// How often it failed in a row.
     pub failures: u32,
+    /// Where it stands, if that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<Region>,
 }
 
 /// How a key is held.
@@ -156,6 +201,20 @@ pub struct KeyStatus {
     pub epoch: u32,
     /// The group's public key.
     pub public_key: GroupKey,
+    /// How many signers it takes to sign: as `threshold`.
+    pub signers_required: u16,
+    /// How many of the holders may fail before it cannot sign.
+    pub faults_tolerated: u16,
+    /// The holders that answer.
+    pub signers_up: Vec<SignerId>,
+    /// When this generation of shares came into use, in milliseconds since the Unix epoch, by the signers' own clocks: the
+    /// last refresh, where there was one.
+    pub since: Option<u64>,
+    /// Who last kept a signature with this key from its end, since the pool was started.
+    pub last_culprit: Option<Culprit>,
+    /// How many nonces are made ahead at the holder that has the fewest, of those that answer; none where the scheme has
+    /// none to make ahead, or nobody answers.
+    pub pool_depth: Option<u32>,
 }
 
 /// A pool of threshold signers.
@@ -164,11 +223,14 @@ pub struct Pool {
     threshold: u8,
     line: Line,
     signers: Vec<SignerId>,
+    left_out: BTreeMap<SignerId, String>,
     handles: Vec<Handle>,
     keys: RwLock<BTreeMap<KeyId, KnownKey>>,
     installed: RwLock<Option<Arc<Installed>>>,
     health: Health,
+    culprits: Mutex<BTreeMap<KeyId, Culprit>>,
     ceremony: tokio::sync::Mutex<()>,
+    apart: Option<Apart>,
 }
 
 /// A usable key, and who can sign with it.
@@ -176,6 +238,7 @@ pub struct Pool {
 struct KnownKey {
     info: KeyInfo,
     holders: Vec<SignerId>,
+    gate: Gate,
 }
 
 /// What the coordinator checks results against. It has no say in what is signed.
@@ -185,10 +248,11 @@ struct Installed {
 }
 
 impl Pool {
-    /// Starts the signers in this process. Keys already in the vaults are loaded.
+    /// Starts the signers in this process. Keys already in the vaults are loaded. A signer that cannot start, because its
+    /// seal cannot be used for one, is reported and left out until the next start, as long as enough others are there.
     ///
     /// # Errors
-    /// Where the configuration makes no pool, a signer cannot start, or the signers don't accept each other.
+    /// Where the configuration makes no pool, too few signers can start, or the signers don't accept each other.
     pub async fn start(config: PoolConfig) -> Result<Self, PoolError> {
         Self::start_over(config, |memory| memory).await
     }
@@ -205,32 +269,63 @@ impl Pool {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let mut memory = Memory::default();
         let mut handles = Vec::with_capacity(config.signers.len());
+        let mut left_out = BTreeMap::new();
         for signer in config.signers.clone() {
             let SignerConfig { id, dir, seal } = signer;
-            let (name, start) = (id.clone(), |signer, reason| PoolError::Start { signer, reason });
+            let name = id.clone();
             let opened = tokio::task::spawn_blocking(move || Node::open(id, dir, seal, threshold)).await;
-            let node = match opened {
-                Ok(Ok(node)) => node,
-                Ok(Err(error)) => return Err(start(name, error.to_string())),
-                Err(error) => return Err(start(name, error.to_string())),
+            let reason = match opened {
+                Ok(Ok(node)) => {
+                    let node = node.with_members(config.signers.iter().map(|signer| signer.id.clone()));
+                    handles.push(Handle::spawn(node, memory.connect(name), cores));
+                    continue;
+                }
+                Ok(Err(error)) => error.to_string(),
+                Err(error) => error.to_string(),
             };
-            handles.push(Handle::spawn(node, memory.connect(name), cores));
+            tracing::error!(signer = %name, reason, "a signer cannot start and is left out");
+            left_out.insert(name, reason);
+        }
+        if handles.len() < usize::from(threshold) {
+            for handle in handles {
+                handle.stop().await;
+            }
+            let first = left_out.into_iter().next();
+            return Err(first.map_or_else(
+                || PoolError::Config("there are too few signers".to_owned()),
+                |(signer, reason)| PoolError::Start { signer, reason },
+            ));
         }
         let signers = config.signers.iter().map(|signer| signer.id.clone()).collect();
-        let pool = Self {
-            config,
-            threshold,
-            line: Line::new(wrap(Arc::new(memory))),
-            signers,
-            handles,
-            keys: RwLock::default(),
-            installed: RwLock::default(),
-            health: Health::default(),
-            ceremony: tokio::sync::Mutex::new(()),
-        };
+        let line = Line::new(wrap(Arc::new(memory)));
+        let pool = Self { left_out, handles, ..Self::assemble(config, threshold, line, signers, None) };
         pool.introduce().await?;
         pool.load_keys().await;
         Ok(pool)
+    }
+
+    /// A pool that hosts no signer.
+    fn assemble(
+        config: PoolConfig,
+        threshold: u8,
+        line: Line,
+        signers: Vec<SignerId>,
+        apart: Option<Apart>,
+    ) -> Self {
+        Self {
+            config,
+            threshold,
+            line,
+            signers,
+            left_out: BTreeMap::new(),
+            handles: Vec::new(),
+            keys: RwLock::default(),
+            installed: RwLock::default(),
+            health: Health::default(),
+            culprits: Mutex::default(),
+            ceremony: tokio::sync::Mutex::new(()),
+            apart,
+        }
     }
 
     /// Makes the signers known to each other.
@@ -298,7 +393,7 @@ impl Pool {
             let info = dkg::generate(&self.line, key, *scheme, self.threshold, &self.signers, on_round)
                 .await
                 .map_err(|error| PoolError::Generation { key: key.clone(), reason: error.to_string() })?;
-            self.learn(KnownKey { holders: info.participants.clone(), info });
+            self.learn(KnownKey { holders: info.participants.clone(), info, gate: Gate::default() });
             progress(Progress::Generated { key: key.clone(), took: began.elapsed() });
         }
         Ok(())
@@ -324,6 +419,7 @@ impl Pool {
         for handle in &self.handles {
             handle.install(roster.clone(), policy.clone(), &wallets).map_err(PoolError::Account)?;
         }
+        self.compare_terms(&roster, &policy, &wallets).await;
         let installed = Installed { guard: Guard::new(roster, policy, accounts.clone()), accounts };
         *self.installed.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(installed));
         Ok(())
@@ -332,10 +428,26 @@ impl Pool {
     /// How the signers and the keys are.
     pub async fn status(&self) -> PoolStatus {
         let answers = self.line.ask_all_within(&self.signers, &Command::Hello, STATUS_TIMEOUT).await;
+        let inventory = self.inventory_within(STATUS_TIMEOUT).await;
+        let disagreements = self.disagreements().await;
+        let depth = |known: &KnownKey| {
+            let held = inventory.get(&known.info.key).into_iter().flatten();
+            held.filter(|(_, held)| held.info.epoch == known.info.epoch).filter_map(|(_, held)| held.nonces).min()
+        };
+        let here = |known: &KnownKey| {
+            let held = inventory.get(&known.info.key).into_iter().flatten();
+            held.filter(|(_, held)| held.info == known.info && held.share && held.usable).collect::<Vec<_>>()
+        };
+        let up = |known: &KnownKey| here(known).into_iter().map(|(signer, _)| signer.clone()).collect();
+        let since = |known: &KnownKey| here(known).into_iter().filter_map(|(_, held)| held.since).max();
+        let culprits = self.culprits.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let now = Instant::now();
         let signer = |(signer, answer): (SignerId, Result<Answer, Failure>)| {
             let (benched, failures) = self.health.of(&signer, now);
-            SignerStatus { up: answer.is_ok(), signer, benched, failures }
+            let (up, silent) = (answer.is_ok(), answer.err().map(|failure| failure.to_string()));
+            let problem = self.left_out.get(&signer).or(disagreements.get(&signer)).cloned().or(silent);
+            let region = self.region_of(&signer);
+            SignerStatus { up, signer, problem, benched, failures, region }
         };
         let key = |known: &KnownKey| KeyStatus {
             key: known.info.key.clone(),
@@ -345,6 +457,14 @@ impl Pool {
             holders: known.holders.clone(),
             epoch: known.info.epoch,
             public_key: known.info.group,
+            signers_required: known.info.threshold.into(),
+            faults_tolerated: u16::try_from(known.holders.len())
+                .unwrap_or(u16::MAX)
+                .saturating_sub(known.info.threshold.into()),
+            signers_up: up(known),
+            since: since(known),
+            last_culprit: culprits.get(&known.info.key).cloned(),
+            pool_depth: depth(known),
         };
         PoolStatus {
             threshold: self.threshold.into(),
@@ -362,8 +482,12 @@ impl Pool {
 
     /// Every key that any signer holds, with who holds it how.
     async fn inventory(&self) -> BTreeMap<KeyId, Vec<(SignerId, HeldKey)>> {
+        self.inventory_within(CALL_TIMEOUT).await
+    }
+
+    async fn inventory_within(&self, timeout: Duration) -> BTreeMap<KeyId, Vec<(SignerId, HeldKey)>> {
         let mut inventory: BTreeMap<KeyId, Vec<(SignerId, HeldKey)>> = BTreeMap::new();
-        for (signer, answer) in self.line.ask_all(&self.signers, &Command::Keys).await {
+        for (signer, answer) in self.line.ask_all_within(&self.signers, &Command::Keys, timeout).await {
             if let Ok(Answer::Keys(keys)) = answer {
                 for held in keys {
                     inventory.entry(held.info.key.clone()).or_default().push((signer.clone(), held));
@@ -376,29 +500,36 @@ impl Pool {
     /// What a key's traces at the signers amount to: a usable key, or none. A key that any signer knows to be usable has
     /// been proved, so those that missed it catch up; one that none does was cut off in the making, and is cleared away.
     async fn settle(&self, key: &KeyId, held: &[(SignerId, HeldKey)]) -> Result<Option<KnownKey>, PoolError> {
-        let usable = held.iter().filter(|(_, held)| held.usable).map(|(_, held)| &held.info).collect::<Vec<_>>();
-        let Some((info, others)) = usable.split_first() else {
-            let epochs = held.iter().map(|(_, held)| held.info.epoch).collect::<BTreeSet<_>>();
-            for epoch in epochs {
-                self.line.ask_all(&self.signers, &Command::Discard { key: key.clone(), epoch }).await;
-            }
-            return Ok(None);
-        };
-        if others.iter().any(|other| other != info) {
+        let usable = held.iter().filter(|(_, held)| held.usable).map(|(_, held)| &held.info);
+        let newest = usable.clone().max_by_key(|info| info.epoch);
+        let pending = held.iter().filter(|(_, held)| !held.usable && newest.is_none_or(|info| held.info != *info));
+        for (signer, held) in pending {
+            self.line.ask(signer, &Command::Discard { key: key.clone(), epoch: held.info.epoch }).await.ok();
+        }
+        let Some(info) = newest else { return Ok(None) };
+        if usable.clone().any(|other| other != info && (other.epoch == info.epoch || other.group != info.group)) {
             return Err(PoolError::Disagreement(key.clone()));
         }
-        let mut holders = Vec::new();
-        for (signer, held) in held.iter().filter(|(_, held)| held.share && held.info == **info) {
-            let activate = Command::Activate { key: key.clone(), epoch: held.info.epoch };
-            if held.usable || self.line.ask(signer, &activate).await.is_ok() {
+        let able = held.iter().filter(|(_, held)| held.share && held.info == *info);
+        let (usable, late) = able.partition::<Vec<_>, _>(|(_, held)| held.usable);
+        let mut holders = usable.iter().map(|(signer, _)| signer.clone()).collect::<Vec<_>>();
+        let able = holders.iter().chain(late.iter().map(|(signer, _)| signer)).cloned().collect::<Vec<_>>();
+        for (signer, _) in late {
+            if self.catch_up(info, signer, &able).await {
                 holders.push(signer.clone());
             }
         }
+        holders.sort_by_key(|signer| info.party(signer));
         if holders.len() < usize::from(info.threshold) {
             let (key, left, needed) = (key.clone(), holders.len(), info.threshold.into());
             return Err(PoolError::KeyLost { key, left, needed });
         }
-        Ok(Some(KnownKey { info: (*info).clone(), holders }))
+        let older = held.iter().filter(|(_, held)| held.info.epoch < info.epoch).map(|(signer, _)| signer.clone());
+        let older = older.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>();
+        for (signer, reason) in refresh::erase_before(&self.line, key, info.epoch, &older).await {
+            tracing::warn!(%key, epoch = info.epoch, %signer, reason, "a signer keeps an older share; erase it there");
+        }
+        Ok(Some(KnownKey { info: info.clone(), holders, gate: Gate::default() }))
     }
 
     /// Learns the usable keys of the vaults.
@@ -415,8 +546,12 @@ impl Pool {
         }
     }
 
-    fn learn(&self, known: KnownKey) {
-        self.keys.write().unwrap_or_else(PoisonError::into_inner).insert(known.info.key.clone(), known);
+    fn learn(&self, mut known: KnownKey) {
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = keys.get(&known.info.key).filter(|before| before.info == known.info) {
+            known.gate = before.gate.clone();
+        }
+        keys.insert(known.info.key.clone(), known);
     }
 
     fn known(&self, key: &KeyId) -> Option<KnownKey> {
@@ -424,14 +559,18 @@ impl Pool {
     }
 }
 
+/// The threshold, if it is one of `count` signers.
+fn check_threshold(t: u16, count: usize) -> Result<u8, PoolError> {
+    let threshold = u8::try_from(t).ok().filter(|t| *t >= 2 && usize::from(*t) <= count);
+    threshold.filter(|_| count <= usize::from(u8::MAX)).ok_or_else(|| {
+        PoolError::Config(format!("a threshold of {t} of {count} signers is none; use at least 2, of at most 255"))
+    })
+}
+
 /// The threshold, if the configuration makes a pool.
 fn check(config: &PoolConfig) -> Result<u8, PoolError> {
     let count = config.signers.len();
-    let threshold = u8::try_from(config.threshold).ok().filter(|t| *t >= 2 && usize::from(*t) <= count);
-    let threshold = threshold.filter(|_| count <= usize::from(u8::MAX)).ok_or_else(|| {
-        let t = config.threshold;
-        PoolError::Config(format!("a threshold of {t} of {count} signers is none; use at least 2, of at most 255"))
-    })?;
+    let threshold = check_threshold(config.threshold, count)?;
     let names = config.signers.iter().map(|signer| &signer.id).collect::<BTreeSet<_>>();
     let dirs = config.signers.iter().map(|signer| &signer.dir).collect::<BTreeSet<_>>();
     if names.len() != count || dirs.len() != count {

@@ -21,7 +21,27 @@ pub use submission::{IdempotencyKey, IntentId, Submission};
 pub use token::{AuthError, Claims, SignedRequest};
 
 /// The only thing that a pool takes: a whole unsigned transaction and the evidence that somebody wants it. There is no
-/// way to ask for a signature over a hash.
+/// way to ask for a signature over a hash:
+///
+/// ```compile_fail,E0560
+/// # fn ask(request: signer::request::SigningRequest) -> signer::request::SigningRequest {
+/// signer::request::SigningRequest { hash: [7; 32], ..request }
+/// # }
+/// ```
+///
+/// ```compile_fail,E0308
+/// # async fn ask(pool: &signer::pool::Pool) {
+/// let _ = pool.sign([7; 32]).await;
+/// # }
+/// ```
+///
+/// and none to leave the evidence out:
+///
+/// ```compile_fail,E0063
+/// # fn ask(tx: uuid::Uuid, wallet: chains::account::WalletId, unsigned: Vec<u8>) -> signer::request::SigningRequest {
+/// signer::request::SigningRequest { tx, wallet, unsigned, fence: 1 }
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SigningRequest {

@@ -9,6 +9,7 @@ mod frost;
 pub(crate) mod taproot;
 mod verify;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -20,6 +21,8 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::protocol::{PartyIndex, Run};
+#[cfg(test)]
+pub(crate) use frost::OneTimeNonces;
 pub(crate) use verify::verify;
 #[cfg(test)]
 use verify::{VerifyError, schnorr};
@@ -54,6 +57,18 @@ pub(crate) trait Scheme: Sized + Send + Sync + 'static {
         message: &Message,
     ) -> Result<Run<Signature>, SchemeError>;
 
+    /// Starts a refresh by all holders: other shares of the same key, of no use together with the present ones.
+    fn refresh(&self, setup: &Setup, session: [u8; 32]) -> Result<Run<Self>, SchemeError>;
+
+    /// Starts a reshare: the dealers among the old holders share the key anew among the new ones, as many as may be, with
+    /// another threshold if need be. `old` is this party's old share, where it has one; it yields a share to the new
+    /// holders alone.
+    fn reshare(old: Option<&Self>, resharing: &Resharing, session: [u8; 32]) -> Result<Run<Option<Self>>, SchemeError>;
+
+    /// Splits a key that was whole until here: its secret scalar as the curve's library writes it, and its BIP-32 chain
+    /// code where the scheme has one. The shares come in the order of the parties.
+    fn split(secret: &[u8; 32], chain_code: [u8; 32], threshold: u8, parties: u8) -> Result<Vec<Self>, SchemeError>;
+
     /// The share as bytes, to be sealed.
     fn encode(&self) -> Result<Zeroizing<Vec<u8>>, SchemeError>;
 
@@ -69,6 +84,17 @@ pub(crate) struct Setup {
     threshold: u8,
 }
 
+/// Who takes part in a reshare. The new holders are the session's first parties, in the order of their new shares; the
+/// old holders that are none of them come after.
+#[derive(Clone, Debug)]
+pub(crate) struct Resharing {
+    me: PartyIndex,
+    dealers: BTreeMap<PartyIndex, PartyIndex>,
+    threshold: u8,
+    parties: u8,
+    group: GroupKey,
+}
+
 /// Why a run cannot start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -81,6 +107,8 @@ pub(crate) enum SchemeError {
     Path { scheme: SchemeId, path: KeyPath },
     #[error("the share is damaged: {0}")]
     Damaged(&'static str),
+    #[error("the id of a nonce cannot be burned: {0}")]
+    Nonce(String),
     #[error("{0}")]
     Library(String),
 }
@@ -163,6 +191,69 @@ impl Setup {
     pub(crate) fn size(&self) -> u8 {
         // `new` made sure that they fit.
         u8::try_from(self.peers.len()).map_or(u8::MAX, |peers| peers.saturating_add(1))
+    }
+}
+
+impl Resharing {
+    /// A reshare of `group` to `parties` holders, `threshold` of whom sign. `dealers` are the parties that share the key
+    /// anew, each with its place among the old holders.
+    pub(crate) fn new(
+        me: PartyIndex,
+        dealers: BTreeMap<PartyIndex, PartyIndex>,
+        threshold: u8,
+        parties: u8,
+        group: GroupKey,
+    ) -> Result<Self, SchemeError> {
+        let places = dealers.values().collect::<BTreeSet<_>>();
+        if threshold < 2 || threshold > parties || dealers.len() < 2 || places.len() != dealers.len() {
+            return Err(SchemeError::Threshold { threshold, parties: parties.into() });
+        }
+        Ok(Self { me, dealers, threshold, parties, group })
+    }
+
+    /// This party.
+    pub(crate) const fn me(&self) -> PartyIndex {
+        self.me
+    }
+
+    /// The dealers, each with its place among the old holders.
+    pub(crate) const fn dealers(&self) -> &BTreeMap<PartyIndex, PartyIndex> {
+        &self.dealers
+    }
+
+    /// The dealers but for this party.
+    pub(crate) fn other_dealers(&self) -> Vec<PartyIndex> {
+        self.dealers.keys().copied().filter(|dealer| *dealer != self.me).collect()
+    }
+
+    /// This party's place among the old holders, where it deals.
+    pub(crate) fn place(&self) -> Option<PartyIndex> {
+        self.dealers.get(&self.me).copied()
+    }
+
+    /// Whether this party deals.
+    pub(crate) fn deals(&self) -> bool {
+        self.dealers.contains_key(&self.me)
+    }
+
+    /// Whether this party is to hold a share.
+    pub(crate) const fn receives(&self) -> bool {
+        self.me.get() <= self.parties
+    }
+
+    /// How many it takes to sign from then on.
+    pub(crate) const fn threshold(&self) -> u8 {
+        self.threshold
+    }
+
+    /// How many hold a share from then on.
+    pub(crate) const fn parties(&self) -> u8 {
+        self.parties
+    }
+
+    /// The key, which stays the same.
+    pub(crate) const fn group(&self) -> GroupKey {
+        self.group
     }
 }
 

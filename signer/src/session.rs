@@ -15,7 +15,7 @@ use crate::transport::{SignerId, Transport, TransportError};
 /// No protocol here takes more rounds; a session that does is stuck.
 const MAX_ROUNDS: u32 = 16;
 /// How long a signer has for what takes no computing.
-const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A way to the signers.
 #[derive(Clone)]
@@ -140,7 +140,9 @@ impl Line {
                         letters.extend(sent.into_iter().filter(|letter| letter.from == signer));
                         waiting.insert(signer);
                     }
-                    Ok(output @ (Answer::Generated(_) | Answer::Signed(_))) => ended.outputs.push((signer, output)),
+                    Ok(output @ (Answer::Generated(_) | Answer::Signed(_) | Answer::Done)) => {
+                        ended.outputs.push((signer, output))
+                    }
                     Ok(_) => {
                         let kind = FailureKind::Broken("its answer is out of place".to_owned());
                         ended.failures.push(Failure { signer, kind });

@@ -3,13 +3,16 @@
 //! It has no `Clone` and no `Serialize`, prints nothing of itself, and wipes its memory when it is dropped.
 
 use std::fmt;
+use std::io;
+use std::sync::Arc;
 
 use chains::account::KeyPath;
 use chains::payload::{Message, Signature};
 use zeroize::Zeroizing;
 
+use crate::nonces::NonceJournal;
 use crate::protocol::{Run, map};
-use crate::scheme::{GroupKey, Scheme, SchemeError, SchemeId, Setup, ecdsa, ed25519, taproot};
+use crate::scheme::{GroupKey, Resharing, Scheme, SchemeError, SchemeId, Setup, ecdsa, ed25519, taproot};
 
 /// A share of a key of any scheme.
 pub(crate) enum Share {
@@ -28,6 +31,68 @@ impl Share {
             SchemeId::Ecdsa => map(ecdsa::KeyShare::generate(setup, session)?, Self::Ecdsa),
             SchemeId::Taproot => map(taproot::KeyShare::generate(setup, session)?, Self::Taproot),
             SchemeId::Ed25519 => map(ed25519::KeyShare::generate(setup, session)?, Self::Ed25519),
+        })
+    }
+
+    /// Starts a refresh; see [`Scheme::refresh`].
+    pub(crate) fn refresh(&self, setup: &Setup, session: [u8; 32]) -> Result<Run<Self>, SchemeError> {
+        Ok(match self {
+            Self::Ecdsa(share) => map(share.refresh(setup, session)?, Self::Ecdsa),
+            Self::Taproot(share) => map(share.refresh(setup, session)?, Self::Taproot),
+            Self::Ed25519(share) => map(share.refresh(setup, session)?, Self::Ed25519),
+        })
+    }
+
+    /// Starts a reshare; see [`Scheme::reshare`].
+    pub(crate) fn reshare(
+        old: Option<&Self>,
+        resharing: &Resharing,
+        session: [u8; 32],
+    ) -> Result<Run<Option<Self>>, SchemeError> {
+        Ok(match (resharing.group().scheme(), old) {
+            (SchemeId::Ecdsa, None) => {
+                map(ecdsa::KeyShare::reshare(None, resharing, session)?, |share| share.map(Self::Ecdsa))
+            }
+            (SchemeId::Ecdsa, Some(Self::Ecdsa(old))) => {
+                map(ecdsa::KeyShare::reshare(Some(old), resharing, session)?, |share| share.map(Self::Ecdsa))
+            }
+            (SchemeId::Taproot, None) => {
+                map(taproot::KeyShare::reshare(None, resharing, session)?, |share| share.map(Self::Taproot))
+            }
+            (SchemeId::Taproot, Some(Self::Taproot(old))) => {
+                map(taproot::KeyShare::reshare(Some(old), resharing, session)?, |share| share.map(Self::Taproot))
+            }
+            (SchemeId::Ed25519, None) => {
+                map(ed25519::KeyShare::reshare(None, resharing, session)?, |share| share.map(Self::Ed25519))
+            }
+            (SchemeId::Ed25519, Some(Self::Ed25519(old))) => {
+                map(ed25519::KeyShare::reshare(Some(old), resharing, session)?, |share| share.map(Self::Ed25519))
+            }
+            (_, Some(_)) => return Err(SchemeError::Damaged("it is of another scheme")),
+        })
+    }
+
+    /// Splits a key that was whole until here; see [`Scheme::split`].
+    pub(crate) fn split(
+        scheme: SchemeId,
+        secret: &[u8; 32],
+        chain_code: [u8; 32],
+        threshold: u8,
+        parties: u8,
+    ) -> Result<Vec<Self>, SchemeError> {
+        Ok(match scheme {
+            SchemeId::Ecdsa => {
+                let shares = ecdsa::KeyShare::split(secret, chain_code, threshold, parties)?;
+                shares.into_iter().map(Self::Ecdsa).collect()
+            }
+            SchemeId::Taproot => {
+                let shares = taproot::KeyShare::split(secret, chain_code, threshold, parties)?;
+                shares.into_iter().map(Self::Taproot).collect()
+            }
+            SchemeId::Ed25519 => {
+                let shares = ed25519::KeyShare::split(secret, chain_code, threshold, parties)?;
+                shares.into_iter().map(Self::Ed25519).collect()
+            }
         })
     }
 
@@ -52,6 +117,33 @@ impl Share {
             Self::Ecdsa(share) => share.sign(setup, session, path, message),
             Self::Taproot(share) => share.sign(setup, session, path, message),
             Self::Ed25519(share) => share.sign(setup, session, path, message),
+        }
+    }
+
+    /// Keeps the ids of this share's nonces in `journal` from here on.
+    pub(crate) fn keep_nonces_in(&self, journal: &Arc<NonceJournal>) {
+        match self {
+            Self::Ecdsa(_) => (),
+            Self::Taproot(share) => share.keep_nonces_in(journal),
+            Self::Ed25519(share) => share.keep_nonces_in(journal),
+        }
+    }
+
+    /// Makes up to `most` nonces ahead of time, until the share's stock is full.
+    pub(crate) fn make_nonces(&self, journal: &Arc<NonceJournal>, most: usize) -> io::Result<()> {
+        match self {
+            Self::Ecdsa(_) => Ok(()),
+            Self::Taproot(share) => share.make_nonces(journal, most),
+            Self::Ed25519(share) => share.make_nonces(journal, most),
+        }
+    }
+
+    /// How many nonces are ready; none where the scheme has none to make ahead: DKLs23 signs interactively.
+    pub(crate) fn nonces(&self) -> Option<usize> {
+        match self {
+            Self::Ecdsa(_) => None,
+            Self::Taproot(share) => Some(share.nonces()),
+            Self::Ed25519(share) => Some(share.nonces()),
         }
     }
 

@@ -32,7 +32,7 @@ fn slots(names: &[&str]) -> BTreeSet<Slot> {
 
 /// Burns for the intent of the same number.
 fn burn(ledger: &mut Ledger, n: u8, bytes: u8, names: &[&str]) -> Result<(), LedgerError> {
-    ledger.burn(tx(n), intent(n), [bytes; 32], &slots(names))
+    ledger.burn(tx(n), intent(n), [bytes; 32], &slots(names), 0)
 }
 
 #[test]
@@ -88,10 +88,10 @@ fn an_intent_has_one_name() {
     let mut ledger = open(&path);
     burn(&mut ledger, 1, 1, &["a"]).expect("a free slot");
     // The client's one request under a second name, with slots of its own: it would pay twice.
-    let again = ledger.burn(tx(2), intent(1), [2; 32], &slots(&["b"]));
+    let again = ledger.burn(tx(2), intent(1), [2; 32], &slots(&["b"]), 0);
     assert!(matches!(again, Err(LedgerError::IntentTaken { tx }) if tx == self::tx(1)));
     // Another request under the first one's name.
-    let other = ledger.burn(tx(1), intent(2), [2; 32], &slots(&["a"]));
+    let other = ledger.burn(tx(1), intent(2), [2; 32], &slots(&["a"]), 0);
     assert!(matches!(other, Err(LedgerError::OtherIntent { .. })));
 }
 
@@ -183,7 +183,7 @@ fn a_history_that_contradicts_itself_is_refused() {
     let mut head = genesis();
     let mut bytes = Vec::new();
     for n in [1, 2] {
-        let entry = Entry { tx: tx(n), intent: intent(n), unsigned: [n; 32], slots: slots(&["a"]) };
+        let entry = Entry { tx: tx(n), intent: intent(n), unsigned: [n; 32], slots: slots(&["a"]), fence: 0 };
         let entry = serde_json::value::to_raw_value(&entry).expect("JSON");
         head = link(head, &entry);
         bytes.extend(serde_json::to_vec(&Line { check: head, entry: &entry }).expect("JSON"));
@@ -204,6 +204,28 @@ fn after_a_failed_write_nothing_is_burned() {
     assert!(matches!(burn(&mut ledger, 2, 2, &["b"]), Err(LedgerError::Broken { .. })));
     drop(ledger);
     burn(&mut open(&path), 2, 2, &["b"]).expect("it was never burned");
+}
+
+#[test]
+fn a_fence_only_rises() {
+    let (_dir, path) = place();
+    let fenced = |ledger: &mut Ledger, n: u8, fence: u64| {
+        ledger.burn(tx(n), intent(n), [n; 32], &slots(&[&n.to_string()]), fence)
+    };
+    let mut ledger = open(&path);
+    fenced(&mut ledger, 1, 5).expect("the first lease");
+    fenced(&mut ledger, 2, 5).expect("the same lease");
+    assert!(matches!(fenced(&mut ledger, 3, 4), Err(LedgerError::StaleFence { given: 4, seen: 5 })));
+    assert!(matches!(fenced(&mut ledger, 1, 4), Err(LedgerError::StaleFence { .. })), "not even the same bytes");
+    for wild in [6 + MAX_FENCE_STEP, u64::MAX] {
+        assert!(matches!(fenced(&mut ledger, 3, wild), Err(LedgerError::WildFence { .. })), "{wild}");
+    }
+    // A takeover is remembered, even where it has nothing to sign but what was signed before.
+    fenced(&mut ledger, 1, 6).expect("the next lease");
+    drop(ledger);
+    let mut ledger = open(&path);
+    assert!(matches!(fenced(&mut ledger, 3, 5), Err(LedgerError::StaleFence { given: 5, seen: 6 })));
+    fenced(&mut ledger, 3, 6).expect("a free slot");
 }
 
 proptest! {

@@ -5,11 +5,16 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+#[cfg(feature = "grpc")]
+use super::Orders;
 use super::Node;
 use crate::policy::Policy;
 use crate::pool::WalletSpec;
 use crate::roster::Roster;
+use crate::share::Share;
+use crate::transport::SignerId;
 use crate::transport::memory::Delivery;
+use crate::vault::KeyInfo;
 
 /// A signer that runs in this process.
 pub(crate) struct Handle {
@@ -37,9 +42,12 @@ impl Handle {
                 let node = actor.clone();
                 tokio::task::spawn_blocking(move || {
                     let answer = node.answer(&delivery.request);
-                    drop(permit);
                     // Where nobody waits any more, the answer is of no use.
                     let _ = delivery.answer.send(answer);
+                    node.restock();
+                    // The signer's files are let go before the actor may end.
+                    drop(node);
+                    drop(permit);
                 });
             }
             requests.close();
@@ -60,6 +68,28 @@ impl Handle {
         wallets: &[WalletSpec],
     ) -> Result<(), String> {
         self.node.install(roster, policy, wallets)
+    }
+
+    /// Replaces the orders of a signer that has its own.
+    ///
+    /// # Errors
+    /// Names a wallet whose key cannot serve it.
+    #[cfg(feature = "grpc")]
+    pub(crate) fn take_orders(&self, orders: Orders) -> Result<(), String> {
+        self.node.take_orders(orders)
+    }
+
+    /// The signer's name.
+    pub(crate) fn id(&self) -> &SignerId {
+        self.node.id()
+    }
+
+    /// Hands the signer its share of a key that was whole until here; it is sealed when this returns.
+    ///
+    /// # Errors
+    /// Where the signer holds a key of that name, or cannot seal.
+    pub(crate) fn import(&self, info: &KeyInfo, share: &Share) -> Result<(), String> {
+        self.node.import(info, share)
     }
 
     /// Stops the actor and waits until it has let go of its files.

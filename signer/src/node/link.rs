@@ -5,6 +5,9 @@
 //! is signed, each computed by the signer itself), the letter to round, sender and receiver. Signers that disagree about
 //! any of it cannot read each other: that is the echo of digest and participant set before the first round.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use aes_gcm_siv::aead::{Aead, KeyInit, Payload};
 use aes_gcm_siv::{Aes256GcmSiv, Nonce};
 use k256::elliptic_curve::sec1::ToEncodedPoint;
@@ -19,12 +22,19 @@ use crate::protocol::{Letter, PartyIndex, decode};
 const NONCE_LEN: usize = 12;
 
 /// The secret half of a signer's link key. It wipes itself when it is dropped.
-pub(crate) struct Identity(SecretKey);
+pub(crate) struct Identity {
+    secret: SecretKey,
+    /// What is shared with each peer, which is the same in every session: computing it is the dearest part of a link.
+    shared: Mutex<BTreeMap<Vec<u8>, Shared>>,
+}
 
 /// The public half: a compressed secp256k1 point.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct LinkKey(PublicKey);
+
+/// A secret of two signers.
+type Shared = Arc<Zeroizing<Vec<u8>>>;
 
 /// What both ends of a link must agree on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,32 +58,48 @@ struct Binding {
 impl Identity {
     /// A fresh key.
     pub(crate) fn generate() -> Self {
-        Self(SecretKey::random(&mut OsRng))
+        Self::of(SecretKey::random(&mut OsRng))
     }
 
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        SecretKey::from_slice(bytes).ok().map(Self)
+        SecretKey::from_slice(bytes).ok().map(Self::of)
+    }
+
+    fn of(secret: SecretKey) -> Self {
+        Self { secret, shared: Mutex::default() }
     }
 
     pub(crate) fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
-        Zeroizing::new(Zeroizing::new(self.0.to_bytes()).to_vec())
+        Zeroizing::new(Zeroizing::new(self.secret.to_bytes()).to_vec())
     }
 
     pub(crate) fn public(&self) -> LinkKey {
-        LinkKey(self.0.public_key())
+        LinkKey(self.secret.public_key())
     }
 
     /// This end of the link to `peer`.
     pub(crate) fn link(&self, key: &LinkKey, context: Context, me: PartyIndex, peer: PartyIndex) -> Link {
-        let secret = Zeroizing::new(*self.0.to_nonzero_scalar());
-        let shared = (key.0.to_projective() * *secret).to_affine();
-        let shared = Zeroizing::new(shared.to_encoded_point(true).as_bytes().to_vec());
+        let shared = self.shared_with(key);
         let mut hash = Sha256::new();
         hash.update(b"portcullis link key v1");
         hash.update(context.0);
         hash.update(shared.as_slice());
         let link_key = Zeroizing::new(<[u8; 32]>::from(hash.finalize()));
         Link { cipher: Aes256GcmSiv::new((&*link_key).into()), me, peer }
+    }
+
+    /// The secret shared with the holder of `key`, by Diffie-Hellman. Only keys that are pinned are ever asked for, so what
+    /// is kept stays small.
+    fn shared_with(&self, key: &LinkKey) -> Shared {
+        let name = key.0.to_encoded_point(true).as_bytes().to_vec();
+        if let Some(shared) = self.shared.lock().unwrap_or_else(PoisonError::into_inner).get(&name) {
+            return shared.clone();
+        }
+        let secret = Zeroizing::new(*self.secret.to_nonzero_scalar());
+        let shared = (key.0.to_projective() * *secret).to_affine();
+        let shared = Arc::new(Zeroizing::new(shared.to_encoded_point(true).as_bytes().to_vec()));
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner).insert(name, shared.clone());
+        shared
     }
 }
 

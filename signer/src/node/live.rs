@@ -10,7 +10,7 @@ use crate::protocol::{Fault, Inbox, Outbox, PartyIndex, Run};
 use crate::transport::SignerId;
 
 /// How many sessions a signer has under way at most.
-const MAX_LIVE: usize = 512;
+pub(super) const MAX_LIVE: u16 = 512;
 /// How long a session may lie idle.
 const IDLE: Duration = Duration::from_secs(300);
 /// How many ended sessions are remembered, so that none of them starts over.
@@ -66,7 +66,7 @@ impl Sessions {
     pub(super) fn reserve(&self, id: SessionId, now: Instant) -> Result<(), SessionError> {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         table.live.retain(|_, (_, touched)| now.saturating_duration_since(*touched) < IDLE);
-        if table.live.len() >= MAX_LIVE {
+        if table.live.len() >= usize::from(MAX_LIVE) {
             return Err(SessionError::TooMany);
         }
         if !table.used.insert(id) {

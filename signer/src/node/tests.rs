@@ -1,5 +1,12 @@
 //! Signers face to face, without a pool: what they accept from each other and from whoever carries their letters.
 
+mod attack;
+mod desk;
+mod fields;
+mod nonces;
+mod rekey;
+mod witness;
+
 use std::path::Path;
 
 use super::*;
@@ -249,7 +256,8 @@ fn commands_that_make_no_sense_are_refused() {
     assert!(refused(b.carry_out(again)), "the key exists");
     assert!(refused(b.carry_out(Command::Discard { key: key(), epoch: 1 })), "a usable key stays");
     assert!(refused(b.carry_out(Command::Activate { key: key(), epoch: 7 })));
-    let request = Command::Sign { session: session(), participants: ids(&["a", "b"]), request: b"{}".to_vec() };
+    let request =
+        Command::Sign { session: session(), participants: ids(&["a", "b"]), epoch: 1, request: b"{}".to_vec() };
     assert!(refused(b.carry_out(request)), "no policy is installed");
     for bytes in [&[][..], &[0], &[1, 200], &[2, 0]] {
         assert!(matches!(wire::from_bytes(&b.answer(bytes)), Some(Answer::Refused(_))), "{bytes:?}");

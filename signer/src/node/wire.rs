@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::link::LinkKey;
+use super::own::Terms;
 use crate::protocol::decode;
 use crate::scheme::SchemeId;
 use crate::transport::SignerId;
@@ -30,8 +31,13 @@ pub(crate) enum Command {
     Generate { session: SessionId, key: KeyId, scheme: SchemeId, epoch: u32, participants: Vec<SignerId> },
     /// Take part in a signature that proves that the key signs, over a message that nobody chooses.
     Prove { session: SessionId, key: KeyId, epoch: u32, participants: Vec<SignerId> },
-    /// Take part in the signatures of a transaction. `request` is the JSON of a signing request.
-    Sign { session: SessionId, participants: Vec<SignerId>, request: Vec<u8> },
+    /// Take part in the signatures of a transaction, with the shares of `epoch`. `request` is the JSON of a signing request.
+    Sign { session: SessionId, participants: Vec<SignerId>, epoch: u32, request: Vec<u8> },
+    /// Take part in a refresh to `epoch`: other shares of the same key for the same holders.
+    Refresh { session: SessionId, key: KeyId, epoch: u32, participants: Vec<SignerId> },
+    /// Take part in a reshare: the `dealers` among the `old` holders share the key anew, as `target` says. `leavers` are
+    /// the old holders that are to hold nothing any more.
+    Reshare { session: SessionId, target: KeyInfo, old: Vec<SignerId>, dealers: Vec<SignerId>, leavers: Vec<SignerId> },
     /// The others' letters of `round`, from 1.
     Round { session: SessionId, round: u32, letters: Vec<SealedLetter> },
     /// The session is over.
@@ -40,6 +46,10 @@ pub(crate) enum Command {
     Activate { key: KeyId, epoch: u32 },
     /// The pending key is given up.
     Discard { key: KeyId, epoch: u32 },
+    /// All have gone over to `epoch`: erase the shares of every epoch before it.
+    Retire { key: KeyId, epoch: u32 },
+    /// Is this what you judge by?
+    Agree { terms: Terms },
 }
 
 /// What a signer answers.
@@ -80,6 +90,10 @@ pub(crate) struct HeldKey {
     pub(crate) usable: bool,
     /// The share is there and opens.
     pub(crate) share: bool,
+    /// How many nonces are ready, where the scheme has any to make ahead.
+    pub(crate) nonces: Option<u32>,
+    /// When the epoch came into use at the signer, in milliseconds since the Unix epoch.
+    pub(crate) since: Option<u64>,
 }
 
 /// A letter that only `to` can open.

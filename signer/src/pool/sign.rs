@@ -47,19 +47,25 @@ impl Pool {
         let installed = installed.ok_or(SignError::NotInstalled)?;
         let account = installed.accounts.get(&request.wallet);
         let account = account.ok_or_else(|| SignError::UnknownWallet(request.wallet.clone()))?;
-        let key = self.known(account.key()).ok_or_else(|| SignError::UnknownKey(account.key().clone()))?;
+        let entered = self.enter(account.key()).await;
+        let (key, _lease) = entered.ok_or_else(|| SignError::UnknownKey(account.key().clone()))?;
         let json = serde_json::to_vec(&request)
             .map_err(|error| SignError::Invalid(format!("the request cannot be sent: {error}")))?;
 
         let deadline = Deadline::now() + self.config.deadline;
-        let (request, mut attempts) = (Arc::new(request), Attempts::default());
+        let mut attempts = Attempts::default();
+        // What the result is checked against is computed while the signers are at work.
+        let mut judging = Some(tokio::spawn(payloads(installed, Arc::new(request))));
+        let mut payloads = Vec::new();
         loop {
+            self.note_culprit(&key.info.key, &attempts.culprits);
             if Deadline::now() >= deadline {
                 return Err(SignError::Timeout);
             }
             let quorum = self.quorum(&key, &attempts)?;
             let session = fresh_session();
-            let start = Command::Sign { session, participants: quorum.clone(), request: json.clone() };
+            let start =
+                Command::Sign { session, participants: quorum.clone(), epoch: key.info.epoch, request: json.clone() };
             let limits = Limits { round: self.config.round_timeout, deadline };
             let engaged = self.health.engage(&quorum);
             let Ended { outputs, failures } = self.line.run(session, &quorum, &start, limits, |_| ()).await;
@@ -68,11 +74,25 @@ impl Pool {
             if outputs.is_empty() {
                 continue;
             }
-            let payloads = payloads(installed.clone(), request.clone()).await?;
+            if let Some(judging) = judging.take() {
+                payloads = judging.await.map_err(|error| SignError::Invalid(error.to_string()))??;
+            }
             if let Some(signatures) = self.first_valid(&key, &payloads, outputs, &mut attempts) {
+                self.note_culprit(&key.info.key, &attempts.culprits);
                 return Ok(SignOutcome { signatures, participants: quorum, culprits: attempts.culprits });
             }
         }
+    }
+
+    /// Judges the request as a signer with the pool's own roster, policy and wallets does, and signs nothing. Each signer
+    /// decides for itself all the same.
+    ///
+    /// # Errors
+    /// [`SignError::Invalid`] with the first thing that is wrong with it.
+    pub fn judge(&self, request: &SigningRequest) -> Result<(), SignError> {
+        let installed = self.installed.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let installed = installed.ok_or(SignError::NotInstalled)?;
+        installed.guard.judge(request).map(drop).map_err(|refusal| SignError::Invalid(refusal.to_string()))
     }
 
     /// The healthiest signers that are left.
@@ -81,12 +101,20 @@ impl Pool {
         let left = |signer: &&SignerId| !attempts.refused.contains_key(*signer) && !attempts.silent.contains(*signer);
         let left = key.holders.iter().filter(left).cloned().collect::<Vec<_>>();
         let ranked = self.health.rank(&left, Instant::now());
-        if let Some(quorum) = attempts.quarrels.choose(&ranked, threshold) {
+        if let Some(quorum) = self.choose(&attempts.quarrels, &ranked, threshold) {
             return Ok(quorum);
         }
         if key.holders.len().saturating_sub(attempts.refused.len()) < threshold {
             let by = attempts.refused.iter().map(|(signer, reason)| (signer.clone(), reason.clone())).collect();
             return Err(SignError::Refused { by });
+        }
+        let willing = key.holders.iter().filter(|signer| !attempts.refused.contains_key(*signer)).cloned();
+        if self.regions_short(&willing.collect::<Vec<_>>()).is_some() && !attempts.refused.is_empty() {
+            let by = attempts.refused.iter().map(|(signer, reason)| (signer.clone(), reason.clone())).collect();
+            return Err(SignError::Refused { by });
+        }
+        if let (true, Some((needed, up))) = (left.len() >= threshold, self.regions_short(&left)) {
+            return Err(SignError::TooFewRegions { needed, up });
         }
         if left.len() >= threshold {
             return Err(SignError::Misbehaviour { culprits: attempts.culprits.clone() });
@@ -139,21 +167,25 @@ impl Pool {
         outputs: Vec<(SignerId, Answer)>,
         attempts: &mut Attempts,
     ) -> Option<Vec<Signature>> {
-        let mut valid = None;
+        let mut valid: Option<(Vec<WireSignature>, Vec<Signature>)> = None;
         for (signer, answer) in outputs {
-            let signatures = match &answer {
-                Answer::Signed(signatures) => verified(key, payloads, signatures),
-                _ => None,
+            let Answer::Signed(sent) = answer else {
+                self.blame(signer, "it has no signatures".to_owned(), attempts, Instant::now());
+                continue;
             };
-            match signatures {
-                Some(signatures) => valid = valid.or(Some(signatures)),
+            // Mostly all signers report the same signatures.
+            if valid.as_ref().is_some_and(|(known, _)| *known == sent) {
+                continue;
+            }
+            match verified(key, payloads, &sent) {
+                Some(signatures) => valid = valid.or(Some((sent, signatures))),
                 None => {
                     let reason = "its signatures do not verify".to_owned();
                     self.blame(signer, reason, attempts, Instant::now());
                 }
             }
         }
-        valid
+        valid.map(|(_, signatures)| signatures)
     }
 }
 

@@ -1,6 +1,9 @@
 //! What the two FROST suites have in common (RFC 9591): key generation in two rounds, signing in two rounds.
 
+mod rekey;
+
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use chains::account::KeyPath;
 use chains::payload::{Message, Signature};
@@ -11,7 +14,8 @@ use frost_core::{Ciphersuite, Error, Identifier, SigningPackage};
 use rand_core::OsRng;
 use zeroize::Zeroizing;
 
-use super::{GroupKey, Scheme, SchemeError, SchemeId, Setup};
+use super::{GroupKey, Resharing, Scheme, SchemeError, SchemeId, Setup};
+use crate::nonces::{NonceJournal, Stock};
 use crate::protocol::{Fault, Inbox, Outbox, PartyIndex, Protocol, Run, Step, decode};
 
 /// What a suite does in its own way.
@@ -48,6 +52,7 @@ pub(crate) struct FrostShare<C: Suite> {
     key: KeyPackage<C>,
     public: PublicKeyPackage<C>,
     group: GroupKey,
+    stock: Stock<OneTimeNonces<C>>,
 }
 
 impl<C: Suite> FrostShare<C> {
@@ -56,7 +61,27 @@ impl<C: Suite> FrostShare<C> {
             return Err(SchemeError::Damaged("its two public keys differ"));
         }
         let group = C::group(&public).ok_or(SchemeError::Damaged("its public key is malformed"))?;
-        Ok(Self { key, public, group })
+        Ok(Self { key, public, group, stock: Stock::default() })
+    }
+
+    /// Has the ids of this share's nonces burned in `journal`.
+    pub(crate) fn keep_nonces_in(&self, journal: &Arc<NonceJournal>) {
+        self.stock.keep_in(journal);
+    }
+
+    /// Makes up to `most` nonces ahead of time.
+    pub(crate) fn make_nonces(&self, journal: &Arc<NonceJournal>, most: usize) -> std::io::Result<()> {
+        self.stock.keep_in(journal);
+        self.stock.fill(most, || self.fresh_nonces())
+    }
+
+    /// How many nonces are ready.
+    pub(crate) fn nonces(&self) -> usize {
+        self.stock.depth()
+    }
+
+    fn fresh_nonces(&self) -> OneTimeNonces<C> {
+        OneTimeNonces(frost_core::round1::commit(self.key.signing_share(), &mut OsRng).0)
     }
 }
 
@@ -84,8 +109,26 @@ impl<C: Suite> Scheme for FrostShare<C> {
             return Err(SchemeError::Threshold { threshold: setup.threshold(), parties: setup.size().into() });
         }
         let message = C::message(message).ok_or(SchemeError::WrongMessage { scheme: C::SCHEME })?.to_vec();
-        let nonces = OneTimeNonces(frost_core::round1::commit(self.key.signing_share(), &mut OsRng).0);
+        let nonces = self.stock.take(|| self.fresh_nonces()).map_err(|e| SchemeError::Nonce(e.to_string()))?;
         Ok(signing(setup.clone(), self.key.clone(), self.public.clone(), message, nonces))
+    }
+
+    /// The library's messages are bound to no session; the sealed links are.
+    fn refresh(&self, setup: &Setup, _session: [u8; 32]) -> Result<Run<Self>, SchemeError> {
+        self.start_refresh(setup)
+    }
+
+    fn reshare(
+        old: Option<&Self>,
+        resharing: &Resharing,
+        _session: [u8; 32],
+    ) -> Result<Run<Option<Self>>, SchemeError> {
+        Self::start_reshare(old, resharing)
+    }
+
+    /// The key has no chain code.
+    fn split(secret: &[u8; 32], _chain_code: [u8; 32], threshold: u8, parties: u8) -> Result<Vec<Self>, SchemeError> {
+        Self::split_key(secret, threshold, parties)
     }
 
     fn encode(&self) -> Result<Zeroizing<Vec<u8>>, SchemeError> {
@@ -165,7 +208,7 @@ impl<C: Suite> Protocol for Combine<C> {
 }
 
 /// The nonces of one signature. They are consumed by it: signing two messages with them would give the share away.
-pub(super) struct OneTimeNonces<C: Suite>(pub(super) SigningNonces<C>);
+pub(crate) struct OneTimeNonces<C: Suite>(pub(super) SigningNonces<C>);
 
 impl<C: Suite> OneTimeNonces<C> {
     fn sign(self, package: &SigningPackage<C>, key: &KeyPackage<C>) -> Result<SignatureShare<C>, Error<C>> {
