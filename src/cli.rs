@@ -24,6 +24,8 @@ enum Command {
     Dev(crate::dev::DevArgs),
     /// Starts the gateway and its signers on the nodes that the configuration names.
     Serve(ConfigArgs),
+    /// Runs one signer in a process of its own.
+    Signer(crate::signer::SignerArgs),
     /// Asks a running gateway for payments, signed with your credential.
     Tx(tx::TxArgs),
     /// Makes a credential: an Ed25519 key pair in PEM.
@@ -58,6 +60,7 @@ impl Cli {
             #[cfg(feature = "simulator")]
             Command::Dev(args) => crate::dev::run(args).await,
             Command::Serve(args) => serve::run(args).await,
+            Command::Signer(args) => crate::signer::run(args).await,
             Command::Tx(args) => tx::run(args).await,
             Command::Credential(args) => {
                 let private = credential::ensure_pair(&args.public_key_file)?;

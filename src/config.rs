@@ -1,6 +1,8 @@
 //! The configuration file: parsed strictly, then turned into what the crates want.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,8 +11,9 @@ use chains::network::Network;
 use gateway::config::{CredentialConfig, NetworkConfig, ServerConfig, WalletConfig};
 use serde::Deserialize;
 use signer::policy::{Policy, PolicyConfig};
-use signer::pool::{KeySpec, SchemeId, SignerId, WalletSpec};
+use signer::pool::{KeySpec, Region, SchemeId, SignerId, WalletSpec};
 use signer::roster::{Credential, Roster};
+use signer::transport::grpc::Pin;
 
 use crate::credential;
 
@@ -60,7 +63,8 @@ pub(crate) struct KeyConfig {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SignersConfig {
-    /// Their names; as many signers as names.
+    /// Their names; as many signers as names. None where they run in processes of their own.
+    #[serde(default)]
     pub names: Vec<SignerId>,
     /// So many sign.
     pub threshold: u16,
@@ -70,14 +74,89 @@ pub(crate) struct SignersConfig {
     /// For one answer of one signer, in milliseconds.
     #[serde(default = "default_round_timeout_ms")]
     pub round_timeout_ms: u64,
+    /// After how many hours the shares of a key are refreshed; never by themselves if left out.
+    #[serde(default)]
+    pub refresh_every_hours: Option<NonZeroU32>,
     /// A file with the passphrase of the software seal.
+    #[serde(default = "default_passphrase_file")]
     pub passphrase_file: PathBuf,
+    /// Where signers in processes of their own dial in.
+    #[serde(default)]
+    pub listen: Option<SocketAddr>,
+    /// Those signers.
+    #[serde(default)]
+    pub apart: Vec<ApartEntry>,
+    /// In how many of their regions a quorum has to be.
+    #[serde(default)]
+    pub min_regions: u16,
+    /// What seals the shares of those signers that don't use the software seal.
+    #[serde(default)]
+    pub seals: Vec<SealConfig>,
+}
+
+/// A signer in a process of its own.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ApartEntry {
+    /// Its name.
+    pub name: SignerId,
+    /// The key that it is known by, as `portcullis signer init` prints it.
+    pub public_key: Pin,
+    /// Where it stands.
+    #[serde(default)]
+    pub region: Option<Region>,
+}
+
+/// What seals one signer's shares.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+#[cfg_attr(not(feature = "pkcs11"), allow(dead_code, reason = "read, and refused, without PKCS#11 too"))]
+pub(crate) enum SealConfig {
+    /// A key file under a passphrase.
+    Software {
+        /// The signer.
+        signer: SignerId,
+        /// A passphrase of its own; without one, that of all signers.
+        passphrase_file: Option<PathBuf>,
+    },
+    /// A key in a hardware security module.
+    Pkcs11 {
+        /// The signer.
+        signer: SignerId,
+        /// The vendor's library.
+        module: PathBuf,
+        /// The token's label.
+        token: String,
+        /// A file with the PIN on its first line; or else:
+        pin_file: Option<PathBuf>,
+        /// An environment variable with the PIN.
+        pin_env: Option<String>,
+        /// The key's label.
+        key: String,
+        /// Whether the key is made where the token doesn't hold it.
+        #[serde(default)]
+        create_key: bool,
+    },
+}
+
+impl SealConfig {
+    /// Whose it is.
+    pub(crate) const fn signer(&self) -> &SignerId {
+        match self {
+            Self::Software { signer, .. } | Self::Pkcs11 { signer, .. } => signer,
+        }
+    }
 }
 
 impl SignersConfig {
     /// The limit of a whole signature.
     pub(crate) const fn deadline(&self) -> Duration {
         Duration::from_millis(self.deadline_ms)
+    }
+
+    /// How old the shares of a key get, where they are refreshed on a schedule.
+    pub(crate) fn refresh_every(&self) -> Option<Duration> {
+        self.refresh_every_hours.map(|hours| Duration::from_secs(3600 * u64::from(hours.get())))
     }
 
     /// The limit of one answer.
@@ -115,6 +194,10 @@ pub(crate) struct SimulatedNode {
 
 fn default_data_dir() -> PathBuf {
     PathBuf::from("portcullis-data")
+}
+
+fn default_passphrase_file() -> PathBuf {
+    PathBuf::from("signers/passphrase")
 }
 
 const fn default_deadline_ms() -> u64 {
@@ -179,15 +262,7 @@ impl Config {
 
     /// The wallets as the signers know them.
     pub(crate) fn wallet_specs(&self) -> Vec<WalletSpec> {
-        self.wallets
-            .iter()
-            .map(|wallet| WalletSpec {
-                wallet: wallet.id.clone(),
-                network: wallet.network,
-                key: wallet.key.clone(),
-                path: wallet.path.clone(),
-            })
-            .collect()
+        wallet_specs(&self.wallets)
     }
 
     /// Checks what one part says of another: names that are used twice or that name nothing.
@@ -208,6 +283,8 @@ impl Config {
                 return invalid(format!("wallet {}: there is no key {}", wallet.id, wallet.key));
             }
         }
+        self.check_seals()?;
+        self.check_apart()?;
         let mut seen = BTreeMap::new();
         for network in &self.networks {
             if seen.insert(network.id, ()).is_some() {
@@ -215,6 +292,31 @@ impl Config {
             }
             if network.endpoints.is_empty() && self.simulator.is_none() {
                 return invalid(format!("network {} has no endpoint, and there is no [simulator]", network.id));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_seals(&self) -> Result<(), ConfigError> {
+        let invalid = |what: String| Err(ConfigError::Invalid(what));
+        let mut seen = BTreeMap::new();
+        for seal in &self.signers.seals {
+            let signer = seal.signer();
+            if !self.signers.names.contains(signer) {
+                return invalid(format!("a seal is for {signer}, and there is no such signer"));
+            }
+            if seen.insert(signer, ()).is_some() {
+                return invalid(format!("signer {signer} has two seals"));
+            }
+            if let SealConfig::Pkcs11 { pin_file, pin_env, .. } = seal {
+                if pin_file.is_some() == pin_env.is_some() {
+                    return invalid(format!("the seal of {signer} needs a pin_file or a pin_env, one of them"));
+                }
+                if !cfg!(feature = "pkcs11") {
+                    return invalid(format!(
+                        "the seal of {signer}: this binary was built without the feature `pkcs11`"
+                    ));
+                }
             }
         }
         Ok(())
@@ -235,14 +337,47 @@ impl Config {
     /// # Errors
     /// Where a file can't be read, or an id or a key stands twice.
     pub(crate) fn roster(&self) -> Result<Roster, ConfigError> {
-        let credentials = self.credentials.iter().map(|entry| {
-            let public_key = credential::read_public_key(&self.path(&entry.public_key_file))
-                .map_err(|error| ConfigError::Invalid(error.to_string()))?;
-            Ok(Credential { id: entry.id.clone(), role: entry.role, public_key })
-        });
-        let credentials = credentials.collect::<Result<Vec<_>, ConfigError>>()?;
-        Roster::new(credentials).map_err(|error| ConfigError::Invalid(error.to_string()))
+        roster(&self.credentials, |path| self.path(path))
     }
+
+    fn check_apart(&self) -> Result<(), ConfigError> {
+        let invalid = |what: &str| Err(ConfigError::Invalid(what.to_owned()));
+        let SignersConfig { names, listen, apart, min_regions, .. } = &self.signers;
+        match (names.is_empty(), apart.is_empty(), listen) {
+            (false, true, None) if *min_regions == 0 => Ok(()),
+            (false, true, None) => invalid("signers.min_regions is a rule for signers apart; leave it out"),
+            (true, false, Some(_)) => Ok(()),
+            (true, false, None) => invalid("signers apart need signers.listen, where they dial in"),
+            (false, true, Some(_)) => invalid("signers.listen is for signers apart, and none is named"),
+            (true, true, _) => invalid("no signers are named: signers.names, or [[signers.apart]]"),
+            (false, false, _) => invalid("signers run in this process or apart: signers.names or [[signers.apart]]"),
+        }
+    }
+}
+
+/// The wallets as the signers know them.
+pub(crate) fn wallet_specs(wallets: &[WalletConfig]) -> Vec<WalletSpec> {
+    let spec = |wallet: &WalletConfig| WalletSpec {
+        wallet: wallet.id.clone(),
+        network: wallet.network,
+        key: wallet.key.clone(),
+        path: wallet.path.clone(),
+    };
+    wallets.iter().map(spec).collect()
+}
+
+/// A roster of these credentials, their public keys read from their files.
+///
+/// # Errors
+/// Where a file can't be read, or an id or a key stands twice.
+pub(crate) fn roster(credentials: &[CredentialConfig], path: impl Fn(&Path) -> PathBuf) -> Result<Roster, ConfigError> {
+    let credentials = credentials.iter().map(|entry| {
+        let public_key = credential::read_public_key(&path(&entry.public_key_file))
+            .map_err(|error| ConfigError::Invalid(error.to_string()))?;
+        Ok(Credential { id: entry.id.clone(), role: entry.role, public_key })
+    });
+    let credentials = credentials.collect::<Result<Vec<_>, ConfigError>>()?;
+    Roster::new(credentials).map_err(|error| ConfigError::Invalid(error.to_string()))
 }
 
 #[cfg(test)]
@@ -263,6 +398,40 @@ mod tests {
         assert_eq!(config.data_dir, default_data_dir());
         assert_eq!(config.signers.deadline_ms, default_deadline_ms());
         assert_eq!(config.signers.round_timeout_ms, default_round_timeout_ms());
+    }
+
+    /// The shipped file with its example seal switched on, and `extra` in it.
+    fn with_seal(extra: &str) -> String {
+        let (start, rest) = DEFAULT.split_once("# [[signers.seals]]\n").expect("the example is there");
+        let (example, rest) = rest.split_once("\n\n").expect("it ends");
+        let example = example.lines().map(|line| line.trim_start_matches("# ")).collect::<Vec<_>>().join("\n");
+        format!("{start}[[signers.seals]]\n{example}\n{extra}\n\n{rest}")
+    }
+
+    #[cfg(feature = "pkcs11")]
+    #[test]
+    fn the_shipped_example_of_a_seal_works() {
+        let config: Config = toml::from_str(&with_seal("")).expect("the example parses");
+        config.check().expect("it fits");
+        let [SealConfig::Pkcs11 { signer, pin_file: Some(_), create_key: false, .. }] = config.signers.seals.as_slice()
+        else {
+            panic!("{:?}", config.signers.seals)
+        };
+        assert_eq!(*signer, config.signers.names[0]);
+    }
+
+    #[test]
+    fn seals_that_contradict_are_refused() {
+        let software = "\n[[signers.seals]]\nsigner = \"signer-1\"\nkind = \"software\"";
+        let nobody = "\n[[signers.seals]]\nsigner = \"nobody\"\nkind = \"software\"";
+        for extra in ["pin_env = \"PIN\"", software, nobody] {
+            let config: Config = toml::from_str(&with_seal(extra)).expect("it parses");
+            assert!(matches!(config.check(), Err(ConfigError::Invalid(_))), "{extra}");
+        }
+        // A PIN has no place in the file.
+        for extra in ["pin = \"1234\"", "surprise = 1"] {
+            assert!(toml::from_str::<Config>(&with_seal(extra)).is_err(), "{extra}");
+        }
     }
 
     #[test]

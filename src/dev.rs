@@ -91,7 +91,7 @@ pub(crate) async fn run(args: DevArgs) -> Result<(), Failure> {
 /// Makes what a first start lacks: the data folder, the passphrase of the seals, the demo's credentials.
 fn prepare(config: &Config) -> Result<Vec<(signer::roster::CredentialId, PathBuf)>, Failure> {
     let passphrase = config.path(&config.signers.passphrase_file);
-    if !passphrase.exists() {
+    if !config.signers.names.is_empty() && !passphrase.exists() {
         let mut random = [0; 32];
         OsRng.fill_bytes(&mut random);
         credential::write_secret(&passphrase, hex::encode(random).as_bytes())?;

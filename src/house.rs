@@ -1,6 +1,7 @@
 //! The composition root: opens the store, starts the signers, makes the lanes, and serves.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chains::account::Account;
@@ -9,17 +10,22 @@ use gateway::pipeline::{NetworkLane, Pipeline};
 use gateway::server::{self, Listening};
 use gateway::store::Store;
 use gateway::store::sqlite::SqliteStore;
-use signer::pool::{Pool, PoolConfig, Progress, SignerConfig};
+use signer::pool::{Pool, PoolConfig, Progress, SignerConfig, SignerId};
+use signer::seal::Seal;
+use signer::seal::deferred::DeferredSeal;
 use signer::seal::software::SoftwareSeal;
+use tokio::task::AbortHandle;
 
 use crate::cli::Failure;
-use crate::config::Config;
-use crate::lanes;
+use crate::config::{Config, SealConfig};
+use crate::{apart, lanes};
 
 /// A running gateway with its signers.
 pub(crate) struct House {
     listening: Listening,
     accounts: Vec<Account>,
+    /// The schedule of refreshes, where there is one.
+    refreshes: Option<AbortHandle>,
 }
 
 impl House {
@@ -33,7 +39,7 @@ impl House {
             .map_err(|e| format!("the data folder {} can't be made: {e}", config.data_dir.display()))?;
         let policy = config.policy()?;
         let roster = config.roster()?;
-        let pool = Arc::new(open_pool(config, say).await?);
+        let pool = open_pool(config, say).await?;
         pool.install(roster.clone(), policy.clone(), config.wallet_specs()).await?;
         let accounts = config.wallet_specs().iter().map(|spec| pool.account(spec)).collect::<Result<Vec<_>, _>>()?;
 
@@ -46,10 +52,14 @@ impl House {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let pipeline = Pipeline::new(store, pool, Arc::clone(&clock), Arc::new(policy), networks, accounts.clone());
         pipeline.start().await?;
+        let refreshes = config.signers.refresh_every().map(|every| {
+            let ceremonies = Arc::clone(pipeline.ceremonies());
+            tokio::spawn(ceremonies.keep_refreshed(every)).abort_handle()
+        });
         let listening = server::serve(&config.server, pipeline, roster, clock)
             .await
             .map_err(|e| format!("can't listen on {}: {e}", config.server.listen))?;
-        Ok(Self { listening, accounts })
+        Ok(Self { listening, accounts, refreshes })
     }
 
     /// Where the gateway listens.
@@ -64,27 +74,65 @@ impl House {
 
     /// Stops serving. What is under way goes on at the next start.
     pub(crate) async fn close(self) {
+        if let Some(refreshes) = self.refreshes {
+            refreshes.abort();
+        }
         self.listening.stop().await;
     }
 }
 
-async fn open_pool(config: &Config, say: &(dyn Fn(String) + Send + Sync)) -> Result<Pool, Failure> {
-    let passphrase = config.path(&config.signers.passphrase_file);
-    let mut signers = Vec::new();
-    for name in &config.signers.names {
-        let dir = config.path("signers".as_ref()).join(name.as_str());
-        let seal = SoftwareSeal::open_or_create(&dir.join("seal.key"), &passphrase)
-            .map_err(|e| format!("{name}: the seal can't be opened: {e}"))?;
-        signers.push(SignerConfig { id: name.clone(), dir, seal: Arc::new(seal) });
-    }
-    say(format!("signers  {} of {} must sign", config.signers.threshold, signers.len()));
-    let pool = Pool::start(PoolConfig {
-        threshold: config.signers.threshold,
-        signers,
-        deadline: config.signers.deadline(),
-        round_timeout: config.signers.round_timeout(),
-    })
-    .await?;
+/// What seals a signer's shares. It is opened at its first use: where that fails, the pool leaves this one signer out.
+fn seal(config: &Config, signer: &SignerId, dir: &Path) -> Result<Arc<dyn Seal>, Failure> {
+    let entry = config.signers.seals.iter().find(|seal| seal.signer() == signer);
+    seal_by(entry, signer, dir, config.path(&config.signers.passphrase_file), |path| config.path(path))
+}
+
+/// What seals a signer's shares by its entry, or else a key file under the passphrase in `shared`. Relative paths of the
+/// entry are resolved by `resolve`.
+pub(crate) fn seal_by(
+    entry: Option<&SealConfig>,
+    signer: &SignerId,
+    dir: &Path,
+    shared: PathBuf,
+    resolve: impl Fn(&Path) -> PathBuf,
+) -> Result<Arc<dyn Seal>, Failure> {
+    let key_file = dir.join("seal.key");
+    let software = |passphrase: PathBuf| {
+        DeferredSeal::new(move || Ok(Arc::new(SoftwareSeal::open_or_create(&key_file, &passphrase)?)))
+    };
+    Ok(Arc::new(match entry {
+        None => software(shared),
+        Some(SealConfig::Software { passphrase_file, .. }) => {
+            software(passphrase_file.as_ref().map_or(shared, |own| resolve(own)))
+        }
+        #[cfg(feature = "pkcs11")]
+        Some(SealConfig::Pkcs11 { module, token, pin_file, pin_env, key, create_key, .. }) => {
+            use signer::seal::pkcs11::{PinSource, Pkcs11Config, Pkcs11Seal};
+            let pin = match (pin_file, pin_env) {
+                (Some(file), None) => PinSource::File(resolve(file)),
+                (None, Some(name)) => PinSource::Environment(name.clone()),
+                _ => return Err(format!("the seal of {signer} needs a pin_file or a pin_env, one of them").into()),
+            };
+            let (module, token, key, create) = (module.clone(), token.clone(), key.clone(), *create_key);
+            let place = Pkcs11Config { module, token, pin, key, create };
+            DeferredSeal::new(move || Ok(Arc::new(Pkcs11Seal::open(place.clone())?)))
+        }
+        #[cfg(not(feature = "pkcs11"))]
+        Some(SealConfig::Pkcs11 { .. }) => {
+            return Err(format!("the seal of {signer}: this binary was built without the feature `pkcs11`").into());
+        }
+    }))
+}
+
+async fn open_pool(config: &Config, say: &(dyn Fn(String) + Send + Sync)) -> Result<Arc<Pool>, Failure> {
+    let pool = if config.signers.apart.is_empty() {
+        Arc::new(start_pool(config, say).await?)
+    } else {
+        let (pool, arrivals) = apart::open(config, say).await?;
+        let pool = Arc::new(pool);
+        apart::welcome(&pool, arrivals);
+        pool
+    };
     pool.ensure_keys(&config.key_specs(), |progress| match progress {
         Progress::KeyExists { key, missing } if missing.is_empty() => say(format!("key      {key}: there")),
         Progress::KeyExists { key, missing } => {
@@ -99,4 +147,21 @@ async fn open_pool(config: &Config, say: &(dyn Fn(String) + Send + Sync)) -> Res
     })
     .await?;
     Ok(pool)
+}
+
+/// The signers, all in this process.
+async fn start_pool(config: &Config, say: &(dyn Fn(String) + Send + Sync)) -> Result<Pool, Failure> {
+    let mut signers = Vec::new();
+    for name in &config.signers.names {
+        let dir = config.path("signers".as_ref()).join(name.as_str());
+        signers.push(SignerConfig { id: name.clone(), seal: seal(config, name, &dir)?, dir });
+    }
+    say(format!("signers  {} of {} must sign", config.signers.threshold, signers.len()));
+    let config = PoolConfig {
+        threshold: config.signers.threshold,
+        signers,
+        deadline: config.signers.deadline(),
+        round_timeout: config.signers.round_timeout(),
+    };
+    Ok(Pool::start(config).await?)
 }

@@ -3,10 +3,12 @@
 //! - `cli`: what can be typed;
 //! - `config`, `credential`: what is read from files;
 //! - `house`: the composition root: store, signers, lanes, pipeline, server;
+//! - `signer`, `apart`: one signer in a process of its own, and the gateway's end of such signers;
 //! - `lanes`: a configured network as the pipeline's lane;
 //! - `serve`, `dev`, `demo`: running it, on real or on simulated chains;
 //! - `client`, `tx`: asking a running gateway.
 
+mod apart;
 mod cli;
 mod client;
 mod config;
@@ -18,6 +20,7 @@ mod dev;
 mod house;
 mod lanes;
 mod serve;
+mod signer;
 mod tx;
 
 use std::process::ExitCode;

@@ -55,6 +55,13 @@ fn signers_know_neither_gateway_nor_simulator_nor_http() {
 }
 
 #[test]
+fn signers_apart_add_no_http_client() {
+    let features = ["--features", "grpc"];
+    let banned = ["gateway", "simulator", "jsonrpsee", "axum", "reqwest", "openssl-sys", "native-tls", "aws-lc-sys"];
+    assert_without("signer", &features, &banned);
+}
+
+#[test]
 fn the_gateway_does_not_know_the_simulator() {
     assert_without("gateway", &[], &["simulator", "revm", "litesvm", "bitcoinconsensus"]);
 }

@@ -3,7 +3,7 @@
 //! A fresh 32-byte data key seals each share by AES-256-GCM-SIV (RFC 8452); the signer's [`Seal`] seals the data key. The
 //! associated data says which key, signer, epoch and party the share is for, so a file put in another's place does not
 //! open. A share is *pending* until the whole pool has proved that the key signs; a marker beside it says that it is
-//! *usable*, and from then on nothing here removes it.
+//! *usable*, and from then on it is removed only where a later epoch takes its place.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -112,6 +112,11 @@ impl Vault {
         Ok(Self { directory, node, seal })
     }
 
+    /// Whether shares could be sealed and opened at this moment.
+    pub(crate) fn ready(&self) -> Result<(), VaultError> {
+        self.seal.ready().map_err(|source| VaultError::Seal { path: self.directory.clone(), source })
+    }
+
     /// Writes a share and reads it back; it is pending until [`Vault::mark_usable`].
     pub(crate) fn put(&self, info: &KeyInfo, share: &Share) -> Result<Held, VaultError> {
         let party = info.party(&self.node).ok_or_else(|| VaultError::Refused(self.directory.clone()))?;
@@ -159,17 +164,55 @@ impl Vault {
         Ok(())
     }
 
+    /// Removes every trace of the epochs of a key before `epoch`. The sealed files are overwritten first; whether a disk
+    /// keeps another copy is beyond this, and backups are their keeper's to erase.
+    pub(crate) fn erase_before(&self, key: &KeyId, epoch: u32) -> Result<(), VaultError> {
+        for (path, name) in self.files()? {
+            let marker = || parse_marker_name(&name).filter(|(named, at)| named == key && *at < epoch).is_some();
+            let share = matches!(parse_share_name(&name), Some((named, at, _)) if named == *key && at < epoch);
+            if share || marker() {
+                disk::erase(&path).map_err(|source| VaultError::Io { path, source })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes down that this signer saw a key handed over to others, at `epoch`.
+    pub(crate) fn mark_left(&self, key: &KeyId, epoch: u32) -> Result<(), VaultError> {
+        let path = self.directory.join(format!("{key}.left"));
+        disk::write_atomic(&path, epoch.to_string().as_bytes()).map_err(|source| VaultError::Io { path, source })
+    }
+
+    /// Whether this signer saw the key handed over to others at `epoch` or later.
+    pub(crate) fn has_left(&self, key: &KeyId, epoch: u32) -> bool {
+        let left = disk::read(&self.directory.join(format!("{key}.left"))).ok().flatten();
+        let left = left.and_then(|bytes| std::str::from_utf8(&bytes).ok()?.parse::<u32>().ok());
+        left.is_some_and(|left| left >= epoch)
+    }
+
+    /// When an epoch came into use here, in milliseconds since the Unix epoch: when its marker was written.
+    pub(crate) fn since(&self, info: &KeyInfo) -> Option<u64> {
+        let written = fs::metadata(self.marker_path(&info.key, info.epoch)).ok()?.modified().ok()?;
+        u64::try_from(written.duration_since(std::time::UNIX_EPOCH).ok()?.as_millis()).ok()
+    }
+
     /// Every key with its latest usable epoch, or else its latest pending one. Shares that don't open are reported and
     /// left where they are.
     pub(crate) fn keys(&self) -> Result<BTreeMap<KeyId, Held>, VaultError> {
         let mut keys: BTreeMap<KeyId, Held> = BTreeMap::new();
-        let mut take = |held: Held| {
+        for held in self.epochs()? {
             let rank = |held: &Held| (held.usable, held.info.epoch, held.share.is_some());
             let known = keys.get(&held.info.key);
             if known.is_none_or(|known| rank(known) < rank(&held)) {
                 keys.insert(held.info.key.clone(), held);
             }
-        };
+        }
+        Ok(keys)
+    }
+
+    /// Every epoch of every key: its share, where there is one that opens, and its marker, where it is usable.
+    pub(crate) fn epochs(&self) -> Result<Vec<Held>, VaultError> {
+        let mut epochs = Vec::new();
         for (path, name) in self.files()? {
             if name.ends_with(".usable.json") {
                 let bytes = fs::read(&path).map_err(|source| VaultError::Io { path: path.clone(), source })?;
@@ -177,18 +220,22 @@ impl Vault {
                 if self.marker_path(&info.key, info.epoch) != path {
                     return Err(VaultError::Refused(path));
                 }
-                take(Held { info, usable: true, share: None });
+                epochs.push(Held { info, usable: true, share: None });
             } else if let Some((key, epoch, party)) = parse_share_name(&name) {
                 match self.load(&key, epoch, party) {
                     Ok((info, share)) => {
                         let usable = self.marker_path(&key, epoch).exists();
-                        take(Held { info, usable, share: Some(Arc::new(share)) });
+                        epochs.push(Held { info, usable, share: Some(Arc::new(share)) });
+                    }
+                    // Without its seal a vault says nothing about its shares.
+                    Err(VaultError::Seal { path, source }) if !matches!(source, SealError::Refused) => {
+                        return Err(VaultError::Seal { path, source });
                     }
                     Err(error) => tracing::error!(signer = %self.node, %key, epoch, %error, "a share does not open"),
                 }
             }
         }
-        Ok(keys)
+        Ok(epochs)
     }
 
     /// A secret of the signer itself by name; made by `make` where there is none.
@@ -256,6 +303,12 @@ impl Vault {
         let named = |entry: fs::DirEntry| Some((entry.path(), entry.file_name().into_string().ok()?));
         Ok(entries.into_iter().filter_map(named).collect())
     }
+}
+
+/// `<key>.<epoch>.usable.json`.
+fn parse_marker_name(name: &str) -> Option<(KeyId, u32)> {
+    let (key, epoch) = name.strip_suffix(".usable.json")?.split_once('.')?;
+    Some((key.parse().ok()?, epoch.parse().ok()?))
 }
 
 /// `<key>.<epoch>.<party>.share`; a key's name has no dot in it.

@@ -19,9 +19,47 @@ use signer::pool::{Pool, PoolError, Progress, SchemeId, SignError};
 use signer::request::SigningRequest;
 
 use world::{
-    BTC_PAYEE, Break, ETH_PAYEE, EVM, NAMES, REGTEST, SVM, World, assemble, bitcoin_chain, bitcoin_state, config,
-    ensure, ethereum, ethereum_state, id, intent, key, open, sol, solana, wallet,
+    BTC_PAYEE, Break, ETH_PAYEE, EVM, Means, NAMES, REGTEST, SVM, World, assemble, bitcoin_chain, bitcoin_state,
+    config, ensure, ethereum, ethereum_state, id, intent, key, open, sol, solana, wallet,
 };
+
+/// The suite, written once, for every way in which signers can be reached.
+macro_rules! by {
+    ($means:expr => $($test:ident)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                super::$test($means).await;
+            }
+        )*
+    };
+}
+
+macro_rules! suite {
+    ($($test:ident)*) => {
+        mod memory {
+            by!(super::Means::Memory => $($test)*);
+        }
+
+        #[cfg(feature = "grpc")]
+        mod grpc {
+            by!(super::Means::Grpc => $($test)*);
+        }
+    };
+}
+
+suite! {
+    a_broken_signer_is_named_and_the_others_sign
+    replayed_messages_change_nothing
+    below_the_threshold_the_error_comes_at_once
+    the_deadline_holds
+    every_signer_judges_for_itself
+    many_requests_at_once_are_all_signed
+    a_key_cut_off_in_the_making_is_made_anew
+    a_lost_share_is_reported_and_the_rest_go_on
+    an_aborted_ceremony_leaves_nothing_behind
+    a_key_keeps_its_scheme
+}
 
 fn build<C: Chain>(
     world: &World,
@@ -113,11 +151,10 @@ async fn keys_from_real_ceremonies_sign_on_every_chain() {
     world.pool.shutdown().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_broken_signer_is_named_and_the_others_sign() {
+async fn a_broken_signer_is_named_and_the_others_sign(means: Means) {
     for how in [Break::Down, Break::Slow, Break::Corrupt] {
         // Short enough to be waited for, long enough for a machine that runs all tests at once.
-        let world = World::ready(|config| config.round_timeout = Duration::from_secs(6)).await;
+        let world = World::ready_by(means, |config| config.round_timeout = Duration::from_secs(6)).await;
         let first = world.sign_sol(1).await.unwrap().participants[0].clone();
         world.lines.break_line(first.as_str(), how);
         let began = Instant::now();
@@ -138,9 +175,8 @@ async fn a_broken_signer_is_named_and_the_others_sign() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn replayed_messages_change_nothing() {
-    let world = World::ready(|_| ()).await;
+async fn replayed_messages_change_nothing(means: Means) {
+    let world = World::ready_by(means, |_| ()).await;
     for name in NAMES {
         world.lines.break_line(name, Break::Replay);
     }
@@ -148,9 +184,8 @@ async fn replayed_messages_change_nothing() {
     assert!(outcome.culprits.is_empty(), "{outcome:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn below_the_threshold_the_error_comes_at_once() {
-    let world = World::ready(|_| ()).await;
+async fn below_the_threshold_the_error_comes_at_once(means: Means) {
+    let world = World::ready_by(means, |_| ()).await;
     world.lines.break_line(NAMES[0], Break::Down);
     world.lines.break_line(NAMES[2], Break::Down);
     let began = Instant::now();
@@ -163,9 +198,8 @@ async fn below_the_threshold_the_error_comes_at_once() {
     world.sign_sol(1).await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_deadline_holds() {
-    let world = World::ready(|config| {
+async fn the_deadline_holds(means: Means) {
+    let world = World::ready_by(means, |config| {
         config.deadline = Duration::from_millis(500);
         config.round_timeout = Duration::from_secs(30);
     })
@@ -177,9 +211,8 @@ async fn the_deadline_holds() {
     assert!(began.elapsed() < Duration::from_secs(10));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_signer_judges_for_itself() {
-    let world = World::start(|_| ()).await;
+async fn every_signer_judges_for_itself(means: Means) {
+    let world = World::start_by(means, |_| ()).await;
     let (keys, wallets) = sol();
     world.pool.ensure_keys(&keys, |_| ()).await.unwrap();
     let good = world.pay_sol(1, 1_000_000);
@@ -208,9 +241,8 @@ async fn every_signer_judges_for_itself() {
     assemble(&solana(), &account, &good.unsigned, &outcome.signatures);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn many_requests_at_once_are_all_signed() {
-    let world = World::ready(|_| ()).await;
+async fn many_requests_at_once_are_all_signed(means: Means) {
+    let world = World::ready_by(means, |_| ()).await;
     let requests = (1..=24u32).map(|number| world.pay_sol(number.into(), 1_000_000 + u64::from(number)));
     let requests = requests.collect::<Vec<_>>();
     let outcomes = futures::future::join_all(requests.iter().map(|request| world.pool.sign(request.clone()))).await;
@@ -224,9 +256,8 @@ async fn many_requests_at_once_are_all_signed() {
     assert_eq!(took_part.len(), 3, "the load is spread over all signers");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_key_cut_off_in_the_making_is_made_anew() {
-    let world = World::ready(|_| ()).await;
+async fn a_key_cut_off_in_the_making_is_made_anew(means: Means) {
+    let world = World::ready_by(means, |_| ()).await;
     let (keys, wallets) = sol();
     let before = world.pool.account(&wallets[0]).unwrap();
 
@@ -256,9 +287,8 @@ async fn a_key_cut_off_in_the_making_is_made_anew() {
     world.sign_sol(1).await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_lost_share_is_reported_and_the_rest_go_on() {
-    let world = World::ready(|_| ()).await;
+async fn a_lost_share_is_reported_and_the_rest_go_on(means: Means) {
+    let world = World::ready_by(means, |_| ()).await;
     let (keys, wallets) = sol();
     let account = world.pool.account(&wallets[0]).unwrap();
     let shares = world.files(".share");
@@ -278,12 +308,11 @@ async fn a_lost_share_is_reported_and_the_rest_go_on() {
     assert_eq!(world.files(".share").len(), 1, "what is left stays");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_aborted_ceremony_leaves_nothing_behind() {
+async fn an_aborted_ceremony_leaves_nothing_behind(means: Means) {
     let keys = sol().0;
     // A generation and its proof are some ten calls a signer; the inventory before it is one.
     for calls in 0..12 {
-        let world = World::start(|_| ()).await;
+        let world = World::start_by(means, |_| ()).await;
         world.lines.break_line(NAMES[2], Break::DownAfter(calls));
         match ensure(&world.pool, &keys).await {
             Ok(_) => {
@@ -329,9 +358,8 @@ async fn a_pool_that_is_none_does_not_start() {
     assert!(matches!(&error, PoolError::Absent { reason, .. } if reason.contains("another link key")), "{error}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_key_keeps_its_scheme() {
-    let world = World::ready(|_| ()).await;
+async fn a_key_keeps_its_scheme(means: Means) {
+    let world = World::ready_by(means, |_| ()).await;
     let error = ensure(&world.pool, &[key("main-ed25519", SchemeId::Taproot)]).await.unwrap_err();
     assert!(matches!(error, PoolError::WrongScheme { is: SchemeId::Ed25519, asked: SchemeId::Taproot, .. }));
     let wrong = world.pool.account(&wallet("w", EVM, "main-ed25519", "m"));

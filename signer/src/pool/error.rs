@@ -54,6 +54,16 @@ pub enum PoolError {
     /// The signers hold different keys under one name.
     #[error("the signers hold different keys under the name {0}; restore the right backups")]
     Disagreement(KeyId),
+    /// The key could not be refreshed, reshared or imported. It is as it was.
+    #[error("key {key} was not {what}: {reason}")]
+    Ceremony {
+        /// The key.
+        key: KeyId,
+        /// `refreshed`, `reshared` or `imported`.
+        what: &'static str,
+        /// Why.
+        reason: String,
+    },
     /// The key could not be generated. Nothing of it stays behind.
     #[error("key {key} was not generated: {reason}")]
     Generation {
@@ -61,6 +71,14 @@ pub enum PoolError {
         key: KeyId,
         /// Why.
         reason: String,
+    },
+    /// The signers stand in fewer regions than a quorum has to be in.
+    #[error("a quorum has to be in {needed} regions and can be in {there}; name the signers' regions or ask for fewer")]
+    TooFewRegions {
+        /// How many it takes.
+        needed: u16,
+        /// How many a quorum can be in at most.
+        there: u16,
     },
     /// A wallet's key cannot serve it.
     #[error("{0}")]
@@ -100,6 +118,14 @@ pub enum SignError {
         /// How many are left.
         up: u16,
     },
+    /// The signers that can be reached are in too few regions.
+    #[error("a quorum has to be in {needed} regions and the signers that are left are in {up}")]
+    TooFewRegions {
+        /// How many it takes.
+        needed: u16,
+        /// How many are left.
+        up: u16,
+    },
     /// So many signers refused that no quorum is left.
     #[error("refused by {}", list(.by))]
     Refused {
@@ -124,7 +150,7 @@ impl SignError {
     /// Whether the same request may succeed later.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::TooFewSigners { .. } | Self::Timeout => true,
+            Self::TooFewSigners { .. } | Self::TooFewRegions { .. } | Self::Timeout => true,
             Self::NotInstalled
             | Self::UnknownWallet(_)
             | Self::UnknownKey(_)

@@ -96,12 +96,22 @@ impl Quarrels {
 
     /// `threshold` of `ranked` without a quarrel among them, the best first.
     pub(super) fn choose(&self, ranked: &[SignerId], threshold: usize) -> Option<Vec<SignerId>> {
+        self.choose_where(ranked, threshold, |_, _| true)
+    }
+
+    /// Like [`Quarrels::choose`], of those that `admits` lets join the ones already chosen.
+    pub(super) fn choose_where(
+        &self,
+        ranked: &[SignerId],
+        threshold: usize,
+        admits: impl Fn(&[SignerId], &SignerId) -> bool,
+    ) -> Option<Vec<SignerId>> {
         // Greedily from each start in turn: the best start that works wins.
         (0..ranked.len()).find_map(|start| {
             let mut chosen: Vec<SignerId> = Vec::with_capacity(threshold);
             for signer in ranked.iter().skip(start).chain(ranked.iter().take(start)) {
                 let quarrels = chosen.iter().any(|other| self.0.contains(&(signer.clone(), other.clone())));
-                if !quarrels && chosen.len() < threshold {
+                if !quarrels && chosen.len() < threshold && admits(&chosen, signer) {
                     chosen.push(signer.clone());
                 }
             }

@@ -2,6 +2,8 @@
 //! milliseconds where the generation takes seconds; `tests/pool.rs` has a real one), signatures by every quorum, checked
 //! by the stock verifiers.
 
+mod rekey;
+
 use std::collections::BTreeMap;
 
 use dkls23::protocols::Parameters;

@@ -1,5 +1,8 @@
 //! A pool of three signers in a temporary directory, a client with a credential, and a transport that can be broken.
 
+#[cfg(feature = "grpc")]
+pub(crate) mod apart;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -59,6 +62,11 @@ pub(crate) struct Faulty {
 impl Faulty {
     fn new() -> Arc<Self> {
         Arc::new(Self { inner: Mutex::default(), broken: Mutex::default(), last: Mutex::default() })
+    }
+
+    fn around(self: &Arc<Self>, inner: Arc<dyn Transport>) -> Arc<dyn Transport> {
+        *self.inner.lock().unwrap() = Some(inner);
+        self.clone()
     }
 
     pub(crate) fn break_line(&self, signer: &str, how: Break) {
@@ -122,10 +130,23 @@ impl Transport for Faulty {
     }
 }
 
+/// How the signers run and are reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Means {
+    /// In the pool's process, over memory.
+    Memory,
+    /// Apart from the pool, each with its own configuration, over gRPC on the loopback interface.
+    #[cfg(feature = "grpc")]
+    Grpc,
+}
+
 pub(crate) struct World {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) lines: Arc<Faulty>,
     pub(crate) pool: Pool,
+    means: Means,
+    #[cfg(feature = "grpc")]
+    pub(crate) stations: Vec<signer::station::Station>,
     client: SigningKey,
 }
 
@@ -174,31 +195,90 @@ pub(crate) fn sol() -> (Vec<KeySpec>, Vec<WalletSpec>) {
 
 impl World {
     pub(crate) async fn start(adjust: impl FnOnce(&mut PoolConfig)) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let (pool, lines) = open(dir.path(), adjust).await.unwrap();
-        Self { dir, lines, pool, client: SigningKey::from_bytes(&[42; 32]) }
+        Self::start_by(Means::Memory, adjust).await
+    }
+
+    pub(crate) async fn start_by(means: Means, adjust: impl FnOnce(&mut PoolConfig)) -> Self {
+        Self::open(tempfile::tempdir().unwrap(), means, adjust).await
+    }
+
+    async fn open(dir: tempfile::TempDir, means: Means, adjust: impl FnOnce(&mut PoolConfig)) -> Self {
+        let client = SigningKey::from_bytes(&[42; 32]);
+        match means {
+            Means::Memory => {
+                let (pool, lines) = open(dir.path(), adjust).await.unwrap();
+                #[cfg(feature = "grpc")]
+                let stations = Vec::new();
+                Self {
+                    dir,
+                    lines,
+                    pool,
+                    means,
+                    #[cfg(feature = "grpc")]
+                    stations,
+                    client,
+                }
+            }
+            #[cfg(feature = "grpc")]
+            Means::Grpc => {
+                let mut config = config(dir.path());
+                adjust(&mut config);
+                let lines = Faulty::new();
+                let (pool, stations) = apart::open(config, |grpc| lines.around(grpc)).await;
+                Self { dir, lines, pool, means, stations, client }
+            }
+        }
     }
 
     /// A pool with its Ed25519 key, ready to sign.
+    #[allow(dead_code, reason = "the pool's own suite runs by every means")]
     pub(crate) async fn ready(adjust: impl FnOnce(&mut PoolConfig)) -> Self {
-        let world = Self::start(adjust).await;
+        Self::ready_by(Means::Memory, adjust).await
+    }
+
+    pub(crate) async fn ready_by(means: Means, adjust: impl FnOnce(&mut PoolConfig)) -> Self {
+        let world = Self::start_by(means, adjust).await;
         let (keys, wallets) = sol();
         world.pool.ensure_keys(&keys, |_| ()).await.unwrap();
         world.install(wallets).await;
         world
     }
 
+    /// A pool of signers apart that the test has started for itself.
+    #[cfg(feature = "grpc")]
+    #[allow(dead_code, reason = "only the tests of signers apart start them for themselves")]
+    pub(crate) fn of(dir: tempfile::TempDir, pool: Pool, stations: Vec<signer::station::Station>) -> Self {
+        let client = SigningKey::from_bytes(&[42; 32]);
+        Self { dir, lines: Faulty::new(), pool, means: Means::Grpc, stations, client }
+    }
+
     /// Stops the pool and starts it again on the same directories.
     pub(crate) async fn restart(self) -> Self {
-        let Self { dir, pool, client, .. } = self;
-        pool.shutdown().await;
-        let (pool, lines) = open(dir.path(), |_| ()).await.unwrap();
-        Self { dir, lines, pool, client }
+        self.restart_with(|_| ()).await
+    }
+
+    pub(crate) async fn restart_with(self, adjust: impl FnOnce(&mut PoolConfig)) -> Self {
+        self.pool.shutdown().await;
+        #[cfg(feature = "grpc")]
+        for station in self.stations {
+            station.close().await;
+        }
+        Self::open(self.dir, self.means, adjust).await
     }
 
     pub(crate) async fn install(&self, wallets: Vec<WalletSpec>) {
-        let (roster, policy) = (self.roster(), policy(&wallets));
+        let (roster, policy) = self.orders(&wallets);
+        #[cfg(feature = "grpc")]
+        for station in &self.stations {
+            // From its own configuration: the pool has no say in it.
+            station.install(roster.clone(), policy.clone(), wallets.clone()).unwrap();
+        }
         self.pool.install(roster, policy, wallets).await.unwrap();
+    }
+
+    /// What is judged by.
+    pub(crate) fn orders(&self, wallets: &[WalletSpec]) -> (Roster, Policy) {
+        (self.roster(), policy(wallets))
     }
 
     fn roster(&self) -> Roster {
@@ -253,12 +333,8 @@ pub(crate) async fn open(
     let mut config = config(dir);
     adjust(&mut config);
     let lines = Faulty::new();
-    let outer = lines.clone();
-    let pool = Pool::start_over(config, move |memory| {
-        *outer.inner.lock().unwrap() = Some(memory);
-        outer
-    });
-    Ok((pool.await?, lines))
+    let pool = Pool::start_over(config, |memory| lines.around(memory)).await?;
+    Ok((pool, lines))
 }
 
 /// Every wallet may pay the payee of its chain.
