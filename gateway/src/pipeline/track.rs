@@ -1,6 +1,5 @@
 //! `broadcasting` -> `in_mempool` -> `included` -> `confirmed` -> `finalized`: what the chain says, reorgs included.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +7,7 @@ use chains::client::Status;
 use chains::network::Family;
 use futures::StreamExt;
 use futures::stream;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::MissedTickBehavior;
 
 use super::{Pipeline, StepError};
 use crate::lane::{Lane, LaneError};
@@ -38,7 +37,6 @@ impl Pipeline {
         let Some(tracking) = self.tracking(network).copied() else { return };
         let mut ticks = tokio::time::interval(tracking.poll_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut sent: BTreeMap<RecordId, Instant> = BTreeMap::new();
         loop {
             ticks.tick().await;
             let active = match self.store.active(network).await {
@@ -48,20 +46,15 @@ impl Pipeline {
                     continue;
                 }
             };
-            sent.retain(|id, _| active.binary_search(id).is_ok());
             let looks = active.into_iter().map(|id| {
-                let last = *sent.entry(id).or_insert_with(Instant::now);
                 let (pipeline, lane) = (&self, lane.as_ref());
-                async move { (id, pipeline.track(id, lane, &tracking, last).await) }
+                async move { (id, pipeline.track(id, lane, &tracking).await) }
             });
             let looks: Vec<_> = looks.collect();
             let results: Vec<_> = stream::iter(looks).buffer_unordered(WIDTH).collect().await;
             for (id, result) in results {
                 match result {
-                    Ok(true) => {
-                        sent.insert(id, Instant::now());
-                    }
-                    Ok(false) | Err(StepError::Store(StoreError::Stale { .. })) => {}
+                    Ok(()) | Err(StepError::Store(StoreError::Stale { .. })) => {}
                     Err(error) => tracing::warn!(%id, %error, "can't be followed just now"),
                 }
             }
@@ -73,34 +66,32 @@ impl Pipeline {
         }
     }
 
-    /// Looks one record up and moves it where the chain says. Answers whether its bytes were sent again.
-    async fn track(
-        &self,
-        id: RecordId,
-        lane: &dyn Lane,
-        tracking: &Tracking,
-        last_sent: Instant,
-    ) -> Result<bool, StepError> {
+    /// Looks one record up and moves it where the chain says. Bytes that no node knows go out again: at once where this
+    /// process hasn't sent them, which is so after a crash, else after a while.
+    async fn track(&self, id: RecordId, lane: &dyn Lane, tracking: &Tracking) -> Result<(), StepError> {
         let record = self.store.get(id).await?.ok_or(StoreError::NoRecord(id))?;
         if !record.state.is_on_its_way() {
-            return Ok(false);
+            return Ok(());
         }
-        let Some(signed) = record.attempt().and_then(|attempt| attempt.signed.as_ref()) else { return Ok(false) };
+        let Some(signed) = record.attempt().and_then(|attempt| attempt.signed.as_ref()) else { return Ok(()) };
         let status = lane.status(&signed.bytes).await.map_err(unanswered)?;
         let unseen = status == Status::Unknown;
-        if let Some((state, reason)) = arrow(&record, &status, tracking) {
+        let mut state = record.state;
+        if let Some((next, reason)) = arrow(&record, &status, tracking) {
             let inclusion = match status {
                 Status::Included(inclusion) => Some(inclusion),
                 _ => None,
             };
-            tracing::info!(%id, from = %record.state, to = %state, tx_id = signed.id, "the chain says");
-            self.store.observed(id, record.state, state, inclusion, reason, self.clock.unix_millis()).await?;
+            tracing::info!(%id, from = %record.state, to = %next, tx_id = signed.id, "the chain says");
+            self.store.observed(id, record.state, next, inclusion, reason, self.clock.unix_millis()).await?;
+            state = next;
         }
-        let again = unseen && last_sent.elapsed() >= tracking.resend_after;
-        if again {
-            self.send(id, record.state, &signed.bytes, lane).await?;
+        if state.is_terminal() {
+            self.sent().remove(&id);
+        } else if unseen && self.sent().get(&id).is_none_or(|last| last.elapsed() >= tracking.resend_after) {
+            self.send(id, state, &signed.bytes, lane).await?;
         }
-        Ok(again)
+        Ok(())
     }
 }
 
