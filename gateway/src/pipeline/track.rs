@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chains::client::Status;
+use chains::client::{Inclusion, Status};
 use chains::network::Family;
 use futures::StreamExt;
 use futures::stream;
@@ -123,6 +123,8 @@ fn arrow(record: &Record, status: &Status, tracking: &Tracking) -> Option<(State
                 (true, true) => (State::Finalized, None),
                 (true, false) => (State::Failed, Some(failure())),
                 (false, true) if inclusion.confirmations >= tracking.confirmations => (State::Confirmed, None),
+                // A node that lags sees the same block less deep; that is no reorg.
+                (false, true) if record.state == State::Confirmed && same_block(record, inclusion) => return None,
                 (false, true) => (State::Included, None),
                 (false, false) => (State::Included, Some(failure())),
             }
@@ -131,6 +133,125 @@ fn arrow(record: &Record, status: &Status, tracking: &Tracking) -> Option<(State
     record.state.may_become(next).then_some((next, reason))
 }
 
+/// Whether the record was last seen in this very block.
+fn same_block(record: &Record, inclusion: &Inclusion) -> bool {
+    let last = record.attempt().and_then(|attempt| attempt.inclusion.as_ref());
+    last.is_some_and(|last| last.block.is_some() && last.block == inclusion.block)
+}
+
 fn reason(kind: &str, message: &str) -> Reason {
     Reason { kind: kind.to_owned(), message: message.to_owned(), rule: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::json;
+    use signer::request::SignedRequest;
+
+    use super::*;
+    use crate::record::{Attempt, Exposure};
+
+    const TRACKING: Tracking = Tracking {
+        confirmations: 2,
+        finality_depth: None,
+        poll_interval: Duration::from_secs(1),
+        resend_after: Duration::from_secs(10),
+    };
+    const BY_DEPTH: Tracking = Tracking { finality_depth: Some(6), ..TRACKING };
+
+    fn record(network: &str, state: State) -> Record {
+        Record {
+            id: RecordId::new(uuid::Uuid::nil()),
+            client: "trader".parse().unwrap(),
+            idempotency_key: "key".parse().unwrap(),
+            network: network.parse().unwrap(),
+            intent: serde_json::from_value(json!({
+                "wallet": "w",
+                "action": { "kind": "transfer", "asset": "native", "to": "x", "amount": "1" },
+            }))
+            .unwrap(),
+            request: SignedRequest { token: String::new(), body: Vec::new() },
+            state,
+            reason: None,
+            exposure: Exposure::Possible,
+            attempts: Vec::new(),
+            history: Vec::new(),
+        }
+    }
+
+    fn included(confirmations: u64, finalized: bool, succeeded: bool) -> Status {
+        let failure = (!succeeded).then(|| "out of gas".to_owned());
+        Status::Included(Inclusion { height: 7, block: None, confirmations, finalized, succeeded, failure, fee: None })
+    }
+
+    fn next(network: &str, from: State, status: Status, tracking: &Tracking) -> Option<State> {
+        arrow(&record(network, from), &status, tracking).map(|(state, _)| state)
+    }
+
+    #[test]
+    fn a_payment_walks_to_its_end() {
+        let eth = |from, status| next("ethereum:1", from, status, &TRACKING);
+        assert_eq!(eth(State::Broadcasting, Status::InMempool), Some(State::InMempool));
+        assert_eq!(eth(State::InMempool, Status::InMempool), None);
+        assert_eq!(eth(State::InMempool, included(1, false, true)), Some(State::Included));
+        assert_eq!(eth(State::Included, included(1, false, true)), None);
+        assert_eq!(eth(State::Included, included(2, false, true)), Some(State::Confirmed));
+        assert_eq!(eth(State::Confirmed, included(70, true, true)), Some(State::Finalized));
+        assert_eq!(eth(State::Broadcasting, included(70, true, true)), Some(State::Finalized));
+    }
+
+    #[test]
+    fn depth_decides_only_where_the_chain_has_no_finality() {
+        let deep = included(6, false, true);
+        assert_eq!(next("bitcoin:regtest", State::Confirmed, deep.clone(), &BY_DEPTH), Some(State::Finalized));
+        assert_eq!(next("bitcoin:regtest", State::Confirmed, included(5, false, true), &BY_DEPTH), None);
+        assert_eq!(next("ethereum:1", State::Confirmed, deep, &TRACKING), None);
+    }
+
+    #[test]
+    fn a_reorg_is_the_only_way_back() {
+        for from in [State::Included, State::Confirmed] {
+            for status in [Status::Unknown, Status::InMempool] {
+                assert_eq!(next("ethereum:1", from, status, &TRACKING), Some(State::InMempool));
+            }
+        }
+        // Less deep: in another block, or seen by a node that lags.
+        let mut record = record("ethereum:1", State::Confirmed);
+        let Status::Included(before) = included(2, false, true) else { unreachable!() };
+        let in_block = |block: &str| Inclusion { block: Some(block.to_owned()), confirmations: 1, ..before.clone() };
+        record.attempts.push(Attempt {
+            number: 1,
+            unsigned: Vec::new(),
+            slots: BTreeSet::new(),
+            signed: None,
+            inclusion: Some(in_block("a")),
+        });
+        assert_eq!(arrow(&record, &Status::Included(in_block("a")), &TRACKING), None);
+        let (state, _) = arrow(&record, &Status::Included(in_block("b")), &TRACKING).unwrap();
+        assert_eq!(state, State::Included);
+    }
+
+    #[test]
+    fn absence_proves_nothing() {
+        assert_eq!(next("ethereum:1", State::Broadcasting, Status::Unknown, &TRACKING), None);
+        assert_eq!(next("solana:localnet", State::InMempool, Status::Unknown, &TRACKING), None);
+    }
+
+    #[test]
+    fn a_failure_is_terminal_only_once_it_is_final() {
+        let (state, reason) =
+            arrow(&record("ethereum:1", State::InMempool), &included(3, false, false), &TRACKING).unwrap();
+        assert_eq!((state, reason.unwrap().kind.as_str()), (State::Included, "failed_on_chain"));
+        assert_eq!(next("ethereum:1", State::Included, included(70, true, false), &TRACKING), Some(State::Failed));
+    }
+
+    #[test]
+    fn what_can_never_be_included_expires_or_is_looked_at() {
+        let expired = |network| next(network, State::Broadcasting, Status::Expired, &TRACKING);
+        assert_eq!(expired("solana:localnet"), Some(State::Expired));
+        assert_eq!(expired("ethereum:1"), Some(State::Quarantined));
+        assert_eq!(expired("bitcoin:regtest"), Some(State::Quarantined));
+    }
 }
