@@ -59,7 +59,7 @@ impl Pool {
             }
             let quorum = self.quorum(&key, &attempts)?;
             let session = fresh_session();
-            let start = Command::Sign { session, epoch: key.info.epoch, participants: quorum.clone(), request: json.clone() };
+            let start = Command::Sign { session, participants: quorum.clone(), request: json.clone() };
             let limits = Limits { round: self.config.round_timeout, deadline };
             let engaged = self.health.engage(&quorum);
             let Ended { outputs, failures } = self.line.run(session, &quorum, &start, limits, |_| ()).await;
