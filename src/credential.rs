@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
-use ed25519_dalek::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey};
+use ed25519_dalek::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey, KeypairBytes};
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use rand_core::OsRng;
 
@@ -53,7 +53,9 @@ pub(crate) fn ensure_pair(public: &Path) -> Result<PathBuf, CredentialError> {
         return Ok(private);
     }
     let key = SigningKey::generate(&mut OsRng);
-    let secret = key.to_pkcs8_pem(LineEnding::LF).map_err(|e| failed(&private, e))?;
+    // Without the public key (RFC 5958's first version), as OpenSSL writes it and Python's cryptography reads it.
+    let pair = KeypairBytes { secret_key: key.to_bytes(), public_key: None };
+    let secret = pair.to_pkcs8_pem(LineEnding::LF).map_err(|e| failed(&private, e))?;
     let shown = key.verifying_key().to_public_key_pem(LineEnding::LF).map_err(|e| failed(public, e))?;
     write_secret(&private, secret.as_bytes())?;
     fs::write(public, shown).map_err(|e| failed(public, e))?;
@@ -72,4 +74,44 @@ pub(crate) fn write_secret(path: &Path, secret: &[u8]) -> Result<(), CredentialE
     let mut file =
         options.write(true).create(true).truncate(true).mode(0o600).open(path).map_err(|e| failed(path, e))?;
     file.write_all(secret).and_then(|()| file.sync_all()).map_err(|e| failed(path, e))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_pair_is_made_once_and_belongs_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let public = dir.path().join("deeper/trader.pub");
+        let private = ensure_pair(&public).unwrap();
+        let key = read_private_key(&private).unwrap();
+        assert_eq!(key.verifying_key(), read_public_key(&public).unwrap());
+        assert_eq!(fs::metadata(&private).unwrap().permissions().mode() & 0o777, 0o600);
+        ensure_pair(&public).unwrap();
+        assert_eq!(read_private_key(&private).unwrap().to_bytes(), key.to_bytes());
+    }
+
+    #[test]
+    fn openssl_reads_what_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let public = dir.path().join("trader.pub");
+        let private = ensure_pair(&public).unwrap();
+        let told = Command::new("openssl").args(["pkey", "-pubout", "-in"]).arg(&private).output().unwrap();
+        assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+        assert_eq!(String::from_utf8_lossy(&told.stdout), fs::read_to_string(&public).unwrap());
+    }
+
+    #[test]
+    fn other_files_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("noise");
+        assert!(read_private_key(&file).is_err());
+        fs::write(&file, "noise").unwrap();
+        assert!(read_private_key(&file).is_err());
+        assert!(read_public_key(&file).is_err());
+    }
 }

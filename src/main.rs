@@ -44,9 +44,14 @@ fn main() -> ExitCode {
 
 fn fail(error: &dyn std::error::Error) -> ExitCode {
     eprintln!("portcullis: {error}");
+    let mut said = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        eprintln!("  because: {error}");
+        let text = error.to_string();
+        if !said.contains(&text) {
+            eprintln!("  because: {text}");
+        }
+        said = text;
         cause = error.source();
     }
     ExitCode::FAILURE

@@ -46,7 +46,7 @@ enum TxCommand {
         to: String,
         /// How much, in base units: satoshi, wei, lamports, the token's smallest unit.
         amount: Amount,
-        /// What: native, erc20:0x… or spl:<mint>.
+        /// What: native, erc20:0x… or spl:MINT.
         #[arg(long, default_value = "native")]
         asset: Asset,
         /// Your name for this payment; the same name never pays twice. One is made if left out.

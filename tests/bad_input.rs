@@ -136,7 +136,7 @@ async fn intents(gateway: &Gateway) {
         ("btc-taproot", transfer("native", ETH, "1000"), "invalid_address"),
         ("eth-main", transfer("native", "0x52908400098527886E0F7030069857D2E4169Ee7", "1"), "invalid_address"),
         ("eth-main", transfer("native", BTC, "1"), "invalid_address"),
-        ("sol-main", transfer("native", "7v91N7iZ9mNicL8WfG6cgSCKyRXydQjLh6UYBWwm6y1", "1000000"), "invalid_address"),
+        ("sol-main", transfer("native", "7v91N7iZ9mNicL8WfG6cgSCKyRXydQjLh6UYBWwm6y0Q", "1000000"), "invalid_address"),
         // Assets of other chains.
         ("btc-taproot", transfer(&format!("erc20:{ETH}"), BTC, "1"), "wrong_asset"),
         ("eth-main", transfer(&format!("spl:{SOL}"), ETH, "1"), "wrong_asset"),
@@ -155,7 +155,7 @@ async fn intents(gateway: &Gateway) {
         ("eth-main", transfer("native", "0x098b716b8aaf21512996dc57eb0615e2383e2f96", "1"), "denied_address"),
         (
             "eth-main",
-            json!({ "kind": "call", "contract": unlisted_eth, "data": "0xd0e30db0", "value": "1" }),
+            json!({ "kind": "call", "contract": unlisted_eth, "data": "0xd0e30db0", "value": "0" }),
             "unlisted_contract",
         ),
     ];

@@ -80,3 +80,32 @@ fn a_production_build_can_leave_the_simulator_out() {
 fn one_tls_library() {
     assert_without("portcullis", &[], &["openssl-sys", "native-tls", "aws-lc-sys"]);
 }
+
+/// `a/{b,c}.rs` and `a/<chain>/b.rs` stand for several paths.
+fn expand(path: &str) -> Vec<String> {
+    let path = path.replace("<chain>", "{bitcoin,ethereum,solana}");
+    match (path.find('{'), path.find('}')) {
+        (Some(open), Some(close)) => path[open + 1..close]
+            .split(',')
+            .map(|name| format!("{}{name}{}", &path[..open], &path[close + 1..]))
+            .collect(),
+        _ => vec![path],
+    }
+}
+
+#[test]
+fn the_documents_name_files_that_exist() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut named = 0;
+    for document in ["ARCHITECTURE.md", "README.md", "SECURITY.md", "docs/api.md"] {
+        let text = std::fs::read_to_string(root.join(document)).unwrap();
+        let words = text.split('`').skip(1).step_by(2).filter(|word| !word.contains(char::is_whitespace));
+        for path in words.filter(|word| word.ends_with(".rs") || word.ends_with(".md") || word.ends_with('/')) {
+            for path in expand(path).iter().filter(|path| !path.starts_with("portcullis-data")) {
+                assert!(root.join(path).exists(), "{document} names {path}");
+                named += 1;
+            }
+        }
+    }
+    assert!(named > 30, "{named}");
+}

@@ -25,7 +25,7 @@ pub mod stage;
 pub mod track;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chains::account::{Account, WalletId};
@@ -33,6 +33,7 @@ use chains::network::Network;
 use signer::policy::Policy;
 use signer::pool::Pool;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::ceremonies::Ceremonies;
 use crate::clock::Clock;
@@ -55,6 +56,8 @@ pub struct Pipeline {
     networks: BTreeMap<Network, NetworkLane>,
     wallets: BTreeMap<WalletId, Wallet>,
     driven: Mutex<BTreeSet<RecordId>>,
+    /// When this process last sent a record's bytes.
+    sent: Mutex<BTreeMap<RecordId, Instant>>,
 }
 
 /// A network's lane and how its transactions are followed.
@@ -120,6 +123,7 @@ impl Pipeline {
                 .map(|account| (account.wallet().clone(), Wallet { account, turn: tokio::sync::Mutex::new(()) }))
                 .collect(),
             driven: Mutex::default(),
+            sent: Mutex::default(),
         })
     }
 
@@ -175,6 +179,10 @@ impl Pipeline {
     /// The store, for reading.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
+    }
+
+    fn sent(&self) -> MutexGuard<'_, BTreeMap<RecordId, Instant>> {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tracking(&self, network: Network) -> Option<&track::Tracking> {

@@ -45,13 +45,13 @@ pub(crate) use actor::Handle;
 use bans::Bans;
 use link::{Context, Identity, Link, LinkKey};
 use live::{Session, Sessions};
-use own::Own;
 #[cfg(feature = "grpc")]
 pub(crate) use own::Orders;
+use own::Own;
 pub(crate) use own::Terms;
 use rekey::{Epochs, Handover};
-use witness::{Listener, Witness, witnessed};
 use wire::{Answer, Command, Peer, SealedLetter, SessionId, WireSignature};
+use witness::{Listener, Witness, witnessed};
 
 /// How many nonces a signer makes ahead for each key after a command: more than signing takes, and not long to wait for.
 const NONCES_A_TIME: usize = 4;

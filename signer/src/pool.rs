@@ -305,13 +305,7 @@ impl Pool {
     }
 
     /// A pool that hosts no signer.
-    fn assemble(
-        config: PoolConfig,
-        threshold: u8,
-        line: Line,
-        signers: Vec<SignerId>,
-        apart: Option<Apart>,
-    ) -> Self {
+    fn assemble(config: PoolConfig, threshold: u8, line: Line, signers: Vec<SignerId>, apart: Option<Apart>) -> Self {
         Self {
             config,
             threshold,

@@ -15,8 +15,18 @@ use serde::de::DeserializeOwned;
 /// An append-only list of records, in a file or (for a node that lives no longer than its process) nowhere.
 #[derive(Debug)]
 pub struct Journal<R> {
-    file: Option<File>,
+    keep: Keep,
     records: PhantomData<fn(&R)>,
+}
+
+#[derive(Debug)]
+enum Keep {
+    /// In this file, locked against every other process.
+    File(File),
+    /// Nowhere.
+    Nowhere,
+    /// Nothing more.
+    Closed,
 }
 
 /// Why a journal can't be opened.
@@ -57,7 +67,7 @@ impl<R: Serialize + DeserializeOwned> Journal<R> {
     /// Where the file can't be used, another process has it, or a complete line in it is no record.
     pub fn open(path: Option<&Path>) -> Result<(Self, Vec<R>), JournalError> {
         let Some(path) = path else {
-            return Ok((Self { file: None, records: PhantomData }, Vec::new()));
+            return Ok((Self { keep: Keep::Nowhere, records: PhantomData }, Vec::new()));
         };
         let broken = |reason: io::Error| JournalError::Io { path: path.to_owned(), reason };
 
@@ -86,18 +96,29 @@ impl<R: Serialize + DeserializeOwned> Journal<R> {
 
         file.set_len(complete).map_err(broken)?;
         file.seek(SeekFrom::Start(complete)).map_err(broken)?;
-        Ok((Self { file: Some(file), records: PhantomData }, records))
+        Ok((Self { keep: Keep::File(file), records: PhantomData }, records))
     }
 
     /// Adds `record`. Its effect may be shown once this has returned.
     ///
     /// # Errors
-    /// What the system says. Half a line may be in the file then, so the node has to stop.
+    /// What the system says. Half a line may be in the file then, so the node has to stop. And after
+    /// [`Journal::close`].
     pub fn append(&mut self, record: &R) -> io::Result<()> {
-        let Some(file) = &mut self.file else { return Ok(()) };
-        let mut line = serde_json::to_vec(record)?;
-        line.push(b'\n');
-        file.write_all(&line)
+        match &mut self.keep {
+            Keep::Nowhere => Ok(()),
+            Keep::Closed => Err(io::Error::other("the journal is closed")),
+            Keep::File(file) => {
+                let mut line = serde_json::to_vec(record)?;
+                line.push(b'\n');
+                file.write_all(&line)
+            }
+        }
+    }
+
+    /// Gives the file back, whoever still holds the journal. Nothing can be added any more.
+    pub fn close(&mut self) {
+        self.keep = Keep::Closed;
     }
 }
 

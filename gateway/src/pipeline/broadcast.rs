@@ -1,9 +1,11 @@
 //! `signed` -> `broadcasting`: recorded first, then sent to every node.
 
+use chains::client::BroadcastError;
+use tokio::time::Instant;
+
 use super::{Next, Pipeline, StepError};
 use crate::lane::{Lane, LaneError};
 use crate::record::{Reason, Record, RecordId, State};
-use chains::client::BroadcastError;
 
 impl Pipeline {
     /// Notes that the bytes are about to leave the house, and sends them. From then on the record is the tracker's.
@@ -25,6 +27,7 @@ impl Pipeline {
         signed: &[u8],
         lane: &dyn Lane,
     ) -> Result<(), StepError> {
+        self.sent().insert(id, Instant::now());
         let reason = match lane.broadcast(signed).await {
             Ok(()) => None,
             Err(error) => {

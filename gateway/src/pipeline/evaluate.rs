@@ -1,7 +1,7 @@
 //! T2: what do the bytes do, whom do they touch, and does the policy allow it?
 
+use chains::account::Account;
 use chains::chain::BuildError;
-
 use chains::client::StateError;
 use serde_json::json;
 
@@ -11,7 +11,6 @@ use crate::lane::{Draft, LaneError};
 use crate::nodes::NodeFault;
 use crate::record::{Event, Reason, Record, State};
 use crate::store::Judgement;
-use chains::account::Account;
 
 impl Pipeline {
     /// `received` -> `queued`, `rejected` or `blocked`. The transaction is built on the chain's present state to see what it

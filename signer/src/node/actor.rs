@@ -5,9 +5,9 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use super::Node;
 #[cfg(feature = "grpc")]
 use super::Orders;
-use super::Node;
 use crate::policy::Policy;
 use crate::pool::WalletSpec;
 use crate::roster::Roster;

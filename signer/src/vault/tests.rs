@@ -101,7 +101,7 @@ fn blobs_in_anothers_place_do_not_open_under_the_software_seal() {
 #[test]
 #[ignore = "needs SoftHSM2; tests/run installs and names it"]
 fn blobs_in_anothers_place_do_not_open_under_softhsm() {
-    use crate::seal::pkcs11::{Pkcs11Config, Pkcs11Seal, PinSource};
+    use crate::seal::pkcs11::{PinSource, Pkcs11Config, Pkcs11Seal};
     let setting = |name: &str| PathBuf::from(std::env::var_os(name).expect(name));
     let seal = |token: &str| {
         let pin = PinSource::File(setting("SOFTHSM2_CONF").with_file_name("pin"));

@@ -216,7 +216,7 @@ impl EthereumNode {
             // A panic in the task has been reported by the runtime; there is nothing left to wait for.
             let _ = producer.await;
         }
-        drop(host);
+        host.close();
     }
 
     async fn run<T: Send + 'static>(

@@ -175,6 +175,7 @@ impl SolanaNode {
             // A panic in the task has been reported by the runtime; there is nothing left to wait for.
             let _ = producer.await;
         }
+        lock(&self.validator).close();
     }
 
     async fn on_thread<T: Send + 'static>(&self, work: impl FnOnce(&mut Validator) -> T + Send + 'static) -> T {

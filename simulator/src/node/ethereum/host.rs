@@ -64,6 +64,11 @@ impl Host {
         })
     }
 
+    /// Gives the journal back. A connection may hold the node a little longer, but it changes nothing any more.
+    pub(crate) fn close(&self) {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner).close();
+    }
+
     /// The engine, for reading.
     ///
     /// # Errors

@@ -276,6 +276,11 @@ impl Validator {
         self.record(&Record::Empty { slot, slots, millis, interval })
     }
 
+    /// Gives the journal back. A connection may hold the node a little longer, but no further slot is made.
+    pub(crate) fn close(&mut self) {
+        self.journal.close();
+    }
+
     /// Writes a record, then lets it take effect.
     fn record(&mut self, record: &Record) -> Result<(), ProduceError> {
         if self.failed {
