@@ -39,7 +39,7 @@ pub(super) fn open(config: Pkcs11Config) -> Arc<Pkcs11Seal> {
 }
 
 fn error(config: Pkcs11Config) -> SealError {
-    Pkcs11Seal::open(config).err().expect("the seal must not open")
+    Pkcs11Seal::open(config).expect_err("the seal must not open")
 }
 
 /// Held by whoever moves folders, and by whoever starts a tool that would stumble over one that moves.
@@ -136,7 +136,7 @@ fn what_is_missing_is_named() {
     let token = error(Pkcs11Config { token: "no such token".into(), ..good() });
     assert!(matches!(&token, SealError::TokenAbsent(label) if label == "no such token"), "{token}");
 
-    let key = once_found(|| Pkcs11Seal::open(Pkcs11Config { create: false, ..good() })).err().expect("no key yet");
+    let key = once_found(|| Pkcs11Seal::open(Pkcs11Config { create: false, ..good() })).expect_err("no key yet");
     assert!(matches!(&key, SealError::KeyAbsent { token, key } if token == "c" && key == "named"), "{key}");
     let blob = open(good()).seal(b"secret").unwrap();
     let found = open(Pkcs11Config { create: false, ..good() });
