@@ -27,6 +27,7 @@ pub mod client;
 pub mod derive;
 pub mod effects;
 pub mod ethereum;
+pub mod holder;
 pub mod intent;
 pub mod network;
 pub mod payload;

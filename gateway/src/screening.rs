@@ -1,5 +1,10 @@
 //! Screening: no party that the bytes touch may be on a denylist.
 
+pub mod index;
+pub mod list;
+pub mod ofac;
+pub mod provider;
+
 use std::sync::Arc;
 
 use chains::address::Address;
