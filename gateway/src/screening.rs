@@ -1,41 +1,318 @@
-//! Screening: no party that the bytes touch may be on a denylist.
+//! Screening: no party that the bytes touch may be listed. It fails closed: a list that is too old, or a provider that doesn't
+//! answer, holds the payment.
+//!
+//! - [`list`]: lists in files, OFAC's ([`ofac`]) and plain text, each with its [`index`] of holders;
+//! - [`provider`]: services over HTTP;
+//! - the policy's own `denied_addresses`.
+//!
+//! Lists are read again when their files change; whoever is screened meanwhile is screened against the lists as they were.
 
 pub mod index;
 pub mod list;
 pub mod ofac;
 pub mod provider;
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use chains::address::Address;
 use chains::effects::Effects;
+use futures::future::try_join_all;
+use serde::{Deserialize, Serialize};
 use signer::policy::{self, Policy};
 
-/// The configured denylist.
-#[derive(Clone, Debug)]
-pub struct Screening {
-    policy: Arc<Policy>,
+use self::list::{List, ListConfig, ListError, Unreadable};
+use self::provider::{Provider, ProviderConfig, ProviderError, Unanswered};
+use crate::clock::Clock;
+
+/// Milliseconds in an hour.
+const HOUR: u64 = 3_600_000;
+
+/// What payments are screened against, beside the policy's denied addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ScreeningConfig {
+    /// Lists in files.
+    pub lists: Vec<ListConfig>,
+    /// Services that are asked for every party; only `http` and `https` URLs.
+    pub providers: Vec<ProviderConfig>,
+    /// How often the lists' files are looked at, in seconds.
+    pub reload_seconds: Option<u64>,
 }
 
-/// A party that is on a denylist.
+/// The lists and providers.
+pub struct Screening {
+    policy: Arc<Policy>,
+    clock: Arc<dyn Clock>,
+    configs: Vec<ListConfig>,
+    lists: RwLock<Arc<Vec<Arc<List>>>>,
+    providers: Vec<Provider>,
+}
+
+/// Proof that none of a transaction's parties was listed, and what they were looked up in: it goes into the record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Clearance {
+    /// The lists, as they were.
+    pub lists: Vec<Consulted>,
+    /// The providers that were asked.
+    pub providers: Vec<String>,
+    /// When, in milliseconds since the Unix epoch.
+    pub at: u64,
+}
+
+/// A list as it was when a payment was screened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Consulted {
+    /// Its name.
+    pub id: String,
+    /// The SHA-256 of its file, in hex.
+    pub digest: String,
+    /// How old the file was, in hours.
+    pub age_hours: u64,
+}
+
+/// How a list stands, for `screen_status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ListStatus {
+    /// The list.
+    #[serde(flatten)]
+    pub list: Consulted,
+    /// What the file says of its own date.
+    pub issued: Option<String>,
+    /// How many entries it has.
+    pub entries: u64,
+    /// Whether it is older than its configured most, so that every payment is held.
+    pub stale: bool,
+    /// What in it could not be read.
+    pub unreadable: Unreadable,
+}
+
+/// Why a transaction isn't cleared.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0} is on the denylist")]
-pub struct Listed(pub Address);
+#[non_exhaustive]
+pub enum Refusal {
+    /// The policy denies the address.
+    #[error("{0} is on the denylist")]
+    Denied(Address),
+    /// A list has it.
+    #[error("{address} is on the list {list}")]
+    Listed {
+        /// The list's name.
+        list: String,
+        /// As the transaction has it.
+        address: Address,
+    },
+    /// A provider has something on it.
+    #[error("{address} is identified by {provider} as {category}")]
+    Identified {
+        /// The provider's name.
+        provider: String,
+        /// As the transaction has it.
+        address: Address,
+        /// The provider's word.
+        category: String,
+    },
+    /// A list is too old to clear anybody by.
+    #[error("the list {list} is {age_hours} hours old, more than {most}; renew its file")]
+    Stale {
+        /// The list's name.
+        list: String,
+        /// Its age.
+        age_hours: u64,
+        /// The configured most.
+        most: u64,
+    },
+    /// A provider didn't answer.
+    #[error(transparent)]
+    Unanswered(#[from] Unanswered),
+}
+
+impl Refusal {
+    /// Whether nothing is known against the payment: it is held, and screened again later.
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Stale { .. } | Self::Unanswered(_))
+    }
+}
+
+/// Why there is no screening. Then there are no payments.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ScreeningError {
+    /// A list can't be read.
+    #[error("the screening list {id}: {source}")]
+    List {
+        /// The list's name.
+        id: String,
+        /// What is wrong.
+        source: ListError,
+    },
+    /// A provider can't be used.
+    #[error("the screening provider {id}: {source}")]
+    Provider {
+        /// The provider's name.
+        id: String,
+        /// What is wrong.
+        source: ProviderError,
+    },
+    /// Two of one name.
+    #[error("two screening sources are called {0:?}; name each differently")]
+    Name(String),
+}
 
 impl Screening {
-    /// Screens against the policy's denied addresses.
-    pub fn new(policy: Arc<Policy>) -> Self {
-        Self { policy }
-    }
-
-    /// Looks up every party of the effects.
+    /// Reads the lists and makes the providers' clients. Paths are resolved by `resolve`. Blocks while it reads.
     ///
     /// # Errors
-    /// The first party that is listed.
-    pub fn check(&self, effects: &Effects) -> Result<(), Listed> {
-        match policy::screen(&self.policy, effects) {
-            Some(address) => Err(Listed(address)),
-            None => Ok(()),
+    /// Where any list or provider can't be used.
+    pub fn open(
+        config: &ScreeningConfig,
+        policy: Arc<Policy>,
+        clock: Arc<dyn Clock>,
+        resolve: impl Fn(&std::path::Path) -> PathBuf,
+    ) -> Result<Self, ScreeningError> {
+        let mut names = BTreeSet::new();
+        let ids = config.lists.iter().map(|list| &list.id).chain(config.providers.iter().map(|provider| &provider.id));
+        if let Some(twice) = ids.into_iter().find(|id| !names.insert(id.as_str())) {
+            return Err(ScreeningError::Name(twice.clone()));
+        }
+        let configs: Vec<_> =
+            config.lists.iter().map(|list| ListConfig { path: resolve(&list.path), ..list.clone() }).collect();
+        let lists = configs.iter().map(load).collect::<Result<Vec<_>, _>>()?;
+        let providers = config.providers.iter().map(|provider| {
+            let placed = ProviderConfig { api_key_file: resolve(&provider.api_key_file), ..provider.clone() };
+            Provider::new(&placed).map_err(|source| ScreeningError::Provider { id: provider.id.clone(), source })
+        });
+        let providers = providers.collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { policy, clock, configs, lists: RwLock::new(Arc::new(lists)), providers })
+    }
+
+    /// Looks up every party of the effects: first in the policy and the lists, then, where those have nothing, at every
+    /// provider.
+    ///
+    /// # Errors
+    /// The first thing that stands against it.
+    pub async fn clear(&self, effects: &Effects) -> Result<Clearance, Refusal> {
+        let clearance = self.look_up(effects)?;
+        let parties: BTreeSet<Address> = effects.parties().collect();
+        let questions = self.providers.iter().flat_map(|provider| {
+            parties.iter().map(move |address| async move {
+                match provider.identifications(address).await?.into_iter().next() {
+                    None => Ok(()),
+                    Some(found) => Err(Refusal::Identified {
+                        provider: provider.id().to_owned(),
+                        address: address.clone(),
+                        category: found.category.chars().take(100).collect(),
+                    }),
+                }
+            })
+        });
+        try_join_all(questions).await?;
+        Ok(clearance)
+    }
+
+    /// Looks up every party in the policy and the lists alone: what needs no network.
+    ///
+    /// # Errors
+    /// The first thing that stands against it.
+    pub fn look_up(&self, effects: &Effects) -> Result<Clearance, Refusal> {
+        if let Some(address) = policy::screen(&self.policy, effects) {
+            return Err(Refusal::Denied(address));
+        }
+        let at = self.clock.unix_millis();
+        let lists = self.lists();
+        let parties: BTreeSet<Address> = effects.parties().collect();
+        for list in lists.iter() {
+            if let Some(address) = parties.iter().find(|address| list.contains(address)) {
+                return Err(Refusal::Listed { list: list.id.clone(), address: address.clone() });
+            }
+        }
+        for (list, config) in lists.iter().zip(&self.configs) {
+            if let (age_hours, Some(most)) = (age_hours(list, at), config.max_age_hours)
+                && age_hours > most
+            {
+                return Err(Refusal::Stale { list: list.id.clone(), age_hours, most });
+            }
+        }
+        let providers = self.providers.iter().map(|provider| provider.id().to_owned()).collect();
+        Ok(Clearance { lists: lists.iter().map(|list| consulted(list, at)).collect(), providers, at })
+    }
+
+    /// Reads the lists whose files were written since; answers the names of those that changed. A list that can't be read
+    /// stays as it was, until its age blocks. Blocks while it reads.
+    ///
+    /// # Errors
+    /// The first list that can't be read; the others are in place.
+    pub fn reload(&self) -> Result<Vec<String>, ScreeningError> {
+        let before = self.lists();
+        let mut changed = Vec::new();
+        let mut failed = None;
+        let mut after = Vec::with_capacity(before.len());
+        for (config, list) in self.configs.iter().zip(before.iter()) {
+            match list.is_current(config) {
+                Ok(true) => after.push(Arc::clone(list)),
+                Ok(false) | Err(_) => match load(config) {
+                    Ok(fresh) => {
+                        if fresh.digest != list.digest {
+                            changed.push(fresh.id.clone());
+                        }
+                        after.push(fresh);
+                    }
+                    Err(error) => {
+                        tracing::error!(list = config.id, %error, "the screening list can't be read; it stays as it was");
+                        failed = failed.or(Some(error));
+                        after.push(Arc::clone(list));
+                    }
+                },
+            }
+        }
+        *self.lists.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(after);
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(changed),
         }
     }
+
+    /// How the lists stand.
+    pub fn status(&self) -> Vec<ListStatus> {
+        let at = self.clock.unix_millis();
+        let lists = self.lists();
+        let status = lists.iter().zip(&self.configs).map(|(list, config)| ListStatus {
+            list: consulted(list, at),
+            issued: list.issued.clone(),
+            entries: list.entries,
+            stale: config.max_age_hours.is_some_and(|most| age_hours(list, at) > most),
+            unreadable: list.unreadable.clone(),
+        });
+        status.collect()
+    }
+
+    fn lists(&self) -> Arc<Vec<Arc<List>>> {
+        Arc::clone(&self.lists.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl std::fmt::Debug for Screening {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let lists: Vec<_> = self.configs.iter().map(|list| &list.id).collect();
+        f.debug_struct("Screening").field("lists", &lists).field("providers", &self.providers).finish_non_exhaustive()
+    }
+}
+
+fn load(config: &ListConfig) -> Result<Arc<List>, ScreeningError> {
+    let list = List::load(config).map_err(|source| ScreeningError::List { id: config.id.clone(), source })?;
+    let Unreadable { alarming, unknown_tickers, .. } = &list.unreadable;
+    if *alarming > 0 || !unknown_tickers.is_empty() {
+        tracing::warn!(list = list.id, alarming, ?unknown_tickers, "the screening list has entries that can't be read");
+    }
+    Ok(Arc::new(list))
+}
+
+fn consulted(list: &List, at: u64) -> Consulted {
+    let digest = list.digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    Consulted { id: list.id.clone(), digest, age_hours: age_hours(list, at) }
+}
+
+fn age_hours(list: &List, at: u64) -> u64 {
+    at.saturating_sub(list.written_at) / HOUR
 }

@@ -1,8 +1,7 @@
 //! Lists of addresses that nothing may touch: OFAC's file, or plain text with one address a line.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -56,6 +55,8 @@ pub struct List {
     pub digest: [u8; 32],
     /// When the file was last written, in milliseconds since the Unix epoch.
     pub written_at: u64,
+    /// How long the file is, in bytes.
+    pub length: u64,
     /// What the file says of its own date.
     pub issued: Option<String>,
     /// How many entries it has.
@@ -134,7 +135,8 @@ impl List {
         let path = &config.path;
         let io = |source| ListError::Io { path: path.clone(), source };
         let file = File::open(path).map_err(io)?;
-        let written_at = written_at(&file).map_err(io)?;
+        let metadata = file.metadata().map_err(io)?;
+        let (written_at, length) = (millis(&metadata).map_err(io)?, metadata.len());
         let mut input = BufReader::with_capacity(1 << 16, Hashing { file, hash: Sha256::new() });
         let mut gathered = Gathered::default();
         let issued = match config.format {
@@ -159,7 +161,16 @@ impl List {
             return Err(ListError::Empty { path: path.clone() });
         }
         let index = Index::new(names).map_err(|source| ListError::TooMany { path: path.clone(), source })?;
-        Ok(Self { id: config.id.clone(), digest, written_at, issued, entries, unreadable, index })
+        Ok(Self { id: config.id.clone(), digest, written_at, length, issued, entries, unreadable, index })
+    }
+
+    /// Whether the file is as it was when it was read, by its length and time.
+    ///
+    /// # Errors
+    /// Where the file can't be looked at.
+    pub fn is_current(&self, config: &ListConfig) -> io::Result<bool> {
+        let file = std::fs::metadata(&config.path)?;
+        Ok((millis(&file)?, file.len()) == (self.written_at, self.length))
     }
 
     /// Whether the holder of the address is listed.
@@ -250,8 +261,9 @@ fn read_lines(input: &mut impl BufRead, path: &Path, gathered: &mut Gathered) ->
     Ok(())
 }
 
-fn written_at(file: &File) -> io::Result<u64> {
-    let since = file.metadata()?.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+/// When a file was last written, in milliseconds since the Unix epoch.
+fn millis(file: &Metadata) -> io::Result<u64> {
+    let since = file.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Ok(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
@@ -267,15 +279,6 @@ impl Read for Hashing {
         self.hash.update(buffer.get(..read).unwrap_or_default());
         Ok(read)
     }
-}
-
-/// How many entries of each list alarm, by the list's name.
-pub fn alarms(lists: &[List]) -> BTreeMap<String, u64> {
-    let alarming = lists.iter().map(|list| {
-        let unknown = u64::try_from(list.unreadable.unknown_tickers.len()).unwrap_or(u64::MAX);
-        (list.id.clone(), list.unreadable.alarming.saturating_add(unknown))
-    });
-    alarming.filter(|(_, count)| *count > 0).collect()
 }
 
 #[cfg(test)]
@@ -324,7 +327,6 @@ mod tests {
         .unwrap();
         assert!(list.unreadable.alarming >= 2, "{:?}", list.unreadable);
         assert_eq!(list.unreadable.examples.first().map(String::as_str), Some("bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t5"));
-        assert_eq!(alarms(std::slice::from_ref(&list)).get("house"), Some(&list.unreadable.alarming));
     }
 
     #[test]
