@@ -113,7 +113,9 @@ impl Provider {
         let path = &config.api_key_file;
         let unusable = |reason: String| ProviderError::Key { path: path.clone(), reason };
         let key = std::fs::read_to_string(path).map_err(|e| unusable(e.to_string()))?;
-        let mut key = HeaderValue::from_str(key.trim()).map_err(|_| unusable("it holds no API key".to_owned()))?;
+        let no_key = || unusable("it holds no API key".to_owned());
+        let key = Some(key.trim()).filter(|key| !key.is_empty()).ok_or_else(no_key)?;
+        let mut key = HeaderValue::from_str(key).map_err(|_| no_key())?;
         key.set_sensitive(true);
         let wrong = |reason: String| ProviderError::Url { url: config.url.clone(), reason };
         reqwest::Url::parse(&config.url).map_err(|e| wrong(e.to_string()))?;
@@ -150,7 +152,7 @@ impl Provider {
         // Canonical spellings of addresses are alphanumeric, so they need no escape.
         let url = format!("{}/api/v1/address/{address}", self.url);
         let request = self.client.get(url).header(HeaderName::from_static("x-api-key"), self.key.clone());
-        let mut response = request.send().await.map_err(|e| without_url(e))?;
+        let mut response = request.send().await.map_err(without_url)?;
         if response.status() != StatusCode::OK {
             return Err(format!("it answers with status {}", response.status().as_u16()));
         }
