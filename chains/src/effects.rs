@@ -15,8 +15,10 @@ pub struct Effects {
     pub transfers: Vec<Transfer>,
     /// Who may spend what from then on.
     pub allowances: Vec<Allowance>,
-    /// What is called.
+    /// What is called: the transaction's own call first, and every call in it that the decoder sees.
     pub calls: Vec<Call>,
+    /// Who receives what the calls buy or take out, in amounts that only the chain knows.
+    pub proceeds: Vec<Proceeds>,
     /// What comes back to the paying wallet (Bitcoin change), native base units.
     pub change: Amount,
     /// The most that the transaction can cost its wallet beyond what it transfers, in native base units: Bitcoin's exact
@@ -50,9 +52,20 @@ pub struct Allowance {
     pub amount: Amount,
 }
 
+/// A receiver of what a call buys or takes out: the `recipient` of a swap.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Proceeds {
+    /// Who receives it.
+    pub to: Address,
+}
+
 /// A contract call on an EVM network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Call {
+    /// Who calls: the wallet, or a contract that the wallet's call makes call.
+    pub caller: EvmAddress,
+    /// How deep it lies: 0 for the transaction's own call.
+    pub depth: u8,
     /// The contract.
     pub contract: EvmAddress,
     /// The first four bytes of the calldata.
@@ -75,7 +88,8 @@ impl Effects {
         });
         transfers
             .chain(self.allowances.iter().map(|a| a.spender.clone()))
-            .chain(self.calls.iter().map(|c| Address::Ethereum(c.contract)))
+            .chain(self.proceeds.iter().map(|p| p.to.clone()))
+            .chain(self.calls.iter().flat_map(|c| [Address::Ethereum(c.contract), Address::Ethereum(c.caller)]))
             .chain(tokens)
             .chain(self.touches.iter().cloned())
     }

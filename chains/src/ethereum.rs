@@ -2,14 +2,16 @@
 //!
 //! In the order in which a payment walks through: `client` asks a node for nonce, balances, fees and gas, `build` makes
 //! the transaction, `effects` tells what it does, `sign` what is signed and puts the signature in place, `wire` holds the
-//! two transaction types and their bytes. `units` counts gas and its price, `erc20` knows the token calls.
+//! two transaction types and their bytes. `units` counts gas and its price, `decode` knows what
+//! calls mean.
 
 pub mod address;
 mod build;
 #[cfg(feature = "client")]
 mod client;
+mod decode;
 mod effects;
-mod erc20;
+
 mod sign;
 mod units;
 mod wire;

@@ -80,6 +80,7 @@ fn nothing() -> Effects {
         transfers: Vec::new(),
         allowances: Vec::new(),
         calls: Vec::new(),
+        proceeds: Vec::new(),
         change: Amount::ZERO,
         max_fee: Amount::from_wei(100),
         touches: Vec::new(),

@@ -4,7 +4,7 @@ use alloy::consensus::{TxEip1559, TxEip2930};
 use alloy::eips::eip2930::AccessList;
 use alloy::primitives::{Address, Bytes, TxKind, U256};
 
-use super::{Ethereum, Gas, GasPrice, Nonce, Transaction, Unsigned, erc20};
+use super::{Ethereum, Gas, GasPrice, Nonce, Transaction, Unsigned, decode};
 use crate::account::Account;
 use crate::address::{Address as ChainAddress, AddressError, UncheckedAddress};
 use crate::amount::Amount;
@@ -80,7 +80,7 @@ impl Plan {
                 Ok(Self { from, to, value: *amount, input: Bytes::new(), token: None })
             }
             Action::Transfer { asset: Asset::Erc20(token), to, amount } => {
-                let input = erc20::transfer(address(chain, to)?, amount.base_units());
+                let input = decode::transfer(address(chain, to)?, amount.base_units());
                 Ok(Self { from, to: *token, value: Amount::ZERO, input, token: Some((*token, *amount)) })
             }
             Action::Transfer { asset: asset @ Asset::Spl(_), .. } => {

@@ -49,6 +49,7 @@ pub(super) fn effects(cluster: Cluster, account: &Account, unsigned: &Unsigned) 
         transfers,
         allowances: Vec::new(),
         calls: Vec::new(),
+        proceeds: Vec::new(),
         change: Amount::ZERO,
         max_fee: fee::max_fee(message.header().num_required_signatures, compute, created),
         touches: keys.iter().filter(|key| **key != payer).copied().map(Address::Solana).collect(),

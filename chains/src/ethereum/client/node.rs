@@ -8,7 +8,7 @@ use tokio::sync::OnceCell;
 
 use crate::amount::Amount;
 use crate::ethereum::build::Plan;
-use crate::ethereum::{Gas, GasPrice, Nonce, erc20};
+use crate::ethereum::{Gas, GasPrice, Nonce, decode};
 use crate::rpc::{RpcClient, RpcError};
 
 /// A node of the network with `chain_id`.
@@ -96,7 +96,7 @@ impl Node {
     /// What `owner` has of `token`, pending transactions counted; `None` where `token` answers like no ERC-20 contract, as an
     /// address without code does.
     pub(super) async fn token_balance(&self, token: Address, owner: Address) -> Result<Option<Amount>, RpcError> {
-        let call = json!({ "to": token, "data": erc20::balance_of(owner) });
+        let call = json!({ "to": token, "data": decode::balance_of(owner) });
         let word: Bytes = self.rpc.call("eth_call", json!([call, "pending"])).await?;
         Ok(<[u8; 32]>::try_from(word.as_ref()).ok().map(Amount::from_be_bytes))
     }
