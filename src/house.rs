@@ -52,6 +52,8 @@ impl House {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let pipeline = Pipeline::new(store, pool, Arc::clone(&clock), Arc::new(policy), networks, accounts.clone());
         pipeline.start().await?;
+        let journal = config.path("ceremonies".as_ref());
+        pipeline.ceremonies().take_up(&journal).map_err(|e| format!("{}: {e}", journal.display()))?;
         let refreshes = config.signers.refresh_every().map(|every| {
             let ceremonies = Arc::clone(pipeline.ceremonies());
             tokio::spawn(ceremonies.keep_refreshed(every)).abort_handle()

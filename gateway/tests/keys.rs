@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use gateway::server::{self, Listening};
 use gateway::store::sqlite::SqliteStore;
 use serde_json::{Value, json};
 use signer::policy::PolicyConfig;
-use signer::pool::{ImportedKey, KeySpec, Pool, PoolConfig, SchemeId, SignerConfig};
+use signer::pool::{ImportedKey, KeySpec, Pool, PoolConfig, PoolError, SchemeId, SignerConfig};
 use signer::request::SignedRequest;
 use signer::roster::{Credential, Role, Roster};
 use signer::seal::software::SoftwareSeal;
@@ -29,28 +30,36 @@ use uuid::Uuid;
 
 struct World {
     listening: Listening,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 fn client(role: Role) -> SigningKey {
     SigningKey::from_bytes(&[if role == Role::Operator { 1 } else { 2 }; 32])
 }
 
+fn signers(dir: &Path) -> PoolConfig {
+    let seal = Arc::new(SoftwareSeal::open_or_create(&dir.join("seal"), &dir.join("passphrase")).unwrap());
+    let signer = |name: &str| SignerConfig { id: name.parse().unwrap(), dir: dir.join(name), seal: seal.clone() };
+    let patience = Duration::from_secs(30);
+    let signers = ["a", "b", "c"].map(signer).to_vec();
+    PoolConfig { threshold: 2, signers, deadline: patience, round_timeout: patience }
+}
+
+async fn pool(dir: &Path) -> Pool {
+    Pool::start(signers(dir)).await.unwrap()
+}
+
 impl World {
     async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let passphrase = dir.path().join("passphrase");
-        std::fs::write(&passphrase, "a passphrase for tests").unwrap();
-        let seal = Arc::new(SoftwareSeal::open_or_create(&dir.path().join("seal"), &passphrase).unwrap());
-        let signer =
-            |name: &str| SignerConfig { id: name.parse().unwrap(), dir: dir.path().join(name), seal: seal.clone() };
-        let signers = ["a", "b", "c"].map(signer).to_vec();
-        let patience = Duration::from_secs(30);
-        let config = PoolConfig { threshold: 2, signers, deadline: patience, round_timeout: patience };
-        let pool = Pool::start(config).await.unwrap();
+        std::fs::write(dir.path().join("passphrase"), "a passphrase for tests").unwrap();
+        let pool = pool(dir.path()).await;
         let spec = KeySpec { key: "main".parse().unwrap(), scheme: SchemeId::Ed25519 };
         pool.import(&spec, ImportedKey::Ed25519Seed([7; 32].into()), |_| ()).await.unwrap();
+        Self::serve(dir, pool).await
+    }
 
+    async fn serve(dir: tempfile::TempDir, pool: Pool) -> Self {
         let credential =
             |id: &str, role| Credential { id: id.parse().unwrap(), role, public_key: client(role).verifying_key() };
         let roster = vec![credential("ops", Role::Operator), credential("eyes", Role::Viewer)];
@@ -60,9 +69,26 @@ impl World {
         let store = Arc::new(SqliteStore::open(&dir.path().join("store")).unwrap());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let pipeline = Pipeline::new(store, Arc::new(pool), clock.clone(), policy, Vec::new(), Vec::new());
+        pipeline.ceremonies().take_up(&dir.path().join("ceremonies")).unwrap();
         let config = ServerConfig { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..ServerConfig::default() };
         let listening = server::serve(&config, pipeline, roster, clock).await.unwrap();
-        Self { listening, _dir: dir }
+        Self { listening, dir }
+    }
+
+    /// Stops the gateway and starts it again on the same folder, in which `meanwhile` may do something.
+    async fn restart(self, meanwhile: impl FnOnce(&Path)) -> Self {
+        self.listening.stop().await;
+        meanwhile(self.dir.path());
+        let pool = loop {
+            // The signers let go of their folders a moment after they were dropped.
+            match Pool::start(signers(self.dir.path())).await {
+                Ok(pool) if pool.status().await.signers.iter().all(|signer| signer.up) => break pool,
+                Ok(pool) => pool.shutdown().await,
+                Err(PoolError::Start { reason, .. }) if reason.contains("in use") => tokio::task::yield_now().await,
+                Err(error) => panic!("{error}"),
+            }
+        };
+        Self::serve(self.dir, pool).await
     }
 
     async fn call(&self, role: Role, method: &str, params: Value) -> Value {
@@ -144,4 +170,39 @@ async fn an_operator_has_a_key_shared_anew_and_everybody_sees_it() {
     world.call(Role::Operator, "key_reshare", stranger).await;
     let status = &world.ended().await["result"];
     assert_eq!((&status["job"]["state"], &status["epoch"]), (&json!("failed"), &json!(3)), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_and_used_tokens_outlive_the_gateway() {
+    let world = World::start().await;
+    let request = world.signed(Role::Operator, "key_refresh", json!({ "key": "main" }));
+    let asked = world.send(&request).await["result"]["job"].clone();
+    assert_eq!(world.ended().await["result"]["job"]["state"], "done");
+
+    let world = world.restart(|_| ()).await;
+    let replayed = world.send(&request).await;
+    assert_eq!(replayed["error"]["data"]["kind"], "token_replayed", "{replayed}");
+    let status = &world.ended().await["result"];
+    assert_eq!((&status["epoch"], &status["job"]["job"], &status["job"]["attempt"]), (&json!(2), &asked, &json!(1)));
+    assert_eq!((&status["job"]["state"], &status["job"]["epoch"]), (&json!("done"), &json!(2)), "{status}");
+
+    // As after a stop in the middle of a ceremony that the signers never came to the end of, and of one that they did.
+    let mut world = world;
+    for (before, epoch, attempt) in [(2, 3, 2), (2, 3, 1)] {
+        let running = json!({
+            "job": asked, "key": "main", "kind": "refresh", "asked_by": "ops", "began": 1, "epoch_before": before,
+            "attempt": 1, "state": "running", "round": 2, "of": 3
+        });
+        world = world.restart(|dir| append(dir, &json!({ "job": running }))).await;
+        let status = &world.ended().await["result"];
+        let job = &status["job"];
+        assert_eq!((&job["state"], &job["epoch"], &job["job"]), (&json!("done"), &json!(epoch), &asked), "{status}");
+        assert_eq!((&status["epoch"], &job["attempt"]), (&json!(epoch), &json!(attempt)), "{status}");
+    }
+}
+
+/// Writes a line more into the journal of ceremonies.
+fn append(dir: &Path, entry: &Value) {
+    let mut journal = std::fs::OpenOptions::new().append(true).open(dir.join("ceremonies")).unwrap();
+    std::io::Write::write_all(&mut journal, format!("{entry}\n").as_bytes()).unwrap();
 }

@@ -4,6 +4,7 @@
 //! answer; every signer evaluates its own copy again before it takes part.
 //!
 //! - [`config`]: the policy as people write it, and its compilation;
+//! - [`limit`]: how much and how often over time; what a transaction draws is said here and counted by the caller;
 //! - `denylist`: addresses that nothing may touch, under every spelling of the same key.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,15 +20,20 @@ use serde::{Deserialize, Serialize};
 
 pub mod config;
 mod denylist;
+pub mod limit;
 
 pub use config::{ContractConfig, PolicyConfig, PolicyError, RuleConfig};
 use denylist::Denylist;
+use limit::{Draw, Limit};
+
+use crate::roster::CredentialId;
 
 /// A compiled policy: every address in it was parsed for the network that it is for. Made by [`PolicyConfig::compile`].
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Policy {
     denied: Denylist,
     rules: Vec<Rule>,
+    limits: Vec<Limit>,
 }
 
 /// Something that wallets of one network may do.
@@ -61,6 +67,9 @@ pub enum Verdict {
     Allow {
         /// The rule that permits the first effect.
         rule: String,
+        /// What it draws on the counters of the limits. It may be signed only where that fits under every cap and has
+        /// been recorded.
+        draws: Vec<Draw>,
     },
     /// Something is denied, or permitted by no rule.
     Deny {
@@ -139,6 +148,28 @@ pub enum Denial {
         /// By whom.
         spender: Address,
     },
+    /// Together with what its window holds already, more than a limit permits.
+    #[error("limit {limit} permits {max_amount} within its window, of which {used} is used; {amount} is too much")]
+    AboveVelocity {
+        /// The limit.
+        limit: String,
+        /// What the window holds, in base units.
+        used: Amount,
+        /// What the transaction would draw, in base units.
+        amount: Amount,
+        /// The most that the window may hold, in base units.
+        max_amount: Amount,
+    },
+    /// One payment more than a limit permits.
+    #[error("limit {limit} permits {max_count} payments within its window, of which {used} are used")]
+    AboveCount {
+        /// The limit.
+        limit: String,
+        /// The payments that the window holds.
+        used: u64,
+        /// The most that it may hold.
+        max_count: u64,
+    },
     /// It spends from somebody else, and no permitted call of the asset's contract covers that.
     #[error("it would spend {asset} of {from}, which isn't this wallet")]
     ForeignFunds {
@@ -149,11 +180,24 @@ pub enum Denial {
     },
 }
 
-/// Judges what a transaction of `account` does.
+/// Judges what a transaction of `account` does, for which the credential `initiator` asked.
 ///
 /// Denied addresses come first, the wallet's own included. Then every single effect must be permitted by some rule of the
 /// wallet: a transfer and an allowance by asset, address and amount; a call by contract and selector.
-pub fn evaluate(policy: &Policy, account: &Account, effects: &Effects) -> Verdict {
+///
+/// It keeps no count of what was paid before: an allowed transaction comes with its draws, for the caller's counters.
+pub fn evaluate(policy: &Policy, account: &Account, initiator: &CredentialId, effects: &Effects) -> Verdict {
+    match evaluate_rules(policy, account, effects) {
+        Verdict::Allow { rule, .. } => {
+            Verdict::Allow { rule, draws: limit::draws(&policy.limits, account, initiator, effects) }
+        }
+        denied @ Verdict::Deny { .. } => denied,
+    }
+}
+
+/// The same by denylist and rules alone, for a caller that keeps no counters: what it allows comes without draws, so
+/// somebody else has to hold the limits.
+pub fn evaluate_rules(policy: &Policy, account: &Account, effects: &Effects) -> Verdict {
     let denied = policy.denied.find(account.address()).or_else(|| screen(policy, effects));
     if let Some(address) = denied {
         return Verdict::Deny { rule: None, reason: Denial::DeniedAddress { address } };
@@ -164,7 +208,7 @@ pub fn evaluate(policy: &Policy, account: &Account, effects: &Effects) -> Verdic
     }
     let desk = Desk { rules, account, effects };
     match desk.permit_all() {
-        Ok(Some(rule)) => Verdict::Allow { rule: rule.id.clone() },
+        Ok(Some(rule)) => Verdict::Allow { rule: rule.id.clone(), draws: Vec::new() },
         Ok(None) => Verdict::Deny { rule: None, reason: Denial::NoEffect },
         Err(Refused { nearest, reason }) => Verdict::Deny { rule: nearest.map(|rule| rule.id.clone()), reason },
     }
@@ -281,6 +325,8 @@ impl Denial {
             Self::AboveLimit { .. } => "above_limit",
             Self::AboveFeeLimit { .. } => "above_fee_limit",
             Self::UnlimitedAllowance { .. } => "unlimited_allowance",
+            Self::AboveVelocity { .. } => "above_velocity",
+            Self::AboveCount { .. } => "above_count",
             Self::ForeignFunds { .. } => "foreign_funds",
         }
     }

@@ -20,6 +20,7 @@ use chains::network::{Family, Network};
 use chains::payload::Payload;
 use chains::solana::Solana;
 
+use crate::policy::limit::Draw;
 use crate::policy::{self, Denial, Policy, Verdict};
 use crate::request::{AuthError, BodyError, IntentId, SigningRequest, Submission, parse_call};
 use crate::roster::{CredentialId, Role, Roster};
@@ -46,6 +47,15 @@ pub(crate) struct Judged {
     pub(crate) slots: BTreeSet<Slot>,
     /// The one intent that the transaction carries out, whatever name the gateway gave it.
     pub(crate) intent: IntentId,
+    /// What it draws on the limits of this signer's policy.
+    pub(crate) draws: Vec<Draw>,
+}
+
+/// What is asked for, and by whom.
+struct Asked<'r> {
+    initiator: &'r CredentialId,
+    id: IntentId,
+    intent: &'r Intent,
 }
 
 /// Why a signer takes no part.
@@ -136,13 +146,11 @@ impl Guard {
             return Err(Refusal::OtherWallet { request: request.wallet.clone(), intent: intent.wallet.clone() });
         }
         let account = self.accounts.get(&intent.wallet).ok_or_else(|| Refusal::UnknownWallet(intent.wallet.clone()))?;
-        let id = submission.intent_id(&credential.id);
+        let asked = Asked { initiator: &credential.id, id: submission.intent_id(&credential.id), intent };
         match account.network() {
-            Network::Bitcoin(network) => self.judge_on(&Bitcoin::new(network), account, intent, id, &request.unsigned),
-            Network::Ethereum(chain_id) => {
-                self.judge_on(&Ethereum::new(chain_id), account, intent, id, &request.unsigned)
-            }
-            Network::Solana(cluster) => self.judge_on(&Solana::new(cluster), account, intent, id, &request.unsigned),
+            Network::Bitcoin(network) => self.judge_on(&Bitcoin::new(network), account, &asked, &request.unsigned),
+            Network::Ethereum(chain_id) => self.judge_on(&Ethereum::new(chain_id), account, &asked, &request.unsigned),
+            Network::Solana(cluster) => self.judge_on(&Solana::new(cluster), account, &asked, &request.unsigned),
         }
     }
 
@@ -150,8 +158,7 @@ impl Guard {
         &self,
         chain: &C,
         account: &Account,
-        intent: &Intent,
-        id: IntentId,
+        asked: &Asked<'_>,
         bytes: &[u8],
     ) -> Result<Judged, Refusal> {
         let unsigned = chain.decode_unsigned(bytes)?;
@@ -159,16 +166,17 @@ impl Guard {
             return Err(Refusal::Encoding);
         }
         let effects = chain.effects(account, &unsigned)?;
-        require_same(intent, account, &effects)?;
-        if let Verdict::Deny { reason, .. } = policy::evaluate(&self.policy, account, &effects) {
-            return Err(Refusal::Denied(reason));
-        }
+        require_same(asked.intent, account, &effects)?;
+        let draws = match policy::evaluate(&self.policy, account, asked.initiator, &effects) {
+            Verdict::Allow { draws, .. } => draws,
+            Verdict::Deny { reason, .. } => return Err(Refusal::Denied(reason)),
+        };
         let payloads = chain.payloads(account, &unsigned)?;
         let slots = chain.slots(account, &unsigned);
         if payloads.is_empty() || slots.is_empty() {
             return Err(Refusal::Empty);
         }
-        Ok(Judged { account: account.clone(), payloads, slots, intent: id })
+        Ok(Judged { account: account.clone(), payloads, slots, intent: asked.id, draws })
     }
 }
 

@@ -14,7 +14,7 @@ use crate::error::ApiError;
 pub(super) struct KeyView {
     #[serde(flatten)]
     status: KeyStatus,
-    /// The last ceremony since the gateway was started.
+    /// The last ceremony.
     job: Option<Job>,
 }
 
@@ -52,7 +52,7 @@ pub(super) async fn refresh(context: &Context, asked: &Asked) -> Result<Job, Api
     }
     ceremonies.use_token(&caller.claims)?;
     tracing::info!(%key, credential = %caller.id, "a refresh is asked for");
-    Ok(ceremonies.refresh(&key, Some(caller.id.clone())))
+    ceremonies.refresh(&key, Some(caller.id.clone()))
 }
 
 #[derive(Deserialize)]
@@ -73,7 +73,7 @@ pub(super) async fn reshare(context: &Context, asked: &Asked) -> Result<Job, Api
     }
     ceremonies.use_token(&caller.claims)?;
     tracing::info!(%key, ?holders, credential = %caller.id, "a reshare is asked for");
-    Ok(ceremonies.reshare(&key, caller.id.clone(), holders))
+    ceremonies.reshare(&key, caller.id.clone(), holders)
 }
 
 fn unknown(key: &KeyId) -> ApiError {

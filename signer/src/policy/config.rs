@@ -25,6 +25,7 @@ use chains::network::{Family, Network};
 use serde::{Deserialize, Serialize};
 
 use super::denylist::Denylist;
+use super::limit::{Limit, LimitConfig, LimitError};
 use super::{Policy, Rule, Selector};
 
 /// The policy's section of a configuration file.
@@ -37,6 +38,9 @@ pub struct PolicyConfig {
     /// What wallets may do. What no rule allows is denied.
     #[serde(default)]
     pub rules: Vec<RuleConfig>,
+    /// How much and how often, over time. What no limit is for is bounded by the rules alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<LimitConfig>,
 }
 
 /// One thing that wallets of one network may do.
@@ -138,6 +142,14 @@ pub enum PolicyError {
         /// The rule.
         rule: String,
     },
+    /// A limit that can't mean anything.
+    #[error("limit {limit:?}: {source}")]
+    Limit {
+        /// The limit.
+        limit: String,
+        /// What is wrong with it.
+        source: LimitError,
+    },
 }
 
 impl PolicyConfig {
@@ -158,7 +170,20 @@ impl PolicyConfig {
             return Err(PolicyError::Id(rule.id.clone()));
         }
         let rules = self.rules.iter().map(|rule| rule.compile(wallets)).collect::<Result<_, _>>()?;
-        Ok(Policy { denied, rules })
+        Ok(Policy { denied, rules, limits: self.compile_limits(wallets)? })
+    }
+
+    fn compile_limits(&self, wallets: &BTreeMap<WalletId, Network>) -> Result<Vec<Limit>, PolicyError> {
+        let mut ids = BTreeSet::new();
+        let compile = |limit: &LimitConfig| {
+            let fault = |source| PolicyError::Limit { limit: limit.id.clone(), source };
+            if ids.insert(limit.id.clone()) {
+                limit.compile(wallets).map_err(fault)
+            } else {
+                Err(fault(LimitError::Id))
+            }
+        };
+        self.limits.iter().map(compile).collect()
     }
 }
 
