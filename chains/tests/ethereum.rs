@@ -4,6 +4,8 @@
 mod build;
 #[path = "ethereum/client.rs"]
 mod client;
+#[path = "ethereum/decode.rs"]
+mod decode;
 #[path = "ethereum/effects.rs"]
 mod effects;
 #[path = "ethereum/fake_node.rs"]

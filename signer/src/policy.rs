@@ -122,6 +122,12 @@ pub enum Denial {
         /// The function.
         selector: Selector,
     },
+    /// A call would hand what it buys or takes out to somebody whom no rule of the wallet names.
+    #[error("no rule lets this wallet's calls pay out to {address}")]
+    UnlistedRecipient {
+        /// Who would receive it.
+        address: Address,
+    },
     /// More than any rule for asset and receiver permits at once.
     #[error("{amount} of {asset} is above the limit of {limit}")]
     AboveLimit {
@@ -170,7 +176,7 @@ pub enum Denial {
         /// The most that it may hold.
         max_count: u64,
     },
-    /// It spends from somebody else, and no permitted call of the asset's contract covers that.
+    /// It spends from somebody else, and no permitted call of the asset's contract, or of the payer's, covers that.
     #[error("it would spend {asset} of {from}, which isn't this wallet")]
     ForeignFunds {
         /// Who would pay.
@@ -183,7 +189,7 @@ pub enum Denial {
 /// Judges what a transaction of `account` does, for which the credential `initiator` asked.
 ///
 /// Denied addresses come first, the wallet's own included. Then every single effect must be permitted by some rule of the
-/// wallet: a transfer and an allowance by asset, address and amount; a call by contract and selector.
+/// wallet: a transfer and an allowance by asset, address and amount; a call, and every call in it, by contract and selector.
 ///
 /// It keeps no count of what was paid before: an allowed transaction comes with its draws, for the caller's counters.
 pub fn evaluate(policy: &Policy, account: &Account, initiator: &CredentialId, effects: &Effects) -> Verdict {
@@ -240,11 +246,19 @@ impl<'a> Desk<'a> {
         let allowances = self.effects.allowances.iter().map(|allowance| self.allowance(allowance));
         let calls = self.effects.calls.iter().map(|call| self.call(call));
         let permits = transfers.chain(allowances).chain(calls).collect::<Result<Vec<_>, _>>()?;
+        self.effects.proceeds.iter().try_for_each(|proceeds| self.recipient(&proceeds.to))?;
         Ok(permits.first().copied())
     }
 
+    /// What the calls bring in goes to the wallet itself, or to somebody whom it may pay.
+    fn recipient(&self, to: &Address) -> Result<(), Refused<'a>> {
+        let listed = to == self.account.address() || self.rules.iter().any(|rule| rule.addresses.contains(to));
+        let reason = || Denial::UnlistedRecipient { address: to.clone() };
+        if listed { Ok(()) } else { Err(Refused { nearest: None, reason: reason() }) }
+    }
+
     fn transfer(&self, transfer: &Transfer) -> Permit<'a> {
-        if transfer.from != *self.account.address() && !self.covers(transfer.asset) {
+        if transfer.from != *self.account.address() && !self.covers(transfer) {
             let reason = Denial::ForeignFunds { from: transfer.from.clone(), asset: transfer.asset };
             return Err(Refused { nearest: None, reason });
         }
@@ -271,9 +285,13 @@ impl<'a> Desk<'a> {
         self.within_fee(&rules)
     }
 
-    /// Whether a permitted call of the asset's own contract explains that the asset moves.
-    fn covers(&self, asset: Asset) -> bool {
-        self.effects.calls.iter().any(|call| Asset::Erc20(call.contract) == asset && self.call(call).is_ok())
+    /// Whether a permitted call explains that somebody else's funds move: one of the asset's own contract, or one of the
+    /// contract that pays (a Safe that the wallet operates).
+    fn covers(&self, transfer: &Transfer) -> bool {
+        let explains = |call: &&Call| {
+            Asset::Erc20(call.contract) == transfer.asset || Address::Ethereum(call.contract) == transfer.from
+        };
+        self.effects.calls.iter().filter(explains).any(|call| self.call(call).is_ok())
     }
 
     fn payment(&self, asset: Asset, to: &Address, amount: Amount) -> Permit<'a> {
@@ -322,6 +340,7 @@ impl Denial {
             Self::UnlistedAsset { .. } => "unlisted_asset",
             Self::UnlistedAddress { .. } => "unlisted_address",
             Self::UnlistedContract { .. } => "unlisted_contract",
+            Self::UnlistedRecipient { .. } => "unlisted_recipient",
             Self::AboveLimit { .. } => "above_limit",
             Self::AboveFeeLimit { .. } => "above_fee_limit",
             Self::UnlimitedAllowance { .. } => "unlimited_allowance",

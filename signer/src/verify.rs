@@ -236,21 +236,24 @@ fn require_call(
     let (Family::Ethereum, Address::Ethereum(contract)) = (account.network().family(), &to) else {
         return Err(Refusal::Mismatch(Mismatch::Family(account.network().family().name())));
     };
-    let calls_match = match effects.calls.as_slice() {
-        [call] => {
+    // The transaction's own call comes first; the others lie in it.
+    let calls_match = match effects.calls.split_first() {
+        Some((call, inner)) => {
             call.contract == *contract
                 && call.value == value
                 && data.split_first_chunk() == Some((&call.selector.0, &*call.arguments))
+                && inner.iter().all(|call| call.depth > 0)
         }
-        _ => false,
+        None => false,
     };
     if !calls_match {
         return Err(Refusal::Mismatch(Mismatch::Calls));
     }
     let from = account.address().clone();
-    let sent = Transfer { asset: Asset::Native, from, to, amount: value };
+    let sent = Transfer { asset: Asset::Native, from: from.clone(), to, amount: value };
     let expected: &[&Transfer] = if value.is_zero() { &[] } else { &[&sent] };
-    let native: Vec<&Transfer> = effects.transfers.iter().filter(|transfer| transfer.asset == Asset::Native).collect();
+    let own = |transfer: &&Transfer| transfer.asset == Asset::Native && transfer.from == from;
+    let native: Vec<&Transfer> = effects.transfers.iter().filter(own).collect();
     if native == expected { Ok(()) } else { Err(Refusal::Mismatch(Mismatch::Transfers)) }
 }
 

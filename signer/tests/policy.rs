@@ -101,8 +101,10 @@ fn pays(account: &Account, asset: Asset, to: &str, amount: u64) -> Effects {
 }
 
 fn call(account: &Account, contract: &str, selector: [u8; 4]) -> Call {
-    let Address::Ethereum(contract) = address(account, contract) else { panic!("calls are for EVM networks") };
-    Call { contract, selector: selector.into(), arguments: vec![0; 64].into(), value: Amount::ZERO }
+    let (Address::Ethereum(contract), Address::Ethereum(caller)) = (address(account, contract), account.address()) else {
+        panic!("calls are for EVM networks")
+    };
+    Call { caller: *caller, depth: 0, contract, selector: selector.into(), arguments: vec![0; 64].into(), value: Amount::ZERO }
 }
 
 /// What the adapter says of an ERC-20 `transfer`.
@@ -254,6 +256,50 @@ fn the_funds_of_others_need_a_call_of_their_token() {
     ether.transfers[0].from = address(&account, OTHER);
     ether.calls = vec![call(&account, TOKEN, [0x23, 0xb8, 0x72, 0xdd])];
     assert!(matches!(denial(&policy, &account, &ether), Denial::ForeignFunds { .. }));
+}
+
+#[test]
+fn a_contract_that_the_wallet_operates_may_pay_who_is_listed() {
+    let rules = json!([{
+        "id": "safe", "wallets": ["eth"], "assets": ["native"], "addresses": [PAYEE], "max_amount": "5",
+        "contracts": [{ "address": ROUTER, "selectors": ["0x6a761202"] }],
+    }]);
+    let (policy, account) = (policy(rules), account("eth"));
+    let from_the_safe = |to, amount| {
+        let mut effects = pays(&account, Asset::Native, to, amount);
+        effects.transfers[0].from = address(&account, ROUTER);
+        effects.calls = vec![call(&account, ROUTER, [0x6a, 0x76, 0x12, 0x02])];
+        effects
+    };
+    assert_eq!(allowed_by(&policy, &account, &from_the_safe(PAYEE, 5)), "safe");
+    assert!(matches!(denial(&policy, &account, &from_the_safe(PAYEE, 6)), Denial::AboveLimit { .. }));
+    assert!(matches!(denial(&policy, &account, &from_the_safe(OTHER, 1)), Denial::UnlistedAddress { .. }));
+    let mut another_safe = from_the_safe(PAYEE, 1);
+    another_safe.transfers[0].from = address(&account, OTHER);
+    assert!(matches!(denial(&policy, &account, &another_safe), Denial::ForeignFunds { .. }));
+}
+
+#[test]
+fn every_call_in_a_call_needs_a_rule() {
+    let (policy, account) = (policy(eth_rules()), account("eth"));
+    let mut effects = pays_token(&account, PAYEE, 1);
+    assert_eq!(allowed_by(&policy, &account, &effects), "tokens");
+    let Address::Ethereum(router) = address(&account, ROUTER) else { panic!("an EVM network") };
+    effects.calls.push(Call { caller: router, depth: 1, ..call(&account, TOKEN, [0, 0, 0, 1]) });
+    assert!(matches!(denial(&policy, &account, &effects), Denial::UnlistedContract { .. }));
+}
+
+#[test]
+fn what_a_call_brings_in_goes_to_the_wallet_or_to_who_is_listed() {
+    let (policy, account) = (policy(eth_rules()), account("eth"));
+    let brings = |to: &Address| Effects {
+        proceeds: vec![chains::effects::Proceeds { to: to.clone() }],
+        ..pays_token(&account, PAYEE, 1)
+    };
+    assert_eq!(allowed_by(&policy, &account, &brings(account.address())), "tokens");
+    assert_eq!(allowed_by(&policy, &account, &brings(&address(&account, PAYEE))), "tokens");
+    let other = address(&account, OTHER);
+    assert_eq!(denial(&policy, &account, &brings(&other)), Denial::UnlistedRecipient { address: other });
 }
 
 fn denying(denied: &[&str], rules: Value) -> Policy {
