@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 pub mod config;
 mod denylist;
 pub mod limit;
+pub mod quorum;
 
 pub use config::{ContractConfig, PolicyConfig, PolicyError, RuleConfig};
 use denylist::Denylist;
