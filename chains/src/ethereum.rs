@@ -11,6 +11,7 @@ mod build;
 mod client;
 mod decode;
 mod effects;
+pub mod function;
 
 mod sign;
 mod units;

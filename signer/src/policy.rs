@@ -4,10 +4,12 @@
 //! answer; every signer evaluates its own copy again before it takes part.
 //!
 //! - [`config`]: the policy as people write it, and its compilation;
+//! - `rule`, `evaluate`: the rule table, and how it is asked;
+//! - [`quorum`]: who has to approve; [`hours`]: when a rule holds;
 //! - [`limit`]: how much and how often over time; what a transaction draws is said here and counted by the caller;
 //! - `denylist`: addresses that nothing may touch, under every spelling of the same key.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -15,17 +17,23 @@ use chains::account::{Account, WalletId};
 use chains::address::Address;
 use chains::amount::Amount;
 use chains::asset::Asset;
-use chains::effects::{Allowance, Call, Effects, Transfer};
+use chains::effects::Effects;
 use serde::{Deserialize, Serialize};
 
 pub mod config;
 mod denylist;
+mod evaluate;
+pub mod hours;
 pub mod limit;
 pub mod quorum;
+mod rule;
 
 pub use config::{ContractConfig, PolicyConfig, PolicyError, RuleConfig};
 use denylist::Denylist;
+use evaluate::{Permission, Refused};
 use limit::{Draw, Limit};
+use quorum::Quorum;
+use rule::Rule;
 
 use crate::roster::CredentialId;
 
@@ -37,16 +45,13 @@ pub struct Policy {
     limits: Vec<Limit>,
 }
 
-/// Something that wallets of one network may do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-struct Rule {
-    id: String,
-    wallets: BTreeSet<WalletId>,
-    assets: BTreeSet<Asset>,
-    addresses: BTreeSet<Address>,
-    contracts: BTreeMap<Address, BTreeSet<Selector>>,
-    max_amount: Option<Amount>,
-    max_fee: Option<Amount>,
+/// Who asks, and when: what a rule may depend on beside the transaction itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Circumstances<'a> {
+    /// The credential that asked for the payment.
+    pub initiator: &'a CredentialId,
+    /// The judge's own time, in milliseconds since the Unix epoch.
+    pub at: u64,
 }
 
 /// The four bytes that name a contract's function: the beginning of the Keccak-256 of its signature, `0xa9059cbb`.
@@ -70,6 +75,15 @@ pub enum Verdict {
         rule: String,
         /// What it draws on the counters of the limits. It may be signed only where that fits under every cap and has
         /// been recorded.
+        draws: Vec<Draw>,
+    },
+    /// Every effect is permitted, once people have approved.
+    Require {
+        /// The rule that permits the first effect.
+        rule: String,
+        /// Each must be met. One person's approval counts for all of them, and once within each.
+        quorums: BTreeSet<Quorum>,
+        /// As of an allowed one.
         draws: Vec<Draw>,
     },
     /// Something is denied, or permitted by no rule.
@@ -98,6 +112,20 @@ pub enum Denial {
         /// The wallet that would pay.
         wallet: WalletId,
     },
+    /// A rule forbids it.
+    #[error("rule {rule} forbids it")]
+    DeniedByRule {
+        /// The rule.
+        rule: String,
+    },
+    /// The wallet has rules, and none of them is for who asks, at this time.
+    #[error("no rule lets {initiator} use wallet {wallet} at this time")]
+    NoRuleNow {
+        /// The wallet that would pay.
+        wallet: WalletId,
+        /// Who asks.
+        initiator: CredentialId,
+    },
     /// The bytes pay nobody, call nothing and grant nothing, so there is nothing that a rule could permit.
     #[error("the transaction does nothing that a rule could permit")]
     NoEffect,
@@ -123,6 +151,14 @@ pub enum Denial {
         /// The function.
         selector: Selector,
     },
+    /// The function may be called, but not with these arguments.
+    #[error("no rule lets this wallet call {selector} of {contract} with these arguments")]
+    UnlistedArguments {
+        /// The contract.
+        contract: Address,
+        /// The function.
+        selector: Selector,
+    },
     /// A call would hand what it buys or takes out to somebody whom no rule of the wallet names.
     #[error("no rule lets this wallet's calls pay out to {address}")]
     UnlistedRecipient {
@@ -138,6 +174,16 @@ pub enum Denial {
         amount: Amount,
         /// The highest limit, in base units.
         limit: Amount,
+    },
+    /// Less than any rule for asset and receiver is for.
+    #[error("{amount} of {asset} is below the least of {least}")]
+    BelowMinimum {
+        /// What would move.
+        asset: Asset,
+        /// How much, in base units.
+        amount: Amount,
+        /// The lowest bound, in base units.
+        least: Amount,
     },
     /// The fee may be higher than any rule for the effect permits.
     #[error("the fee may be {fee}, above the limit of {limit}")]
@@ -187,37 +233,36 @@ pub enum Denial {
     },
 }
 
-/// Judges what a transaction of `account` does, for which the credential `initiator` asked.
+/// Judges what a transaction of `account` does.
 ///
-/// Denied addresses come first, the wallet's own included. Then every single effect must be permitted by some rule of the
-/// wallet: a transfer and an allowance by asset, address and amount; a call, and every call in it, by contract and selector.
+/// Denied addresses come first, the wallet's own included; then rules that deny. Then every single effect must be permitted
+/// by some rule of the wallet: a transfer and an allowance by asset, address and amount; a call, and every call in it, by
+/// contract, selector and arguments.
 ///
-/// It keeps no count of what was paid before: an allowed transaction comes with its draws, for the caller's counters.
-pub fn evaluate(policy: &Policy, account: &Account, initiator: &CredentialId, effects: &Effects) -> Verdict {
-    match evaluate_rules(policy, account, effects) {
-        Verdict::Allow { rule, .. } => {
-            Verdict::Allow { rule, draws: limit::draws(&policy.limits, account, initiator, effects) }
+/// It keeps no count of what was paid before, and of no approvals: what it allows comes with its draws, for the caller's
+/// counters, and with the quorums that the caller has to see met.
+pub fn evaluate(policy: &Policy, account: &Account, circumstances: &Circumstances<'_>, effects: &Effects) -> Verdict {
+    match judge(policy, account, circumstances, effects) {
+        Ok(Permission { rule: None, .. }) => Verdict::Deny { rule: None, reason: Denial::NoEffect },
+        Ok(Permission { rule: Some(rule), quorums }) => {
+            let draws = limit::draws(&policy.limits, account, circumstances.initiator, effects);
+            let rule = rule.id.clone();
+            if quorums.is_empty() { Verdict::Allow { rule, draws } } else { Verdict::Require { rule, quorums, draws } }
         }
-        denied @ Verdict::Deny { .. } => denied,
+        Err(Refused { nearest, reason }) => Verdict::Deny { rule: nearest.map(|rule| rule.id.clone()), reason },
     }
 }
 
-/// The same by denylist and rules alone, for a caller that keeps no counters: what it allows comes without draws, so
-/// somebody else has to hold the limits.
-pub fn evaluate_rules(policy: &Policy, account: &Account, effects: &Effects) -> Verdict {
+fn judge<'a>(
+    policy: &'a Policy,
+    account: &'a Account,
+    circumstances: &Circumstances<'_>,
+    effects: &'a Effects,
+) -> Result<Permission<'a>, Refused<'a>> {
     let denied = policy.denied.find(account.address()).or_else(|| screen(policy, effects));
-    if let Some(address) = denied {
-        return Verdict::Deny { rule: None, reason: Denial::DeniedAddress { address } };
-    }
-    let rules: Vec<&Rule> = policy.rules.iter().filter(|rule| rule.wallets.contains(account.wallet())).collect();
-    if rules.is_empty() {
-        return Verdict::Deny { rule: None, reason: Denial::NoRule { wallet: account.wallet().clone() } };
-    }
-    let desk = Desk { rules, account, effects };
-    match desk.permit_all() {
-        Ok(Some(rule)) => Verdict::Allow { rule: rule.id.clone(), draws: Vec::new() },
-        Ok(None) => Verdict::Deny { rule: None, reason: Denial::NoEffect },
-        Err(Refused { nearest, reason }) => Verdict::Deny { rule: nearest.map(|rule| rule.id.clone()), reason },
+    match denied {
+        Some(address) => Err(Refused { nearest: None, reason: Denial::DeniedAddress { address } }),
+        None => evaluate::permit(policy, account, circumstances, effects),
     }
 }
 
@@ -226,121 +271,20 @@ pub fn screen(policy: &Policy, effects: &Effects) -> Option<Address> {
     effects.parties().find_map(|address| policy.denied.find(&address))
 }
 
-/// The rules of one wallet over the effects of one transaction.
-struct Desk<'a> {
-    rules: Vec<&'a Rule>,
-    account: &'a Account,
-    effects: &'a Effects,
-}
-
-struct Refused<'a> {
-    nearest: Option<&'a Rule>,
-    reason: Denial,
-}
-
-type Permit<'a> = Result<&'a Rule, Refused<'a>>;
-
-impl<'a> Desk<'a> {
-    /// The rule that permits the first effect, where every effect has one.
-    fn permit_all(&self) -> Result<Option<&'a Rule>, Refused<'a>> {
-        let transfers = self.effects.transfers.iter().map(|transfer| self.transfer(transfer));
-        let allowances = self.effects.allowances.iter().map(|allowance| self.allowance(allowance));
-        let calls = self.effects.calls.iter().map(|call| self.call(call));
-        let permits = transfers.chain(allowances).chain(calls).collect::<Result<Vec<_>, _>>()?;
-        self.effects.proceeds.iter().try_for_each(|proceeds| self.recipient(&proceeds.to))?;
-        Ok(permits.first().copied())
-    }
-
-    /// What the calls bring in goes to the wallet itself, or to somebody whom it may pay.
-    fn recipient(&self, to: &Address) -> Result<(), Refused<'a>> {
-        let listed = to == self.account.address() || self.rules.iter().any(|rule| rule.addresses.contains(to));
-        let reason = || Denial::UnlistedRecipient { address: to.clone() };
-        if listed { Ok(()) } else { Err(Refused { nearest: None, reason: reason() }) }
-    }
-
-    fn transfer(&self, transfer: &Transfer) -> Permit<'a> {
-        if transfer.from != *self.account.address() && !self.covers(transfer) {
-            let reason = Denial::ForeignFunds { from: transfer.from.clone(), asset: transfer.asset };
-            return Err(Refused { nearest: None, reason });
-        }
-        self.payment(transfer.asset, &transfer.to, transfer.amount)
-    }
-
-    fn allowance(&self, allowance: &Allowance) -> Permit<'a> {
-        let rule = self.payment(allowance.asset, &allowance.spender, allowance.amount)?;
-        if allowance.amount.to_u128().is_none() {
-            let reason = Denial::UnlimitedAllowance { asset: allowance.asset, spender: allowance.spender.clone() };
-            return Err(Refused { nearest: Some(rule), reason });
-        }
-        Ok(rule)
-    }
-
-    fn call(&self, call: &Call) -> Permit<'a> {
-        let contract = Address::Ethereum(call.contract);
-        let selector = Selector(call.selector.0);
-        let listed = |rule: &&&Rule| rule.contracts.get(&contract).is_some_and(|known| known.contains(&selector));
-        let rules: Vec<&Rule> = self.rules.iter().filter(listed).copied().collect();
-        if rules.is_empty() {
-            return Err(Refused { nearest: None, reason: Denial::UnlistedContract { contract, selector } });
-        }
-        self.within_fee(&rules)
-    }
-
-    /// Whether a permitted call explains that somebody else's funds move: one of the asset's own contract, or one of the
-    /// contract that pays (a Safe that the wallet operates).
-    fn covers(&self, transfer: &Transfer) -> bool {
-        let explains = |call: &&Call| {
-            Asset::Erc20(call.contract) == transfer.asset || Address::Ethereum(call.contract) == transfer.from
-        };
-        self.effects.calls.iter().filter(explains).any(|call| self.call(call).is_ok())
-    }
-
-    fn payment(&self, asset: Asset, to: &Address, amount: Amount) -> Permit<'a> {
-        let mut rules = self.rules.clone();
-        rules.retain(|rule| rule.assets.contains(&asset));
-        if rules.is_empty() {
-            return Err(Refused { nearest: None, reason: Denial::UnlistedAsset { asset } });
-        }
-        rules.retain(|rule| rule.addresses.contains(to));
-        if rules.is_empty() {
-            return Err(Refused { nearest: None, reason: Denial::UnlistedAddress { address: to.clone(), asset } });
-        }
-        let over = highest(&rules, |rule| rule.max_amount);
-        rules.retain(|rule| rule.max_amount.is_none_or(|limit| amount <= limit));
-        match over {
-            Some((nearest, limit)) if rules.is_empty() => {
-                Err(Refused { nearest: Some(nearest), reason: Denial::AboveLimit { asset, amount, limit } })
-            }
-            _ => self.within_fee(&rules),
-        }
-    }
-
-    /// The first of some rules that each permit an effect, and the transaction's fee as well.
-    fn within_fee(&self, rules: &[&'a Rule]) -> Permit<'a> {
-        let fee = self.effects.max_fee;
-        let within = rules.iter().find(|rule| rule.max_fee.is_none_or(|limit| fee <= limit));
-        within.copied().ok_or_else(|| {
-            let (nearest, limit) = highest(rules, |rule| rule.max_fee).unzip();
-            Refused { nearest, reason: Denial::AboveFeeLimit { fee, limit: limit.unwrap_or_default() } }
-        })
-    }
-}
-
-/// The rule with the highest of the limits that there are.
-fn highest<'a>(rules: &[&'a Rule], limit: impl Fn(&Rule) -> Option<Amount>) -> Option<(&'a Rule, Amount)> {
-    rules.iter().filter_map(|rule| Some((*rule, limit(rule)?))).max_by_key(|(_, limit)| *limit)
-}
-
 impl Denial {
     /// Which of the denials it is, as its JSON's `kind` says it.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::DeniedAddress { .. } => "denied_address",
             Self::NoRule { .. } => "no_rule",
+            Self::DeniedByRule { .. } => "denied_by_rule",
+            Self::NoRuleNow { .. } => "no_rule_now",
             Self::NoEffect => "no_effect",
             Self::UnlistedAsset { .. } => "unlisted_asset",
             Self::UnlistedAddress { .. } => "unlisted_address",
             Self::UnlistedContract { .. } => "unlisted_contract",
+            Self::UnlistedArguments { .. } => "unlisted_arguments",
+            Self::BelowMinimum { .. } => "below_minimum",
             Self::UnlistedRecipient { .. } => "unlisted_recipient",
             Self::AboveLimit { .. } => "above_limit",
             Self::AboveFeeLimit { .. } => "above_fee_limit",

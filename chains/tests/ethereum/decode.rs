@@ -244,8 +244,8 @@ fn positions() -> Vec<(&'static str, fn(Address) -> Vec<u8>)> {
         abi::Permit2::Details { token, amount: U160::from(1), expiration: U48::from(1), nonce: U48::ZERO }
     }
     fn permit(owner: Address, token: Address, spender: Address) -> Vec<u8> {
-        let permitSingle = abi::Permit2::Single { details: details(token), spender, sigDeadline: one() };
-        abi::Permit2::permitCall { owner, permitSingle, signature: Bytes::from_static(&[1; 65]) }.abi_encode()
+        let single = abi::Permit2::Single { details: details(token), spender, sigDeadline: one() };
+        abi::Permit2::permitCall { owner, permitSingle: single, signature: Bytes::from_static(&[1; 65]) }.abi_encode()
     }
     fn path(tokens: [Address; 2], recipient: Address) -> Vec<u8> {
         let path = [tokens[0].as_slice(), &[0, 1, 0xf4], tokens[1].as_slice()].concat().into();

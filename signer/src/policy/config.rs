@@ -13,6 +13,8 @@
 //! contracts = [{ address = "0xA0b86991c6218b36c1d19D4a2e9Eb0cE3606eB48", selectors = ["0xa9059cbb"] }]
 //! max_amount = "25000000000"
 //! max_fee = "3000000000000000"
+//! require = "2 of finance and 1 of cfo"
+//! require_above = "1000000000"
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,12 +23,18 @@ use chains::account::WalletId;
 use chains::address::{Address, AddressError, UncheckedAddress};
 use chains::amount::Amount;
 use chains::asset::Asset;
+use chains::ethereum::function::{Function, FunctionError, Place, PlaceError};
+use chains::holder::Holder;
 use chains::network::{Family, Network};
 use serde::{Deserialize, Serialize};
 
 use super::denylist::Denylist;
+use super::hours::{HoursConfig, HoursError};
 use super::limit::{Limit, LimitConfig, LimitError};
-use super::{Policy, Rule, Selector};
+use super::quorum::Quorum;
+use super::rule::{Constraint, Demand, Effect, Form, Rule};
+use super::{Policy, Selector};
+use crate::roster::CredentialId;
 
 /// The policy's section of a configuration file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +43,9 @@ pub struct PolicyConfig {
     /// Addresses that nothing may touch, of any chain that a wallet is on. They beat every rule.
     #[serde(default)]
     pub denied_addresses: Vec<UncheckedAddress>,
+    /// Addresses under a name, for rules to name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub counterparties: Vec<CounterpartyConfig>,
     /// What wallets may do. What no rule allows is denied.
     #[serde(default)]
     pub rules: Vec<RuleConfig>,
@@ -43,29 +54,74 @@ pub struct PolicyConfig {
     pub limits: Vec<LimitConfig>,
 }
 
-/// One thing that wallets of one network may do.
+/// A counterparty and its addresses, of any of the chains that wallets are on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CounterpartyConfig {
+    /// Its name.
+    pub id: String,
+    /// Its addresses.
+    pub addresses: Vec<UncheckedAddress>,
+}
+
+/// One thing that wallets of one network may do, or may not do.
+///
+/// What an allowing rule leaves out, it doesn't allow: without addresses nobody is paid. What a denying rule leaves out, it
+/// denies in every form: without addresses nobody may be paid what it names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RuleConfig {
     /// Its name, which verdicts give.
     pub id: String,
+    /// Whether it allows or denies. A denying rule beats every allowing one.
+    #[serde(default)]
+    pub effect: EffectConfig,
     /// The wallets that it is for, all of one network.
     pub wallets: Vec<WalletId>,
+    /// The credentials whose requests it is for; all, where it names none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub initiators: Vec<CredentialId>,
+    /// When it holds, by the clock of whoever judges; always, if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hours: Option<HoursConfig>,
     /// What may move: the chain's own coin, unless others are named.
-    #[serde(default = "native_only")]
-    pub assets: Vec<Asset>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assets: Option<Vec<Asset>>,
     /// Who may receive it, and who may be given an allowance of it.
     #[serde(default)]
     pub addresses: Vec<UncheckedAddress>,
+    /// The counterparties whose addresses on the wallets' network are meant, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub counterparties: Vec<String>,
     /// What may be called.
     #[serde(default)]
     pub contracts: Vec<ContractConfig>,
+    /// The least per transfer or allowance that it is for, in base units of the rule's one asset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_amount: Option<Amount>,
     /// The most per transfer or allowance, in base units of the rule's one asset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_amount: Option<Amount>,
     /// The most that a transaction may cost, in native base units.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_fee: Option<Amount>,
+    /// Who has to approve: `2 of finance and 1 of cfo`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub require: Option<Quorum>,
+    /// Up to this amount per transfer or allowance nobody has to approve, in base units of the rule's one asset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub require_above: Option<Amount>,
+}
+
+/// Whether a rule allows or denies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EffectConfig {
+    /// It allows, with the approval that it requires.
+    #[default]
+    Allow,
+    /// It denies.
+    Deny,
 }
 
 /// Functions of one contract.
@@ -74,8 +130,43 @@ pub struct RuleConfig {
 pub struct ContractConfig {
     /// The contract.
     pub address: UncheckedAddress,
-    /// The functions that may be called.
+    /// The functions that may be called with any arguments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub selectors: Vec<Selector>,
+    /// The functions whose arguments matter.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub functions: Vec<FunctionConfig>,
+}
+
+/// A function, and what its arguments must be. Where one is named several times, any of the forms will do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FunctionConfig {
+    /// `transfer(address,uint256)`.
+    pub signature: String,
+    /// What must be true of its arguments, all of it.
+    #[serde(default)]
+    pub arguments: Vec<ArgumentConfig>,
+}
+
+/// What must be true of one argument: one of `one_of`, `wallet`, or `min` and `max`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArgumentConfig {
+    /// Where it is: `0` for the first, `1.3` for the fourth member of the second.
+    pub at: String,
+    /// It is one of these values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub one_of: Vec<String>,
+    /// It is the wallet's own address.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub wallet: bool,
+    /// It is at least this number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<Amount>,
+    /// It is at most this number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<Amount>,
 }
 
 /// Why a policy doesn't compile.
@@ -131,13 +222,60 @@ pub enum PolicyError {
         source: AddressError,
     },
     /// Contracts on a chain that has none to call, or a contract without a function.
-    #[error("rule {rule}: contracts are called on EVM networks, by the selectors that the rule names")]
+    #[error("rule {rule}: contracts are called on EVM networks, by the functions that the rule names")]
     Contracts {
         /// The rule.
         rule: String,
     },
+    /// A function or an argument that can't be meant.
+    #[error("rule {rule}: {reason}")]
+    Function {
+        /// The rule.
+        rule: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Hours that are none.
+    #[error("rule {rule}: {source}")]
+    Hours {
+        /// The rule.
+        rule: String,
+        /// What is wrong with them.
+        source: HoursError,
+    },
+    /// A counterparty without a name of its own, without an address, or with one that reads on no chain that a wallet is on.
+    #[error("counterparty {0:?}: give it a name of its own, and addresses of chains that wallets are on")]
+    Counterparty(String),
+    /// A counterparty that isn't there, or has no address on the wallets' network.
+    #[error("rule {rule}: there is no counterparty {counterparty} on {network}")]
+    UnknownCounterparty {
+        /// The rule.
+        rule: String,
+        /// The counterparty that it names.
+        counterparty: String,
+        /// The network of its wallets.
+        network: Network,
+    },
+    /// A denying rule that sets what only an allowing one can.
+    #[error("rule {rule}: a denying rule has no max_amount, max_fee, require or require_above")]
+    Deny {
+        /// The rule.
+        rule: String,
+    },
+    /// A step-up amount without anybody to step up to.
+    #[error("rule {rule}: require_above goes with require")]
+    StepUp {
+        /// The rule.
+        rule: String,
+    },
+    /// A range of amounts with nothing in it.
+    #[error("rule {rule}: min_amount is above max_amount")]
+    Range {
+        /// The rule.
+        rule: String,
+    },
     /// One limit for amounts of different units.
-    #[error("rule {rule}: max_amount counts the base units of one asset; write a rule for each asset")]
+    #[error("rule {rule}: amounts count the base units of one asset; write a rule for each asset")]
     LimitOfMany {
         /// The rule.
         rule: String,
@@ -169,7 +307,15 @@ impl PolicyConfig {
         if let Some(rule) = self.rules.iter().find(|rule| rule.id.trim().is_empty() || !ids.insert(&rule.id)) {
             return Err(PolicyError::Id(rule.id.clone()));
         }
-        let rules = self.rules.iter().map(|rule| rule.compile(wallets)).collect::<Result<_, _>>()?;
+        let mut names = BTreeSet::new();
+        for CounterpartyConfig { id, addresses } in &self.counterparties {
+            let reads = |address: &UncheckedAddress| families.iter().any(|family| Holder::read(address, *family).is_some());
+            if id.trim().is_empty() || !names.insert(id) || addresses.is_empty() || !addresses.iter().all(reads) {
+                return Err(PolicyError::Counterparty(id.clone()));
+            }
+        }
+        let compile = |rule: &RuleConfig| rule.compile(wallets, &self.counterparties);
+        let rules = self.rules.iter().map(compile).collect::<Result<_, _>>()?;
         Ok(Policy { denied, rules, limits: self.compile_limits(wallets)? })
     }
 
@@ -188,35 +334,113 @@ impl PolicyConfig {
 }
 
 impl RuleConfig {
-    fn compile(&self, wallets: &BTreeMap<WalletId, Network>) -> Result<Rule, PolicyError> {
+    fn compile(
+        &self,
+        wallets: &BTreeMap<WalletId, Network>,
+        counterparties: &[CounterpartyConfig],
+    ) -> Result<Rule, PolicyError> {
         let id = || self.id.clone();
         let network = self.network(wallets)?;
-        let address = |unchecked: &UncheckedAddress| {
-            unchecked.require_network(network).map_err(|source| PolicyError::Address { rule: id(), source })
+        let denies = self.effect == EffectConfig::Deny;
+        let assets = match &self.assets {
+            None if denies => None,
+            None => Some(BTreeSet::from([Asset::Native])),
+            Some(assets) => Some(assets.iter().copied().collect::<BTreeSet<_>>()),
         };
-        if let Some(asset) = self.assets.iter().find(|asset| !asset.exists_on(network.family())) {
+        if let Some(asset) = assets.iter().flatten().find(|asset| !asset.exists_on(network.family())) {
             return Err(PolicyError::Asset { rule: id(), asset: *asset, network });
         }
-        let assets: BTreeSet<Asset> = self.assets.iter().copied().collect();
-        if self.max_amount.is_some() && assets.len() > 1 {
+        let one_asset = assets.as_ref().is_some_and(|assets| assets.len() <= 1);
+        let amounts = [self.min_amount, self.max_amount, self.require_above];
+        if amounts.iter().any(Option::is_some) && !one_asset {
             return Err(PolicyError::LimitOfMany { rule: id() });
         }
-        let mut contracts: BTreeMap<Address, BTreeSet<Selector>> = BTreeMap::new();
-        for contract in &self.contracts {
-            if network.family() != Family::Ethereum || contract.selectors.is_empty() {
-                return Err(PolicyError::Contracts { rule: id() });
-            }
-            contracts.entry(address(&contract.address)?).or_default().extend(&contract.selectors);
+        if let (Some(least), Some(most)) = (self.min_amount, self.max_amount)
+            && least > most
+        {
+            return Err(PolicyError::Range { rule: id() });
         }
+        let addresses = self.all_addresses(network, counterparties)?;
         Ok(Rule {
             id: id(),
             wallets: self.wallets.iter().cloned().collect(),
+            initiators: self.initiators.iter().cloned().collect(),
+            hours: self
+                .hours
+                .as_ref()
+                .map(|hours| hours.compile().map_err(|source| PolicyError::Hours { rule: id(), source }))
+                .transpose()?,
+            effect: self.compile_effect()?,
             assets,
-            addresses: self.addresses.iter().map(address).collect::<Result<_, _>>()?,
-            contracts,
+            addresses: if denies && addresses.is_empty() { None } else { Some(addresses) },
+            calls: self.calls(network)?,
+            min_amount: self.min_amount,
             max_amount: self.max_amount,
             max_fee: self.max_fee,
         })
+    }
+
+    fn compile_effect(&self) -> Result<Effect, PolicyError> {
+        let rule = || self.id.clone();
+        match (self.effect, &self.require) {
+            (EffectConfig::Deny, None) if self.max_amount.or(self.max_fee).or(self.require_above).is_none() => {
+                Ok(Effect::Deny)
+            }
+            (EffectConfig::Deny, _) => Err(PolicyError::Deny { rule: rule() }),
+            (EffectConfig::Allow, None) if self.require_above.is_some() => Err(PolicyError::StepUp { rule: rule() }),
+            (EffectConfig::Allow, None) => Ok(Effect::Allow),
+            (EffectConfig::Allow, Some(quorum)) => {
+                Ok(Effect::Require { quorum: quorum.clone(), above: self.require_above })
+            }
+        }
+    }
+
+    /// The rule's own addresses, and those of its counterparties on the network.
+    fn all_addresses(
+        &self,
+        network: Network,
+        counterparties: &[CounterpartyConfig],
+    ) -> Result<BTreeSet<Address>, PolicyError> {
+        let mut addresses = BTreeSet::new();
+        for unchecked in &self.addresses {
+            addresses.insert(self.address(network, unchecked)?);
+        }
+        for name in &self.counterparties {
+            let known = counterparties.iter().find(|counterparty| counterparty.id == *name);
+            let here = known.iter().flat_map(|known| &known.addresses);
+            let before = addresses.len();
+            addresses.extend(here.filter_map(|address| address.require_network(network).ok()));
+            if addresses.len() == before {
+                let (rule, counterparty) = (self.id.clone(), name.clone());
+                return Err(PolicyError::UnknownCounterparty { rule, counterparty, network });
+            }
+        }
+        Ok(addresses)
+    }
+
+    fn address(&self, network: Network, unchecked: &UncheckedAddress) -> Result<Address, PolicyError> {
+        let rule = || self.id.clone();
+        unchecked.require_network(network).map_err(|source| PolicyError::Address { rule: rule(), source })
+    }
+
+    fn calls(&self, network: Network) -> Result<BTreeMap<Address, BTreeMap<Selector, Vec<Form>>>, PolicyError> {
+        let mut calls: BTreeMap<Address, BTreeMap<Selector, Vec<Form>>> = BTreeMap::new();
+        for contract in &self.contracts {
+            let nothing = contract.selectors.is_empty() && contract.functions.is_empty();
+            if network.family() != Family::Ethereum || nothing {
+                return Err(PolicyError::Contracts { rule: self.id.clone() });
+            }
+            let functions = calls.entry(self.address(network, &contract.address)?).or_default();
+            for selector in &contract.selectors {
+                functions.entry(*selector).or_default().push(Form { function: None, constraints: Vec::new() });
+            }
+            for function in &contract.functions {
+                let (selector, form) =
+                    function.compile().map_err(|reason| PolicyError::Function { rule: self.id.clone(), reason })?;
+                functions.entry(selector).or_default().push(form);
+            }
+        }
+        Ok(calls)
     }
 
     /// The one network of the rule's wallets.
@@ -237,6 +461,38 @@ impl RuleConfig {
     }
 }
 
-fn native_only() -> Vec<Asset> {
-    vec![Asset::Native]
+impl FunctionConfig {
+    fn compile(&self) -> Result<(Selector, Form), String> {
+        let function: Function = self.signature.parse().map_err(|error: FunctionError| error.to_string())?;
+        let constraints = self.arguments.iter().map(|argument| argument.compile(&function));
+        let constraints = constraints.collect::<Result<_, _>>()?;
+        Ok((Selector(function.selector()), Form { function: Some(function), constraints }))
+    }
+}
+
+impl ArgumentConfig {
+    fn compile(&self, function: &Function) -> Result<Constraint, String> {
+        let at: Place = self.at.parse().map_err(|error: PlaceError| error.to_string())?;
+        let Some(kind) = function.type_at(&at) else {
+            return Err(format!("{function} has no argument at {at}"));
+        };
+        let range = self.min.is_some() || self.max.is_some();
+        let demand = match (self.one_of.as_slice(), self.wallet, range) {
+            ([_, ..], false, false) => {
+                let read = |text: &String| {
+                    kind.read(text).ok_or_else(|| format!("{text:?} is no value of the argument at {at} of {function}"))
+                };
+                Demand::OneOf(self.one_of.iter().map(read).collect::<Result<_, _>>()?)
+            }
+            ([], true, false) if kind.is_address() => Demand::Wallet,
+            ([], false, true) if kind.is_uint() => Demand::Within { min: self.min, max: self.max },
+            _ => {
+                return Err(format!(
+                    "say of the argument at {at} of {function} one thing: one_of, of an address wallet, of a number min \
+                     and max"
+                ));
+            }
+        };
+        Ok(Constraint { at, demand })
+    }
 }

@@ -1,0 +1,199 @@
+//! When a rule holds: days of the week and hours of the day, in a time zone of the IANA database.
+//!
+//! ```toml
+//! hours = { days = ["mon", "tue", "wed", "thu", "fri"], from = "09:00", to = "17:30", zone = "Europe/Zurich" }
+//! ```
+
+use std::collections::BTreeSet;
+
+use jiff::civil::{Time, Weekday};
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, tz};
+use serde::{Deserialize, Serialize, Serializer};
+
+/// A time window as people write it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HoursConfig {
+    /// The days on which the window opens: `mon` to `sun`.
+    pub days: Vec<Day>,
+    /// When it opens, `09:00`.
+    pub from: String,
+    /// When it closes, `17:30`; where that isn't later than `from`, on the next day. `24:00` is the day's end.
+    pub to: String,
+    /// The time zone, `Europe/Zurich`.
+    pub zone: String,
+}
+
+/// A day of the week.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Day {
+    /// Monday.
+    Mon,
+    /// Tuesday.
+    Tue,
+    /// Wednesday.
+    Wed,
+    /// Thursday.
+    Thu,
+    /// Friday.
+    Fri,
+    /// Saturday.
+    Sat,
+    /// Sunday.
+    Sun,
+}
+
+/// A compiled time window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Hours {
+    config: HoursConfig,
+    days: BTreeSet<Day>,
+    /// Minutes after midnight.
+    from: u16,
+    to: u16,
+    zone: TimeZone,
+}
+
+/// What is wrong with a time window.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HoursError {
+    /// No day.
+    #[error("name the days on which the window opens")]
+    NoDay,
+    /// No time of day.
+    #[error("{0:?} is no time of day; write 09:00")]
+    Time(String),
+    /// No time zone.
+    #[error("{0:?} is no time zone of the IANA database; write Europe/Zurich")]
+    Zone(String),
+}
+
+/// Minutes of a day.
+const DAY: u16 = 24 * 60;
+
+impl HoursConfig {
+    /// Compiles the window.
+    ///
+    /// # Errors
+    /// For the first thing in it that can't mean anything.
+    pub(super) fn compile(&self) -> Result<Hours, HoursError> {
+        let days: BTreeSet<Day> = self.days.iter().copied().collect();
+        if days.is_empty() {
+            return Err(HoursError::NoDay);
+        }
+        let zone = tz::db().get(&self.zone).map_err(|_| HoursError::Zone(self.zone.clone()))?;
+        Ok(Hours { config: self.clone(), days, from: minutes(&self.from)?, to: minutes(&self.to)?, zone })
+    }
+}
+
+impl Hours {
+    /// Whether the window is open at an instant, in milliseconds since 1970. An instant beyond the calendar finds it closed.
+    pub(super) fn contains(&self, unix_millis: u64) -> bool {
+        let Some(at) = i64::try_from(unix_millis).ok().and_then(|millis| Timestamp::from_millisecond(millis).ok()) else {
+            return false;
+        };
+        let local = at.to_zoned(self.zone.clone()).datetime();
+        let minute = minute_of(local.time());
+        let today = Day::from(local.weekday());
+        if self.from < self.to {
+            return self.days.contains(&today) && (self.from..self.to).contains(&minute);
+        }
+        let yesterday = Day::from(local.weekday().previous());
+        (self.days.contains(&today) && minute >= self.from) || (self.days.contains(&yesterday) && minute < self.to)
+    }
+}
+
+impl Serialize for Hours {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.config.serialize(serializer)
+    }
+}
+
+impl From<Weekday> for Day {
+    fn from(day: Weekday) -> Self {
+        match day {
+            Weekday::Monday => Self::Mon,
+            Weekday::Tuesday => Self::Tue,
+            Weekday::Wednesday => Self::Wed,
+            Weekday::Thursday => Self::Thu,
+            Weekday::Friday => Self::Fri,
+            Weekday::Saturday => Self::Sat,
+            Weekday::Sunday => Self::Sun,
+        }
+    }
+}
+
+fn minute_of(time: Time) -> u16 {
+    let part = |value: i8| u16::try_from(value).unwrap_or_default();
+    part(time.hour()).saturating_mul(60).saturating_add(part(time.minute()))
+}
+
+/// `09:00` as minutes after midnight; `24:00` too.
+fn minutes(text: &str) -> Result<u16, HoursError> {
+    let wrong = || HoursError::Time(text.chars().take(20).collect());
+    let (hour, minute) = text.split_once(':').ok_or_else(wrong)?;
+    let two = |digits: &str| -> Option<u16> {
+        let plain = digits.len() == 2 && digits.bytes().all(|byte| byte.is_ascii_digit());
+        digits.parse().ok().filter(|_| plain)
+    };
+    let (hour, minute) = (two(hour).ok_or_else(wrong)?, two(minute).filter(|minute| *minute < 60).ok_or_else(wrong)?);
+    let minutes = hour.saturating_mul(60).saturating_add(minute);
+    if minutes <= DAY { Ok(minutes) } else { Err(wrong()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hours(days: &[Day], from: &str, to: &str, zone: &str) -> Hours {
+        let config = HoursConfig { days: days.to_vec(), from: from.into(), to: to.into(), zone: zone.into() };
+        config.compile().unwrap()
+    }
+
+    fn at(text: &str) -> u64 {
+        u64::try_from(text.parse::<Timestamp>().unwrap().as_millisecond()).unwrap()
+    }
+
+    const WEEK: [Day; 5] = [Day::Mon, Day::Tue, Day::Wed, Day::Thu, Day::Fri];
+
+    #[test]
+    fn it_opens_and_closes_by_the_zone_s_own_clock() {
+        let office = hours(&WEEK, "09:00", "17:30", "Europe/Zurich");
+        // 20 November 2026 is a Friday; Zurich is an hour ahead of UTC in winter, two in summer.
+        assert!(!office.contains(at("2026-11-20T07:59:59Z")));
+        assert!(office.contains(at("2026-11-20T08:00:00Z")));
+        assert!(office.contains(at("2026-11-20T16:29:59Z")));
+        assert!(!office.contains(at("2026-11-20T16:30:00Z")));
+        assert!(!office.contains(at("2026-11-21T10:00:00Z")), "Saturday");
+        assert!(office.contains(at("2026-07-20T07:00:00Z")));
+        assert!(!office.contains(at("2026-07-20T15:30:00Z")));
+        assert!(!office.contains(u64::MAX));
+    }
+
+    #[test]
+    fn a_night_belongs_to_the_day_on_which_it_begins() {
+        let night = hours(&[Day::Fri], "22:00", "06:00", "UTC");
+        assert!(night.contains(at("2026-11-20T22:00:00Z")));
+        assert!(night.contains(at("2026-11-21T05:59:00Z")));
+        assert!(!night.contains(at("2026-11-21T06:00:00Z")));
+        assert!(!night.contains(at("2026-11-20T05:00:00Z")), "Thursday's night");
+        let whole = hours(&[Day::Sun], "00:00", "24:00", "UTC");
+        assert!(whole.contains(at("2026-11-22T00:00:00Z")) && whole.contains(at("2026-11-22T23:59:59Z")));
+        assert!(!whole.contains(at("2026-11-23T00:00:00Z")));
+    }
+
+    #[test]
+    fn what_is_no_window_is_refused() {
+        let with = |from: &str, to: &str, zone: &str, days: &[Day]| {
+            HoursConfig { days: days.to_vec(), from: from.into(), to: to.into(), zone: zone.into() }.compile()
+        };
+        for time in ["", "9:00", "09:60", "24:01", "25:00", "0900", "09:0x", "+9:00"] {
+            assert!(matches!(with(time, "17:00", "UTC", &WEEK), Err(HoursError::Time(_))), "{time:?}");
+        }
+        assert!(matches!(with("09:00", "17:00", "Middle/Earth", &WEEK), Err(HoursError::Zone(_))));
+        assert_eq!(with("09:00", "17:00", "UTC", &[]), Err(HoursError::NoDay));
+    }
+}
