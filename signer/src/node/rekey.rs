@@ -207,6 +207,8 @@ impl Node {
             return Err(Stop::Fault { culprit: None, reason: "the share is of another key".to_owned() });
         }
         self.check_unused(&target.key, target.epoch)?;
+        // What another ceremony that was cut off has left of the epoch could be taken for this.
+        self.vault.discard(&target.key, target.epoch).map_err(failed)?;
         let held = self.vault.put(target, &share).map_err(failed)?;
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         if keys.get(&target.key).is_some_and(|current| current.usable) {
