@@ -57,11 +57,13 @@ pub(crate) struct Faulty {
     inner: Mutex<Option<Arc<dyn Transport>>>,
     broken: Mutex<BTreeMap<SignerId, Break>>,
     last: Mutex<BTreeMap<SignerId, Vec<u8>>>,
+    calls: Mutex<BTreeMap<SignerId, u32>>,
 }
 
 impl Faulty {
     fn new() -> Arc<Self> {
-        Arc::new(Self { inner: Mutex::default(), broken: Mutex::default(), last: Mutex::default() })
+        let (inner, broken) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { inner, broken, last: Mutex::default(), calls: Mutex::default() })
     }
 
     fn around(self: &Arc<Self>, inner: Arc<dyn Transport>) -> Arc<dyn Transport> {
@@ -71,6 +73,12 @@ impl Faulty {
 
     pub(crate) fn break_line(&self, signer: &str, how: Break) {
         self.broken.lock().unwrap().insert(id(signer), how);
+    }
+
+    /// The calls that each signer has got since this was last asked.
+    #[allow(dead_code, reason = "only the tests of ceremonies count")]
+    pub(crate) fn calls(&self) -> BTreeMap<SignerId, u32> {
+        std::mem::take(&mut *self.calls.lock().unwrap())
     }
 
     pub(crate) fn mend(&self) {
@@ -97,6 +105,7 @@ impl Transport for Faulty {
                 other => other.copied(),
             }
         };
+        *self.calls.lock().unwrap().entry(to.clone()).or_default() += 1;
         let before = self.last.lock().unwrap().insert(to.clone(), request.clone());
         async move {
             match how {
