@@ -5,6 +5,7 @@
 
 mod apart;
 mod error;
+mod escrow;
 mod quorum;
 mod rekey;
 mod settle;
@@ -211,6 +212,9 @@ pub struct KeyStatus {
     /// When this generation of shares came into use, in milliseconds since the Unix epoch, by the signers' own clocks: the
     /// last refresh, where there was one.
     pub since: Option<u64>,
+    /// The generation that the last escrow was made for, as far as the signers remember. An escrow of an earlier epoch than
+    /// the key's is worth nothing: make another one.
+    pub escrowed: Option<u32>,
     /// Who last kept a signature with this key from its end, since the pool was started.
     pub last_culprit: Option<Culprit>,
     /// How many nonces are made ahead at the holder that has the fewest, of those that answer; none where the scheme has
@@ -439,6 +443,10 @@ impl Pool {
         };
         let up = |known: &KnownKey| here(known).into_iter().map(|(signer, _)| signer.clone()).collect();
         let since = |known: &KnownKey| here(known).into_iter().filter_map(|(_, held)| held.since).max();
+        let escrowed = |known: &KnownKey| {
+            let held = inventory.of(&known.info.key).iter();
+            held.filter_map(|(_, held)| held.escrow).max()
+        };
         let culprits = self.culprits.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let now = Instant::now();
         let signer = |(signer, answer): (SignerId, Result<Answer, Failure>)| {
@@ -462,6 +470,7 @@ impl Pool {
                 .saturating_sub(known.info.threshold.into()),
             signers_up: up(known),
             since: since(known),
+            escrowed: escrowed(known),
             last_culprit: culprits.get(&known.info.key).cloned(),
             pool_depth: depth(known),
         };

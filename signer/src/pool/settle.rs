@@ -234,7 +234,7 @@ mod tests {
     }
 
     fn holds(signer: &str, info: &KeyInfo, share: bool) -> (SignerId, HeldKey) {
-        let held = HeldKey { info: info.clone(), usable: true, share, nonces: None, since: None };
+        let held = HeldKey { info: info.clone(), usable: true, share, nonces: None, since: None, escrow: None };
         (signer.parse().unwrap(), held)
     }
 
