@@ -333,6 +333,7 @@ mod tests {
             faults_tolerated: 1,
             signers_up: Vec::new(),
             since,
+            escrowed: None,
             last_culprit: None,
             pool_depth: None,
         }

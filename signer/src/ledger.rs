@@ -4,25 +4,38 @@
 //! served one intent never serves another. The gateway keeps that rule; the ledger is why it cannot break it. An entry is
 //! on the disk before the first round of a signing begins.
 //!
+//! It is the memory of velocity limits, too: an entry holds what its transaction draws on the limits of this signer's
+//! policy, and when by this signer's clock. Slots and draws are in one line, so that both are on the disk or neither is.
+//! An intent draws once, whatever the number of its attempts.
+//!
 //! The file is append-only, one JSON line an entry. Each line carries the SHA-256 over the check of the line before it and
 //! its own entry, so a line can't be changed, left out or moved without breaking the chain. It holds no secret.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use chains::amount::Amount;
 use chains::chain::Slot;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+use crate::policy::Denial;
+use crate::policy::limit::{BucketId, CounterKey, Draw};
 use crate::request::IntentId;
 
+mod clock;
+mod memory;
 #[cfg(test)]
 mod tests;
+
+use clock::{Clock, SystemClock};
+use memory::{Known, Memory};
 
 /// How far the fence may rise from one entry to the next. Without a bound, one request of a gateway that was taken over
 /// could use the numbers up.
@@ -33,6 +46,7 @@ const MAX_FENCE_STEP: u64 = 1 << 32;
 pub(crate) struct Ledger {
     path: PathBuf,
     file: File,
+    clock: Arc<dyn Clock>,
     /// The check of the last line.
     head: [u8; 32],
     memory: Memory,
@@ -55,6 +69,32 @@ struct Entry {
     /// The lease under which the gateway asked.
     #[serde(default)]
     fence: u64,
+    /// When, by this signer's clock, in milliseconds since 1970; never less than in the line before. Lines without draws
+    /// may lack it.
+    #[serde(default)]
+    at: u64,
+    /// What it draws on limits, beyond what its intent has drawn before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    draws: Vec<Drawn>,
+}
+
+/// What was drawn on one counter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Drawn {
+    counter: CounterKey,
+    bucket: BucketId,
+    amount: Amount,
+    count: u64,
+}
+
+/// What a transaction uses up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Uses {
+    /// On chain; never empty.
+    pub(crate) slots: BTreeSet<Slot>,
+    /// Of the limits of this signer's policy.
+    pub(crate) draws: Vec<Draw>,
 }
 
 /// A line of the file.
@@ -95,6 +135,9 @@ pub(crate) enum LedgerError {
     /// A fence that no takeover leads to: it would lock every later gateway out.
     #[error("the fence {given} is more than {MAX_FENCE_STEP} above {seen}, the last one")]
     WildFence { given: u64, seen: u64 },
+    /// More than a limit of this signer's policy permits, by its own count.
+    #[error("the policy denies it: {0}")]
+    Limit(#[from] Denial),
     /// The disk failed.
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
@@ -161,7 +204,13 @@ impl Ledger {
             file.write_all(b"\n").map_err(at)?;
         }
         file.sync_all().map_err(at)?;
-        Ok(Self { path: path.to_owned(), file, head, memory, broken: false })
+        Ok(Self { path: path.to_owned(), file, clock: Arc::new(SystemClock), head, memory, broken: false })
+    }
+
+    /// The same by another clock.
+    #[cfg(test)]
+    pub(crate) fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
+        Self { clock, ..self }
     }
 
     /// How many entries there are; it only grows.
@@ -169,28 +218,31 @@ impl Ledger {
         self.memory.entries
     }
 
-    /// Takes `slots` for `intent`, named `tx` by the gateway, whose unsigned bytes have the SHA-256 `unsigned`. When this
+    /// Takes what a transaction `uses` for `intent`, named `tx` by the gateway, whose unsigned bytes have the SHA-256 `unsigned`. When this
     /// returns, the entry is on the disk. The same bytes may be burned for again (a crash came between), and so may other
     /// bytes of the same intent that exclude every earlier attempt of it. `fence` is the gateway's lease: once a higher one
     /// was seen, the gateway that held the lower one is out.
     ///
     /// # Errors
-    /// Where the slots or the intent belong to another payment, where an earlier attempt isn't excluded, where the fence
-    /// is out of order, or where the entry can't be written.
+    /// Where the slots or the intent belong to another payment, where an earlier attempt isn't excluded, where a limit
+    /// is passed, where the fence is out of order, or where the entry can't be written.
     pub(crate) fn burn(
         &mut self,
         tx: Uuid,
         intent: IntentId,
         unsigned: [u8; 32],
-        slots: &BTreeSet<Slot>,
+        uses: &Uses,
         fence: u64,
     ) -> Result<(), LedgerError> {
         if self.broken {
             return Err(LedgerError::Broken { path: self.path.clone() });
         }
-        let entry = Entry { tx, intent, unsigned, slots: slots.clone(), fence };
+        let at = self.memory.time(self.clock.unix_millis());
+        let mut entry = Entry { tx, intent, unsigned, slots: uses.slots.clone(), fence, at, draws: Vec::new() };
+        let known = self.memory.check(&entry)?;
+        entry.draws = self.memory.draw(tx, &uses.draws, at)?.into_iter().map(|draw| Drawn::at(draw, at)).collect();
         // A fence that rises is written down, whatever it comes with.
-        if self.memory.check(&entry)? == Known::Yes && entry.fence == self.memory.fence {
+        if known == Known::Yes && entry.draws.is_empty() && entry.fence == self.memory.fence {
             return Ok(());
         }
         let entry_json = serde_json::value::to_raw_value(&entry).expect("strings always have a JSON form");
@@ -210,76 +262,10 @@ impl Ledger {
     }
 }
 
-/// What the lines say, for quick answers.
-#[derive(Debug, Default)]
-struct Memory {
-    slots: BTreeMap<Slot, Uuid>,
-    intents: BTreeMap<IntentId, Uuid>,
-    payments: BTreeMap<Uuid, Payment>,
-    /// The highest fence of an entry.
-    fence: u64,
-    /// How many entries there are.
-    entries: u64,
-}
-
-#[derive(Debug)]
-struct Payment {
-    intent: IntentId,
-    attempts: BTreeMap<[u8; 32], BTreeSet<Slot>>,
-}
-
-/// Whether an entry has been made before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Known {
-    Yes,
-    No,
-}
-
-impl Memory {
-    fn check(&self, entry: &Entry) -> Result<Known, LedgerError> {
-        let tx = entry.tx;
-        if entry.slots.is_empty() {
-            return Err(LedgerError::NoSlot { tx });
-        }
-        let (given, seen) = (entry.fence, self.fence);
-        match given.checked_sub(seen) {
-            None => return Err(LedgerError::StaleFence { given, seen }),
-            Some(step) if step > MAX_FENCE_STEP => return Err(LedgerError::WildFence { given, seen }),
-            Some(_) => (),
-        }
-        if let Some(other) = self.intents.get(&entry.intent).filter(|other| **other != tx) {
-            return Err(LedgerError::IntentTaken { tx: *other });
-        }
-        for slot in &entry.slots {
-            if let Some(other) = self.slots.get(slot).filter(|other| **other != tx) {
-                return Err(LedgerError::SlotTaken { slot: slot.clone(), tx: *other });
-            }
-        }
-        let Some(payment) = self.payments.get(&tx) else {
-            return Ok(Known::No);
-        };
-        if payment.intent != entry.intent {
-            return Err(LedgerError::OtherIntent { tx });
-        }
-        if let Some(slots) = payment.attempts.get(&entry.unsigned) {
-            return if *slots == entry.slots { Ok(Known::Yes) } else { Err(LedgerError::SlotsChanged { tx }) };
-        }
-        match payment.attempts.iter().find(|(_, slots)| slots.is_disjoint(&entry.slots)) {
-            Some((earlier, _)) => Err(LedgerError::NoConflict { tx, earlier: *earlier }),
-            None => Ok(Known::No),
-        }
-    }
-
-    fn remember(&mut self, entry: Entry) {
-        self.fence = self.fence.max(entry.fence);
-        self.entries = self.entries.saturating_add(1);
-        self.slots.extend(entry.slots.iter().map(|slot| (slot.clone(), entry.tx)));
-        self.intents.insert(entry.intent, entry.tx);
-        let payment = self
-            .payments
-            .entry(entry.tx)
-            .or_insert_with(|| Payment { intent: entry.intent, attempts: BTreeMap::new() });
-        payment.attempts.insert(entry.unsigned, entry.slots);
+impl Drawn {
+    fn at(draw: Draw, at: u64) -> Self {
+        let bucket = draw.counter.window().bucket(at);
+        Self { counter: draw.counter, bucket, amount: draw.amount, count: draw.count }
     }
 }
 

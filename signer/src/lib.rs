@@ -11,7 +11,7 @@
 //! - `verify`, `ledger`: a signer's own judgement, and its memory of the slots it has signed for;
 //! - [`protocol`]: a round-based protocol as a value that each step consumes;
 //! - `scheme`: threshold ECDSA, Taproot and Ed25519, three files of the same shape;
-//! - `ceremony`: how keys come into being, whole in no place;
+//! - `ceremony`: how keys come into being, whole in no place; [`escrow`]: and how they survive their signers;
 //! - `share`, `vault`, [`seal`]: the secrets, in memory and at rest.
 //!
 //! A share cannot be named outside of this crate:
@@ -40,6 +40,7 @@
 
 pub mod approval;
 mod ceremony;
+pub use ceremony::escrow;
 mod disk;
 mod ledger;
 mod node;

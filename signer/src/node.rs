@@ -8,6 +8,7 @@
 
 mod actor;
 mod bans;
+mod escrow;
 pub(crate) mod link;
 mod live;
 mod own;
@@ -35,6 +36,7 @@ use crate::pool::WalletSpec;
 use crate::protocol::{Fault, Inbox, PartyIndex, Run, Step, batch, map};
 use crate::request::SigningRequest;
 use crate::roster::Roster;
+use crate::scheme::enroll::Part;
 use crate::scheme::{self, SchemeError, SchemeId, Setup};
 use crate::seal::Seal;
 use crate::share::Share;
@@ -43,6 +45,7 @@ use crate::vault::{Held, KeyInfo, Vault, VaultError};
 use crate::verify::Guard;
 pub(crate) use actor::Handle;
 use bans::Bans;
+use escrow::{EscrowPlan, Permitted};
 use link::{Context, Identity, Link, LinkKey};
 use live::{Session, Sessions};
 #[cfg(feature = "grpc")]
@@ -73,6 +76,7 @@ pub(crate) struct Node {
     guard: RwLock<Option<Arc<Guard>>>,
     sessions: Sessions,
     own: Own,
+    permitted: Permitted,
     _lock: File,
 }
 
@@ -80,6 +84,7 @@ pub(crate) struct Node {
 enum Output {
     Key(Share),
     Signatures(Vec<Signature>),
+    Part(Part),
     Nothing,
 }
 
@@ -87,6 +92,7 @@ enum Output {
 enum Purpose {
     Generate(KeyPlan),
     Rekey(KeyInfo),
+    Escrow(EscrowPlan),
     Sign { what: Vec<(PublicKey, Message)>, proves: Option<(KeyId, u32)> },
 }
 
@@ -165,6 +171,7 @@ impl Node {
             guard: RwLock::new(None),
             sessions: Sessions::default(),
             own: Own::default(),
+            permitted: Permitted::default(),
             _lock: lock,
         })
     }
@@ -216,6 +223,10 @@ impl Node {
             Command::Discard { key, epoch } => self.discard(&key, epoch),
             Command::Retire { key, epoch } => self.retire(&key, epoch),
             Command::Agree { terms } => self.agree(&terms),
+            Command::Escrow { session, key, epoch, helpers, recipient } => {
+                self.escrow(session, &key, epoch, &helpers, &recipient)
+            }
+            Command::NoteEscrow { key, epoch } => self.note_escrow(&key, epoch),
         }
     }
 
@@ -428,6 +439,7 @@ impl Node {
                 Ok(Answer::Generated(info))
             }
             (Purpose::Rekey(target), output) => self.finish_rekey(&target, output),
+            (Purpose::Escrow(plan), Output::Part(part)) => self.finish_escrow(&plan, &part),
             (Purpose::Sign { what, proves }, Output::Signatures(signatures)) if what.len() == signatures.len() => {
                 for ((public_key, message), signature) in what.iter().zip(&signatures) {
                     let reason = "the combined signature does not verify".to_owned();
@@ -560,7 +572,7 @@ fn sub_session(context: Context, number: usize) -> [u8; 32] {
     hash.finalize().into()
 }
 
-fn lock(path: PathBuf) -> Result<File, NodeError> {
+pub(crate) fn lock(path: PathBuf) -> Result<File, NodeError> {
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
     let file = file.map_err(|source| NodeError::Io { path: path.clone(), source })?;
     match file.try_lock() {

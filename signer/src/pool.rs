@@ -5,8 +5,10 @@
 
 mod apart;
 mod error;
+mod escrow;
 mod quorum;
 mod rekey;
+mod settle;
 mod sign;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,14 +22,14 @@ use chains::network::Network;
 use serde::{Deserialize, Serialize};
 
 pub use crate::ceremony::import::{ImportError, ImportedKey};
-use crate::ceremony::{dkg, refresh};
-use crate::node::wire::{Answer, Command, HeldKey, Peer};
+use crate::ceremony::dkg;
+use crate::node::wire::{Answer, Command, Peer};
 use crate::node::{self, Handle, Node};
 use crate::policy::Policy;
 use crate::roster::Roster;
 pub use crate::scheme::{GroupKey, SchemeId};
 use crate::seal::Seal;
-use crate::session::{CALL_TIMEOUT, Failure, FailureKind, Line};
+use crate::session::{Failure, FailureKind, Line};
 pub use crate::transport::SignerId;
 use crate::transport::Transport;
 use crate::transport::memory::Memory;
@@ -210,6 +212,9 @@ pub struct KeyStatus {
     /// When this generation of shares came into use, in milliseconds since the Unix epoch, by the signers' own clocks: the
     /// last refresh, where there was one.
     pub since: Option<u64>,
+    /// The generation that the last escrow was made for, as far as the signers remember. An escrow of an earlier epoch than
+    /// the key's is worth nothing: make another one.
+    pub escrowed: Option<u32>,
     /// Who last kept a signature with this key from its end, since the pool was started.
     pub last_culprit: Option<Culprit>,
     /// How many nonces are made ahead at the holder that has the fewest, of those that answer; none where the scheme has
@@ -360,9 +365,8 @@ impl Pool {
     ) -> Result<(), PoolError> {
         let _one_at_a_time = self.ceremony.lock().await;
         for KeySpec { key, scheme } in keys {
-            let inventory = self.inventory().await;
-            let held = inventory.get(key).map(Vec::as_slice).unwrap_or_default();
-            if let Some(known) = self.settle(key, held).await? {
+            let settled = self.settle(key, &self.inventory().await).await?;
+            if let Some(known) = settled.known {
                 if known.info.scheme != *scheme {
                     let (key, is, asked) = (key.clone(), known.info.scheme, *scheme);
                     return Err(PoolError::WrongScheme { key, is, asked });
@@ -375,6 +379,11 @@ impl Pool {
                 self.learn(known);
                 progress(Progress::KeyExists { key: key.clone(), missing });
                 continue;
+            }
+            if !settled.awaited.is_empty() {
+                let away = settled.awaited.iter().map(SignerId::as_str).collect::<Vec<_>>().join(", ");
+                let reason = format!("its generation was cut off, and it may be needed; start {away}, away, to find out");
+                return Err(PoolError::Generation { key: key.clone(), reason });
             }
             let began = Instant::now();
             let of = dkg::rounds(*scheme);
@@ -425,15 +434,19 @@ impl Pool {
         let inventory = self.inventory_within(STATUS_TIMEOUT).await;
         let disagreements = self.disagreements().await;
         let depth = |known: &KnownKey| {
-            let held = inventory.get(&known.info.key).into_iter().flatten();
+            let held = inventory.of(&known.info.key).iter();
             held.filter(|(_, held)| held.info.epoch == known.info.epoch).filter_map(|(_, held)| held.nonces).min()
         };
         let here = |known: &KnownKey| {
-            let held = inventory.get(&known.info.key).into_iter().flatten();
+            let held = inventory.of(&known.info.key).iter();
             held.filter(|(_, held)| held.info == known.info && held.share && held.usable).collect::<Vec<_>>()
         };
         let up = |known: &KnownKey| here(known).into_iter().map(|(signer, _)| signer.clone()).collect();
         let since = |known: &KnownKey| here(known).into_iter().filter_map(|(_, held)| held.since).max();
+        let escrowed = |known: &KnownKey| {
+            let held = inventory.of(&known.info.key).iter();
+            held.filter_map(|(_, held)| held.escrow).max()
+        };
         let culprits = self.culprits.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let now = Instant::now();
         let signer = |(signer, answer): (SignerId, Result<Answer, Failure>)| {
@@ -457,6 +470,7 @@ impl Pool {
                 .saturating_sub(known.info.threshold.into()),
             signers_up: up(known),
             since: since(known),
+            escrowed: escrowed(known),
             last_culprit: culprits.get(&known.info.key).cloned(),
             pool_depth: depth(known),
         };
@@ -474,76 +488,16 @@ impl Pool {
         }
     }
 
-    /// Every key that any signer holds, with who holds it how.
-    async fn inventory(&self) -> BTreeMap<KeyId, Vec<(SignerId, HeldKey)>> {
-        self.inventory_within(CALL_TIMEOUT).await
-    }
-
-    async fn inventory_within(&self, timeout: Duration) -> BTreeMap<KeyId, Vec<(SignerId, HeldKey)>> {
-        let mut inventory: BTreeMap<KeyId, Vec<(SignerId, HeldKey)>> = BTreeMap::new();
-        for (signer, answer) in self.line.ask_all_within(&self.signers, &Command::Keys, timeout).await {
-            if let Ok(Answer::Keys(keys)) = answer {
-                for held in keys {
-                    inventory.entry(held.info.key.clone()).or_default().push((signer.clone(), held));
-                }
-            }
-        }
-        inventory
-    }
-
-    /// What a key's traces at the signers amount to: a usable key, or none. A key that any signer knows to be usable has
-    /// been proved, so those that missed it catch up; one that none does was cut off in the making, and is cleared away.
-    async fn settle(&self, key: &KeyId, held: &[(SignerId, HeldKey)]) -> Result<Option<KnownKey>, PoolError> {
-        let usable = held.iter().filter(|(_, held)| held.usable).map(|(_, held)| &held.info);
-        let newest = usable.clone().max_by_key(|info| info.epoch);
-        let pending = held.iter().filter(|(_, held)| !held.usable && newest.is_none_or(|info| held.info != *info));
-        for (signer, held) in pending {
-            self.line.ask(signer, &Command::Discard { key: key.clone(), epoch: held.info.epoch }).await.ok();
-        }
-        let Some(info) = newest else { return Ok(None) };
-        if usable.clone().any(|other| other != info && (other.epoch == info.epoch || other.group != info.group)) {
-            return Err(PoolError::Disagreement(key.clone()));
-        }
-        let able = held.iter().filter(|(_, held)| held.share && held.info == *info);
-        let (usable, late) = able.partition::<Vec<_>, _>(|(_, held)| held.usable);
-        let mut holders = usable.iter().map(|(signer, _)| signer.clone()).collect::<Vec<_>>();
-        let able = holders.iter().chain(late.iter().map(|(signer, _)| signer)).cloned().collect::<Vec<_>>();
-        for (signer, _) in late {
-            if self.catch_up(info, signer, &able).await {
-                holders.push(signer.clone());
-            }
-        }
-        holders.sort_by_key(|signer| info.party(signer));
-        if holders.len() < usize::from(info.threshold) {
-            let (key, left, needed) = (key.clone(), holders.len(), info.threshold.into());
-            return Err(PoolError::KeyLost { key, left, needed });
-        }
-        let older = held.iter().filter(|(_, held)| held.info.epoch < info.epoch).map(|(signer, _)| signer.clone());
-        let older = older.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>();
-        for (signer, reason) in refresh::erase_before(&self.line, key, info.epoch, &older).await {
-            tracing::warn!(%key, epoch = info.epoch, %signer, reason, "a signer keeps an older share; erase it there");
-        }
-        Ok(Some(KnownKey { info: info.clone(), holders, gate: Gate::default() }))
-    }
-
-    /// Learns the usable keys of the vaults.
-    async fn load_keys(&self) {
-        for (key, held) in self.inventory().await {
-            if !held.iter().any(|(_, held)| held.usable) {
-                continue; // cut off in the making; `ensure_keys` clears it away
-            }
-            match self.settle(&key, &held).await {
-                Ok(Some(known)) => self.learn(known),
-                Ok(None) => (),
-                Err(error) => tracing::error!(%key, %error, "a key cannot be used"),
-            }
-        }
-    }
-
     fn learn(&self, mut known: KnownKey) {
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(before) = keys.get(&known.info.key).filter(|before| before.info == known.info) {
-            known.gate = before.gate.clone();
+        match keys.get(&known.info.key) {
+            Some(before) if before.info == known.info => known.gate = before.gate.clone(),
+            // Those that know better are away, or hold their tongues.
+            Some(before) if before.info.epoch > known.info.epoch => {
+                tracing::error!(key = %known.info.key, epoch = known.info.epoch, "signers claim an epoch that is over");
+                return;
+            }
+            _ => (),
         }
         keys.insert(known.info.key.clone(), known);
     }

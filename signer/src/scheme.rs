@@ -5,6 +5,7 @@
 
 pub(crate) mod ecdsa;
 pub(crate) mod ed25519;
+pub(crate) mod enroll;
 mod frost;
 pub(crate) mod taproot;
 mod verify;
@@ -20,7 +21,8 @@ use chains::payload::{Message, Signature};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::protocol::{PartyIndex, Run};
+use crate::protocol::{Fault, PartyIndex, Run};
+use enroll::{Enrollment, Part, Point};
 #[cfg(test)]
 pub(crate) use frost::OneTimeNonces;
 pub(crate) use verify::verify;
@@ -68,6 +70,22 @@ pub(crate) trait Scheme: Sized + Send + Sync + 'static {
     /// Splits a key that was whole until here: its secret scalar as the curve's library writes it, and its BIP-32 chain
     /// code where the scheme has one. The shares come in the order of the parties.
     fn split(secret: &[u8; 32], chain_code: [u8; 32], threshold: u8, parties: u8) -> Result<Vec<Self>, SchemeError>;
+
+    /// Starts this holder's help in making one more share of the sharing, for a `place` that nobody has. It takes as many
+    /// helpers as it takes to sign. A `session` never comes twice.
+    fn enroll(&self, helpers: &Setup, place: PartyIndex, session: [u8; 32]) -> Result<Run<Part>, SchemeError>;
+
+    /// The share that the helpers' parts add up to. It can be [reshared](Scheme::reshare) from, not signed with.
+    fn assemble(public: &Enrollment, parts: BTreeMap<PartyIndex, Zeroizing<Vec<u8>>>) -> Result<Self, Fault>;
+
+    /// The public half of this share.
+    fn public_half(&self) -> Result<Point, Fault>;
+
+    /// Whether the shares with these public halves make the key by themselves.
+    fn make_key(group: GroupKey, points: &BTreeMap<PartyIndex, Point>) -> bool;
+
+    /// This share for a reshare beside the one that was made, if both are of one sharing.
+    fn beside(&self, public: &Enrollment) -> Result<Self, Fault>;
 
     /// The share as bytes, to be sealed.
     fn encode(&self) -> Result<Zeroizing<Vec<u8>>, SchemeError>;

@@ -140,7 +140,7 @@ impl Line {
                         letters.extend(sent.into_iter().filter(|letter| letter.from == signer));
                         waiting.insert(signer);
                     }
-                    Ok(output @ (Answer::Generated(_) | Answer::Signed(_) | Answer::Done)) => {
+                    Ok(output @ (Answer::Generated(_) | Answer::Signed(_) | Answer::Escrowed(_) | Answer::Done)) => {
                         ended.outputs.push((signer, output))
                     }
                     Ok(_) => {

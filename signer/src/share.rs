@@ -2,6 +2,7 @@
 //!
 //! It has no `Clone` and no `Serialize`, prints nothing of itself, and wipes its memory when it is dropped.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -11,7 +12,8 @@ use chains::payload::{Message, Signature};
 use zeroize::Zeroizing;
 
 use crate::nonces::NonceJournal;
-use crate::protocol::{Run, map};
+use crate::protocol::{Fault, PartyIndex, Run, map};
+use crate::scheme::enroll::{Enrollment, Part, Point};
 use crate::scheme::{GroupKey, Resharing, Scheme, SchemeError, SchemeId, Setup, ecdsa, ed25519, taproot};
 
 /// A share of a key of any scheme.
@@ -93,6 +95,59 @@ impl Share {
                 let shares = ed25519::KeyShare::split(secret, chain_code, threshold, parties)?;
                 shares.into_iter().map(Self::Ed25519).collect()
             }
+        })
+    }
+
+    /// Starts this holder's help in making one more share; see [`Scheme::enroll`].
+    pub(crate) fn enroll(
+        &self,
+        helpers: &Setup,
+        place: PartyIndex,
+        session: [u8; 32],
+    ) -> Result<Run<Part>, SchemeError> {
+        match self {
+            Self::Ecdsa(share) => share.enroll(helpers, place, session),
+            Self::Taproot(share) => share.enroll(helpers, place, session),
+            Self::Ed25519(share) => share.enroll(helpers, place, session),
+        }
+    }
+
+    /// The share that the helpers' parts add up to; see [`Scheme::assemble`].
+    pub(crate) fn assemble(
+        public: &Enrollment,
+        parts: BTreeMap<PartyIndex, Zeroizing<Vec<u8>>>,
+    ) -> Result<Self, Fault> {
+        Ok(match public.group.scheme() {
+            SchemeId::Ecdsa => Self::Ecdsa(ecdsa::KeyShare::assemble(public, parts)?),
+            SchemeId::Taproot => Self::Taproot(taproot::KeyShare::assemble(public, parts)?),
+            SchemeId::Ed25519 => Self::Ed25519(ed25519::KeyShare::assemble(public, parts)?),
+        })
+    }
+
+    /// The public half of this share.
+    pub(crate) fn public_half(&self) -> Result<Point, Fault> {
+        match self {
+            Self::Ecdsa(share) => share.public_half(),
+            Self::Taproot(share) => share.public_half(),
+            Self::Ed25519(share) => share.public_half(),
+        }
+    }
+
+    /// Whether the shares with these public halves make the key by themselves.
+    pub(crate) fn make_key(group: GroupKey, points: &BTreeMap<PartyIndex, Point>) -> bool {
+        match group.scheme() {
+            SchemeId::Ecdsa => ecdsa::KeyShare::make_key(group, points),
+            SchemeId::Taproot => taproot::KeyShare::make_key(group, points),
+            SchemeId::Ed25519 => ed25519::KeyShare::make_key(group, points),
+        }
+    }
+
+    /// This share for a reshare beside the one that was made; see [`Scheme::beside`].
+    pub(crate) fn beside(&self, public: &Enrollment) -> Result<Self, Fault> {
+        Ok(match self {
+            Self::Ecdsa(share) => Self::Ecdsa(share.beside(public)?),
+            Self::Taproot(share) => Self::Taproot(share.beside(public)?),
+            Self::Ed25519(share) => Self::Ed25519(share.beside(public)?),
         })
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use crate::escrow::Recipient;
 use crate::node::wire::Peer;
 use crate::node::{Handle, Node, Orders};
 use crate::policy::Policy;
@@ -84,6 +85,11 @@ impl Station {
     pub fn install(&self, roster: Roster, policy: Policy, wallets: Vec<WalletSpec>) -> Result<(), PoolError> {
         let orders = Orders { roster: Arc::new(roster), policy: Arc::new(policy), wallets };
         self.handle.take_orders(orders).map_err(PoolError::Account)
+    }
+
+    /// Lets the signer help in making escrows for these recipients, and for nobody else. Without this it helps nobody.
+    pub fn permit_escrow(&self, recipients: &[Recipient]) {
+        self.handle.permit_escrow(recipients);
     }
 
     /// Hangs up, and stops the signer. Sessions under way are dropped.

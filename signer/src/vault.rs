@@ -190,6 +190,18 @@ impl Vault {
         left.is_some_and(|left| left >= epoch)
     }
 
+    /// Writes down that an escrow of an epoch was made.
+    pub(crate) fn note_escrow(&self, key: &KeyId, epoch: u32) -> Result<(), VaultError> {
+        let path = self.directory.join(format!("{key}.escrow"));
+        disk::write_atomic(&path, epoch.to_string().as_bytes()).map_err(|source| VaultError::Io { path, source })
+    }
+
+    /// The epoch of the last escrow of a key, as far as this signer was told.
+    pub(crate) fn escrowed(&self, key: &KeyId) -> Option<u32> {
+        let noted = disk::read(&self.directory.join(format!("{key}.escrow"))).ok().flatten()?;
+        std::str::from_utf8(&noted).ok()?.parse().ok()
+    }
+
     /// When an epoch came into use here, in milliseconds since the Unix epoch: when its marker was written.
     pub(crate) fn since(&self, info: &KeyInfo) -> Option<u64> {
         let written = fs::metadata(self.marker_path(&info.key, info.epoch)).ok()?.modified().ok()?;

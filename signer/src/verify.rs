@@ -4,7 +4,7 @@
 //! the unsigned bytes what would be done; it takes part only where the one is the other, its own copy of the policy
 //! allows it, and the messages to sign are those that it computed itself.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chains::account::{Account, WalletId};
@@ -12,7 +12,7 @@ use chains::address::{Address, AddressError, UncheckedAddress};
 use chains::amount::Amount;
 use chains::asset::Asset;
 use chains::bitcoin::Bitcoin;
-use chains::chain::{Chain, DecodeError, Slot};
+use chains::chain::{Chain, DecodeError};
 use chains::effects::{Effects, Transfer};
 use chains::ethereum::Ethereum;
 use chains::intent::{Action, Intent};
@@ -20,7 +20,7 @@ use chains::network::{Family, Network};
 use chains::payload::Payload;
 use chains::solana::Solana;
 
-use crate::policy::limit::Draw;
+use crate::ledger::Uses;
 use crate::policy::{self, Denial, Policy, Verdict};
 use crate::request::{AuthError, BodyError, IntentId, SigningRequest, Submission, parse_call};
 use crate::roster::{CredentialId, Role, Roster};
@@ -43,12 +43,10 @@ pub(crate) struct Judged {
     pub(crate) account: Account,
     /// What has to be signed, computed from the unsigned bytes; never empty.
     pub(crate) payloads: Vec<Payload>,
-    /// What the transaction uses up on chain; never empty.
-    pub(crate) slots: BTreeSet<Slot>,
+    /// What the transaction uses up: its slots on chain, and its draws on the limits of this signer's policy.
+    pub(crate) slots: Uses,
     /// The one intent that the transaction carries out, whatever name the gateway gave it.
     pub(crate) intent: IntentId,
-    /// What it draws on the limits of this signer's policy.
-    pub(crate) draws: Vec<Draw>,
 }
 
 /// What is asked for, and by whom.
@@ -176,7 +174,8 @@ impl Guard {
         if payloads.is_empty() || slots.is_empty() {
             return Err(Refusal::Empty);
         }
-        Ok(Judged { account: account.clone(), payloads, slots, intent: asked.id, draws })
+        let slots = Uses { slots, draws };
+        Ok(Judged { account: account.clone(), payloads, slots, intent: asked.id })
     }
 }
 

@@ -17,18 +17,26 @@ mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use signer::pool::{ApartConfig, Pool, PoolError, SignError, SignerId};
+use chains::amount::Amount;
+use chains::chain::Chain;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use signer::pool::{ApartConfig, ImportedKey, Pool, PoolError, SchemeId, SignError, SignerId};
 use signer::roster::Roster;
-use signer::transport::grpc::{Coordinator, Route};
+use signer::transport::grpc::{Coordinator, MAX_MESSAGE, Route};
 use signer::transport::{Transport, TransportError};
 use tokio::sync::watch;
 
 use proxy::Proxy;
 use trip::Trip;
-use world::apart::{GATHERING, identity, open_with, peers, pool_config, station};
-use world::{NAMES, World, config, id, sol};
+use world::apart::{GATHERING, identity, open, open_with, peers, pool_config, station};
+use world::{
+    BTC_PAYEE, ETH_PAYEE, EVM, NAMES, REGTEST, SOL_PAYEE, SVM, World, assemble, bitcoin_chain, bitcoin_state, config,
+    ethereum, ethereum_state, id, intent, key, sol, solana, solana_state, wallet,
+};
 
 /// Signers behind proxies, with their key, ready to sign.
 struct Cables {
@@ -189,6 +197,123 @@ async fn a_signer_judges_by_its_own_configuration_and_differences_are_reported()
     }
     assert!(world.pool.disagreements().await.is_empty());
     world.sign_sol(3).await.unwrap();
+}
+
+/// Keeps in mind how long the longest request and the longest answer were.
+struct Measure {
+    inner: Arc<dyn Transport>,
+    longest: AtomicUsize,
+}
+
+impl Transport for Measure {
+    fn call<'a>(
+        &'a self,
+        to: &'a SignerId,
+        request: Vec<u8>,
+        deadline: Duration,
+    ) -> BoxFuture<'a, Result<Vec<u8>, TransportError>> {
+        self.longest.fetch_max(request.len(), Ordering::SeqCst);
+        async move {
+            let answer = self.inner.call(to, request, deadline).await?;
+            self.longest.fetch_max(answer.len(), Ordering::SeqCst);
+            Ok(answer)
+        }
+        .boxed()
+    }
+}
+
+/// Threshold ECDSA over the line: its messages are the longest by far.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ecdsa_key_is_made_used_and_refreshed_by_signers_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut measure = None;
+    let wrap = |grpc: Arc<dyn Transport>| -> Arc<dyn Transport> {
+        let around = Arc::new(Measure { inner: grpc, longest: AtomicUsize::new(0) });
+        measure = Some(around.clone());
+        around
+    };
+    let (pool, stations) = open(config(dir.path()), wrap).await;
+    let measure = measure.unwrap();
+    let world = World::of(dir, pool, stations);
+    world.pool.ensure_keys(&[key("main", SchemeId::Ecdsa)], |_| ()).await.unwrap();
+    let wallet = wallet("treasury-eth", EVM, "main", "m/0");
+    world.install(vec![wallet.clone()]).await;
+    let account = world.pool.account(&wallet).unwrap();
+    for nonce in 0..2 {
+        let (body, intent) = intent(account.wallet(), nonce.into(), ETH_PAYEE, Amount::from_wei(1_000_000_000));
+        let unsigned = ethereum().build(&intent, &account, &ethereum_state(nonce)).unwrap();
+        let unsigned = ethereum().encode_unsigned(&unsigned);
+        let request = world.request(nonce.into(), &account, body, unsigned);
+        let outcome = world.pool.sign(request.clone()).await.unwrap();
+        assert!(outcome.culprits.is_empty(), "{outcome:?}");
+        assemble(&ethereum(), &account, &request.unsigned, &outcome.signatures);
+        if nonce == 0 {
+            let rekeyed = world.pool.refresh(&wallet.key, |_| ()).await.unwrap();
+            assert_eq!((rekeyed.epoch, rekeyed.holders.len(), rekeyed.unerased.len()), (2, 3, 0));
+            assert_eq!(world.pool.account(&wallet).unwrap(), account);
+        }
+    }
+    let longest = measure.longest.load(Ordering::SeqCst);
+    println!("the longest message of threshold ECDSA has {longest} bytes");
+    assert!(longest > 64 << 10 && longest < MAX_MESSAGE / 4, "{longest}");
+}
+
+/// A signer whose share is one of another sharing of the same key: sealed by it, marked as usable, and wrong. It says nothing
+/// wrong of itself, and its letters are its own; only its part of a signature doesn't fit.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signer_with_a_wrong_share_is_named_and_the_others_sign() {
+    for scheme in SchemeId::ALL {
+        let [liar, name] = [NAMES[0], "main"];
+        let secret = || match scheme {
+            SchemeId::Ed25519 => ImportedKey::Ed25519Seed([7; 32].into()),
+            _ => ImportedKey::Secp256k1 { secret: [7; 32].into(), chain_code: Some([9; 32]) },
+        };
+        let mut dirs = Vec::new();
+        for _ in 0..2 {
+            // Only into a pool that hosts its signers can a key be imported; they stand apart afterwards.
+            let world = World::start(|_| ()).await;
+            world.pool.import(&key(name, scheme), secret(), |_| ()).await.unwrap();
+            world.pool.shutdown().await;
+            dirs.push(world.dir);
+        }
+        let share = |dir: &tempfile::TempDir| dir.path().join(liar).join(format!("vault/{name}.1.1.share"));
+        std::fs::copy(share(&dirs[1]), share(&dirs[0])).unwrap();
+        let dir = dirs.remove(0);
+        let mut config = config(dir.path());
+        config.round_timeout = Duration::from_secs(30);
+        let (pool, stations) = open(config, |grpc| grpc).await;
+        let world = World::of(dir, pool, stations);
+        let (spec, payee, amount) = match scheme {
+            SchemeId::Ecdsa => (wallet("w", EVM, name, "m"), ETH_PAYEE, Amount::from_wei(1_000_000)),
+            SchemeId::Taproot => (wallet("w", REGTEST, name, "m"), BTC_PAYEE, Amount::from_sat(20_000)),
+            SchemeId::Ed25519 => (wallet("w", SVM, name, "m"), SOL_PAYEE, Amount::from_lamports(1_000_000)),
+        };
+        world.install(vec![spec.clone()]).await;
+        let account = world.pool.account(&spec).unwrap();
+        let (body, intent) = intent(account.wallet(), 1, payee, amount);
+        let unsigned = match scheme {
+            SchemeId::Ecdsa => {
+                ethereum().encode_unsigned(&ethereum().build(&intent, &account, &ethereum_state(0)).unwrap())
+            }
+            SchemeId::Taproot => {
+                let state = bitcoin_state(&account, &[60_000]);
+                bitcoin_chain().encode_unsigned(&bitcoin_chain().build(&intent, &account, &state).unwrap())
+            }
+            SchemeId::Ed25519 => solana().encode_unsigned(&solana().build(&intent, &account, &solana_state()).unwrap()),
+        };
+        let request = world.request(1, &account, body, unsigned);
+        let outcome = world.pool.sign(request.clone()).await.unwrap();
+        match scheme {
+            SchemeId::Ecdsa => assemble(&ethereum(), &account, &request.unsigned, &outcome.signatures),
+            SchemeId::Taproot => assemble(&bitcoin_chain(), &account, &request.unsigned, &outcome.signatures),
+            SchemeId::Ed25519 => assemble(&solana(), &account, &request.unsigned, &outcome.signatures),
+        }
+        assert!(!outcome.participants.contains(&id(liar)), "{scheme}: {outcome:?}");
+        println!("{scheme}: {:?}", outcome.culprits);
+        assert!(outcome.culprits.iter().any(|culprit| culprit.signer == id(liar)), "{scheme}: {outcome:?}");
+        let last = world.pool.status().await.keys[0].last_culprit.clone();
+        assert!(last.is_some(), "{scheme}: the status names one, too");
+    }
 }
 
 /// How many signers hold a share of the one key.

@@ -10,10 +10,11 @@
 #[allow(dead_code, reason = "the world serves other suites too")]
 mod world;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bitcoin::bip32::{DerivationPath, Xpriv};
 use bitcoin::secp256k1::{Secp256k1, SecretKey};
@@ -21,8 +22,12 @@ use chains::account::KeyId;
 use chains::amount::Amount;
 use chains::chain::Chain;
 use ed25519_dalek::SigningKey;
-use signer::pool::{GroupKey, ImportedKey, KeySpec, KeyStatus, PoolConfig, PoolError, Progress, SchemeId, WalletSpec};
+use signer::pool::{
+    GroupKey, ImportedKey, KeySpec, KeyStatus, PoolConfig, PoolError, Progress, SchemeId, SignerId, WalletSpec,
+};
 use signer::request::SigningRequest;
+use signer::seal::SealError;
+use signer::seal::deferred::DeferredSeal;
 use zeroize::Zeroizing;
 
 use world::{
@@ -291,6 +296,221 @@ async fn dies_after(scheme: SchemeId, calls: u32) -> bool {
         sign(&world, scheme, 2).await;
     }
     refreshed.is_ok()
+}
+
+const FOUR: [&str; 4] = ["signer-1", "signer-2", "signer-3", "new-1"];
+/// Who holds the key after the reshare that is cut off: one has left, and one has come.
+const AFTER: [&str; 3] = ["signer-2", "new-1", "signer-3"];
+
+/// A pool of four, of which three hold the key.
+async fn ready_to_reshare(scheme: SchemeId) -> World {
+    let world = ready(scheme, |_| ()).await;
+    let dir = world.dir.path().to_owned();
+    let world = world.restart_with(|config| signers(config, &dir, &FOUR, 2)).await;
+    world.install(wallets(scheme)).await;
+    world.lines.calls();
+    world
+}
+
+/// The calls that a reshare takes at each signer. The last two have it go over, and erase its old share.
+async fn calls_of_a_reshare(scheme: SchemeId) -> BTreeMap<SignerId, u32> {
+    let world = ready_to_reshare(scheme).await;
+    world.pool.reshare(&main_key(), &AFTER.map(id), |_| ()).await.unwrap();
+    world.lines.calls()
+}
+
+/// As with a refresh, at every call: then the key is wholly with the old holders or wholly with the new ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reshare_that_dies_anywhere_leaves_one_circle_that_signs() {
+    for scheme in [SchemeId::Ed25519, SchemeId::Taproot] {
+        let all = calls_of_a_reshare(scheme).await.into_values().max().unwrap();
+        let mut handed_over = 0;
+        for calls in 0..=all {
+            handed_over += usize::from(reshare_dies_after(scheme, calls).await);
+        }
+        assert!((2..=6).contains(&handed_over), "some died before and some after: {handed_over} of {all}");
+    }
+}
+
+/// The same for ECDSA, at the calls that matter: while the shares are made, while they are proved, gone over to, erased.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ecdsa_reshare_that_dies_leaves_one_circle_that_signs() {
+    let all = calls_of_a_reshare(SchemeId::Ecdsa).await.into_values().max().unwrap();
+    for before_the_end in [8, 2, 1] {
+        reshare_dies_after(SchemeId::Ecdsa, all - before_the_end).await;
+    }
+}
+
+async fn reshare_dies_after(scheme: SchemeId, calls: u32) -> bool {
+    let world = ready_to_reshare(scheme).await;
+    let before = world.pool.account(&wallets(scheme)[0]).unwrap();
+    for (name, early) in FOUR.iter().zip([0, 0, 1, 0]) {
+        world.lines.break_line(name, Break::DownAfter(calls.saturating_sub(early)));
+    }
+    let reshared = world.pool.reshare(&main_key(), &AFTER.map(id), |_| ()).await;
+    let dir = world.dir.path().to_owned();
+    let world = world.restart_with(|config| signers(config, &dir, &FOUR, 2)).await;
+    let told = status(&world).await;
+    let over = told.epoch == 2;
+    assert!(over || (told.epoch == 1 && reshared.is_err()), "{scheme} {calls}: {told:?}");
+    let (holders, next) = if over { (AFTER, NAMES) } else { (NAMES, AFTER) };
+    assert_eq!((&told.holders, told.signers_up.len()), (&holders.map(id).to_vec(), 3), "{scheme} {calls}");
+    let shares = [1, 2, 3].map(|party| format!("main.{}.{party}.share", told.epoch));
+    let markers = std::iter::repeat_n(format!("main.{}.usable.json", told.epoch), 3);
+    assert_eq!(files(&world, &FOUR), shares.into_iter().chain(markers).collect::<Vec<_>>(), "{scheme} {calls}");
+    assert_eq!(world.pool.account(&wallets(scheme)[0]).unwrap(), before);
+    world.install(wallets(scheme)).await;
+    sign(&world, scheme, 1).await;
+    if scheme != SchemeId::Ecdsa {
+        let again = world.pool.reshare(&main_key(), &next.map(id), |_| ()).await.unwrap();
+        assert_eq!((again.epoch, again.holders, again.unerased.len()), (told.epoch + 1, next.map(id).to_vec(), 0));
+        sign(&world, scheme, 2).await;
+    }
+    over
+}
+
+/// A signer that cannot start: its token is gone.
+fn pulled(config: &mut PoolConfig, name: &str) {
+    let signer = config.signers.iter_mut().find(|signer| signer.id == id(name)).unwrap();
+    signer.seal = Arc::new(DeferredSeal::new(|| Err(SealError::TokenAbsent("pulled".to_owned()))));
+}
+
+/// How many signers have gone over to an epoch of the key.
+fn gone_over(world: &World, names: &[&str], epoch: u32) -> usize {
+    files(world, names).iter().filter(|name| **name == format!("main.{epoch}.usable.json")).count()
+}
+
+/// The coordinator dies when a single signer has gone over, and that one is away at the next start. What the others hold
+/// pending is needed once it is back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_that_one_absent_signer_has_gone_over_to_is_not_given_up() {
+    let scheme = SchemeId::Ed25519;
+    let mut met = 0;
+    for calls in 8..16 {
+        let world = ready(scheme, |_| ()).await;
+        let before = world.pool.account(&wallets(scheme)[0]).unwrap();
+        NAMES[1..].iter().for_each(|name| world.lines.break_line(name, Break::DownAfter(calls)));
+        let _ = world.pool.refresh(&main_key(), |_| ()).await;
+        if gone_over(&world, &NAMES[..1], 2) != 1 || gone_over(&world, &NAMES[1..], 2) != 0 {
+            continue;
+        }
+        met += 1;
+        let world = world.restart_with(|config| pulled(config, NAMES[0])).await;
+        world.install(wallets(scheme)).await;
+        assert_eq!(
+            (status(&world).await.epoch, status(&world).await.holders),
+            (1, NAMES[1..].iter().map(|name| id(name)).collect())
+        );
+        sign(&world, scheme, 1).await;
+        let world = world.restart().await;
+        world.install(wallets(scheme)).await;
+        let told = status(&world).await;
+        assert_eq!((told.epoch, told.holders.len()), (2, 3), "those that were late have caught up");
+        assert_eq!(files(&world, &NAMES).len(), 6, "and nothing is left of the epoch before");
+        for number in 2..5 {
+            sign(&world, scheme, number).await;
+        }
+        assert_eq!(world.pool.account(&wallets(scheme)[0]).unwrap(), before);
+    }
+    assert!(met > 0, "no call was right before the others go over");
+}
+
+/// The same in a key generation, where the address may be known already: nothing of it is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_one_absent_signer_knows_to_be_made_is_not_given_up() {
+    let scheme = SchemeId::Ed25519;
+    let mut met = 0;
+    for calls in 6..14 {
+        let world = World::start(|_| ()).await;
+        NAMES[1..].iter().for_each(|name| world.lines.break_line(name, Break::DownAfter(calls)));
+        let made = ensure(&world.pool, &[spec(scheme)]).await;
+        if gone_over(&world, &NAMES[..1], 1) != 1 || gone_over(&world, &NAMES[1..], 1) != 0 {
+            continue;
+        }
+        met += 1;
+        assert!(matches!(made, Err(PoolError::Generation { .. })), "one signer that knows of it is too few: {made:?}");
+        let world = world.restart_with(|config| pulled(config, NAMES[0])).await;
+        match ensure(&world.pool, &[spec(scheme)]).await {
+            Err(PoolError::Generation { reason, .. }) => assert!(reason.contains(NAMES[0]), "{reason}"),
+            other => panic!("what may be needed is neither given up nor used: {other:?}"),
+        }
+        let world = world.restart().await;
+        let told = ensure(&world.pool, &[spec(scheme)]).await.unwrap();
+        assert!(matches!(told.as_slice(), [Progress::KeyExists { missing, .. }] if missing.is_empty()), "{told:?}");
+        world.install(wallets(scheme)).await;
+        sign(&world, scheme, 1).await;
+    }
+    assert!(met > 0, "no call was right before the others go over");
+}
+
+/// The coordinator dies when a new holder alone has gone over, and it stays away: a refresh waits for it, and a reshare
+/// without it gives it up. When it comes back after all, it disturbs nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_holder_that_alone_has_gone_over_is_awaited_or_given_up() {
+    let scheme = SchemeId::Taproot;
+    let calls = calls_of_a_reshare(scheme).await;
+    let world = ready_to_reshare(scheme).await;
+    let (before, dir) = (world.pool.account(&wallets(scheme)[0]).unwrap(), world.dir.path().to_owned());
+    for name in &NAMES[1..] {
+        world.lines.break_line(name, Break::DownAfter(calls[&id(name)] - 2));
+    }
+    let cut_off = world.pool.reshare(&main_key(), &AFTER.map(id), |_| ()).await;
+    assert!(matches!(cut_off, Err(PoolError::Ceremony { what: "reshared", .. })), "{cut_off:?}");
+    assert_eq!((gone_over(&world, &["new-1"], 2), gone_over(&world, &NAMES, 2)), (1, 0));
+
+    let four = |config: &mut PoolConfig| signers(config, &dir, &FOUR, 2);
+    let without = |config: &mut PoolConfig| {
+        four(config);
+        pulled(config, "new-1");
+    };
+    let world = world.restart_with(without).await;
+    world.install(wallets(scheme)).await;
+    assert_eq!((status(&world).await.epoch, status(&world).await.holders), (1, NAMES.map(id).to_vec()));
+    sign(&world, scheme, 1).await;
+    match world.pool.refresh(&main_key(), |_| ()).await {
+        Err(PoolError::Ceremony { reason, .. }) => assert!(reason.contains("new-1 is away"), "{reason}"),
+        other => panic!("it waits for the one that may have gone over: {other:?}"),
+    }
+    let rekeyed = world.pool.reshare(&main_key(), &NAMES.map(id), |_| ()).await.unwrap();
+    assert_eq!((rekeyed.epoch, rekeyed.holders.len(), rekeyed.unerased.len()), (2, 3, 0));
+    sign(&world, scheme, 2).await;
+
+    let world = world.restart_with(four).await;
+    world.install(wallets(scheme)).await;
+    let told = status(&world).await;
+    assert_eq!((told.epoch, told.holders), (2, NAMES.map(id).to_vec()));
+    for number in 3..6 {
+        sign(&world, scheme, number).await;
+    }
+    assert_eq!(world.pool.account(&wallets(scheme)[0]).unwrap(), before);
+}
+
+/// A signer that comes up with another key under the name, or with an epoch that nobody else knows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signer_that_claims_another_key_is_passed_over() {
+    let scheme = SchemeId::Ed25519;
+    for other in [[8; 32], SECRET] {
+        let world = ready(scheme, |_| ()).await;
+        let before = world.pool.account(&wallets(scheme)[0]).unwrap();
+        let liar = World::start(|_| ()).await;
+        liar.pool.import(&spec(scheme), ImportedKey::Ed25519Seed(Zeroizing::new(other)), |_| ()).await.unwrap();
+        if other == SECRET {
+            // Nor with an epoch that nobody else knows.
+            liar.pool.refresh(&main_key(), |_| ()).await.unwrap();
+        }
+        let vault = |world: &World| world.dir.path().join(NAMES[2]).join("vault");
+        for name in files(&world, &NAMES[2..]) {
+            std::fs::remove_file(vault(&world).join(name)).unwrap();
+        }
+        for name in files(&liar, &NAMES[2..]) {
+            std::fs::copy(vault(&liar).join(&name), vault(&world).join(&name)).unwrap();
+        }
+        let world = world.restart().await;
+        world.install(wallets(scheme)).await;
+        assert_eq!(status(&world).await.holders, [id(NAMES[0]), id(NAMES[1])]);
+        assert_eq!(world.pool.account(&wallets(scheme)[0]).unwrap(), before);
+        assert_eq!(sign(&world, scheme, 1).await, NAMES[..2]);
+    }
 }
 
 /// A signer restored from a backup of before a refresh: the others don't sign with it, and a reshare brings it back.

@@ -53,7 +53,8 @@ pub(crate) async fn generate(
 ) -> Result<KeyInfo, DkgError> {
     let epoch = 1;
     let generated = attempt(line, key, scheme, epoch, threshold, signers, on_round).await;
-    if generated.is_err() {
+    // Where some signers have gone over to the key and others not, the next attempt finds out what it amounts to.
+    if generated.as_ref().is_err_and(|error| !matches!(error, DkgError::Activation(_))) {
         // A signer that doesn't hear this gives its share up at the next start of a key generation.
         line.ask_all(signers, &Command::Discard { key: key.clone(), epoch }).await;
     }
@@ -111,35 +112,42 @@ pub(super) fn common(ended: Ended, target: &KeyInfo) -> Result<(), DkgError> {
 
 /// Has every share sign, in as few quorums as cover them all.
 pub(crate) async fn prove(line: &Line, info: &KeyInfo) -> Result<(), DkgError> {
+    for quorum in covering_quorums(&info.participants, usize::from(info.threshold)) {
+        prove_by(line, info, &quorum, Limits { round: ROUND, deadline: Instant::now() + WHOLE }).await?;
+    }
+    Ok(())
+}
+
+/// Has a quorum sign with its shares of an epoch.
+pub(crate) async fn prove_by(line: &Line, info: &KeyInfo, quorum: &[SignerId], limits: Limits) -> Result<(), DkgError> {
     let message = proof_message(info).map_err(|_| DkgError::Disagreement)?;
     let public_key = info.group.at(&KeyPath::root()).map_err(|_| DkgError::Disagreement)?;
-    for quorum in covering_quorums(&info.participants, usize::from(info.threshold)) {
-        let session = fresh_session();
-        let (key, epoch, participants) = (info.key.clone(), info.epoch, quorum.clone());
-        let start = Command::Prove { session, key, epoch, participants };
-        let limits = Limits { round: ROUND, deadline: Instant::now() + WHOLE };
-        let ended = line.run(session, &quorum, &start, limits, |_| ()).await;
-        if !ended.failures.is_empty() {
-            return Err(DkgError::Proof(ended.failures));
-        }
-        for (signer, answer) in ended.outputs {
-            let good = matches!(&answer, Answer::Signed(signatures) if matches!(signatures.as_slice(), [signature]
-                if signature.signature().is_some_and(|s| scheme::verify(&public_key, &message, &s).is_ok())));
-            if !good {
-                let kind = FailureKind::Broken("its test signature does not verify".to_owned());
-                return Err(DkgError::Proof(vec![Failure { signer, kind }]));
-            }
+    let session = fresh_session();
+    let (key, epoch, participants) = (info.key.clone(), info.epoch, quorum.to_vec());
+    let start = Command::Prove { session, key, epoch, participants };
+    let ended = line.run(session, quorum, &start, limits, |_| ()).await;
+    if !ended.failures.is_empty() {
+        return Err(DkgError::Proof(ended.failures));
+    }
+    for (signer, answer) in ended.outputs {
+        let good = matches!(&answer, Answer::Signed(signatures) if matches!(signatures.as_slice(), [signature]
+            if signature.signature().is_some_and(|s| scheme::verify(&public_key, &message, &s).is_ok())));
+        if !good {
+            let kind = FailureKind::Broken("its test signature does not verify".to_owned());
+            return Err(DkgError::Proof(vec![Failure { signer, kind }]));
         }
     }
     Ok(())
 }
 
-/// Marks the key usable at every signer. One that fails catches up later, as long as some know.
+/// Marks the key usable at every signer. Those that fail catch up later; as many as it takes to sign have to know, so that
+/// no one signer can lose the key for all by denying it.
 async fn activate(line: &Line, info: &KeyInfo) -> Result<(), DkgError> {
     let command = Command::Activate { key: info.key.clone(), epoch: info.epoch };
     let answers = line.ask_all(&info.participants, &command).await;
     let failures = answers.into_iter().filter_map(|(_, answer)| answer.err()).collect::<Vec<_>>();
-    if failures.len() == info.participants.len() { Err(DkgError::Activation(failures)) } else { Ok(()) }
+    let over = info.participants.len().saturating_sub(failures.len());
+    if over < usize::from(info.threshold) { Err(DkgError::Activation(failures)) } else { Ok(()) }
 }
 
 /// Quorums of `threshold` signers that together hold every signer.

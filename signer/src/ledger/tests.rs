@@ -8,6 +8,8 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod limits;
+
 fn place() -> (TempDir, PathBuf) {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("ledger");
@@ -30,9 +32,13 @@ fn slots(names: &[&str]) -> BTreeSet<Slot> {
     names.iter().map(|name| format!("bitcoin:regtest/{name}:0").parse().expect("a slot")).collect()
 }
 
+fn uses(names: &[&str]) -> Uses {
+    Uses { slots: slots(names), draws: Vec::new() }
+}
+
 /// Burns for the intent of the same number.
 fn burn(ledger: &mut Ledger, n: u8, bytes: u8, names: &[&str]) -> Result<(), LedgerError> {
-    ledger.burn(tx(n), intent(n), [bytes; 32], &slots(names), 0)
+    ledger.burn(tx(n), intent(n), [bytes; 32], &uses(names), 0)
 }
 
 #[test]
@@ -88,10 +94,10 @@ fn an_intent_has_one_name() {
     let mut ledger = open(&path);
     burn(&mut ledger, 1, 1, &["a"]).expect("a free slot");
     // The client's one request under a second name, with slots of its own: it would pay twice.
-    let again = ledger.burn(tx(2), intent(1), [2; 32], &slots(&["b"]), 0);
+    let again = ledger.burn(tx(2), intent(1), [2; 32], &uses(&["b"]), 0);
     assert!(matches!(again, Err(LedgerError::IntentTaken { tx }) if tx == self::tx(1)));
     // Another request under the first one's name.
-    let other = ledger.burn(tx(1), intent(2), [2; 32], &slots(&["a"]), 0);
+    let other = ledger.burn(tx(1), intent(2), [2; 32], &uses(&["a"]), 0);
     assert!(matches!(other, Err(LedgerError::OtherIntent { .. })));
 }
 
@@ -183,7 +189,15 @@ fn a_history_that_contradicts_itself_is_refused() {
     let mut head = genesis();
     let mut bytes = Vec::new();
     for n in [1, 2] {
-        let entry = Entry { tx: tx(n), intent: intent(n), unsigned: [n; 32], slots: slots(&["a"]), fence: 0 };
+        let entry = Entry {
+            tx: tx(n),
+            intent: intent(n),
+            unsigned: [n; 32],
+            slots: slots(&["a"]),
+            fence: 0,
+            at: 0,
+            draws: Vec::new(),
+        };
         let entry = serde_json::value::to_raw_value(&entry).expect("JSON");
         head = link(head, &entry);
         bytes.extend(serde_json::to_vec(&Line { check: head, entry: &entry }).expect("JSON"));
@@ -210,7 +224,7 @@ fn after_a_failed_write_nothing_is_burned() {
 fn a_fence_only_rises() {
     let (_dir, path) = place();
     let fenced = |ledger: &mut Ledger, n: u8, fence: u64| {
-        ledger.burn(tx(n), intent(n), [n; 32], &slots(&[&n.to_string()]), fence)
+        ledger.burn(tx(n), intent(n), [n; 32], &uses(&[&n.to_string()]), fence)
     };
     let mut ledger = open(&path);
     fenced(&mut ledger, 1, 5).expect("the first lease");

@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 use super::Node;
 #[cfg(feature = "grpc")]
 use super::Orders;
+use crate::ceremony::escrow::Recipient;
 use crate::policy::Policy;
 use crate::pool::WalletSpec;
 use crate::roster::Roster;
@@ -77,6 +78,11 @@ impl Handle {
     #[cfg(feature = "grpc")]
     pub(crate) fn take_orders(&self, orders: Orders) -> Result<(), String> {
         self.node.take_orders(orders)
+    }
+
+    /// Lets the signer help in making escrows for these recipients, and for nobody else.
+    pub(crate) fn permit_escrow(&self, recipients: &[Recipient]) {
+        self.node.permit_escrow(recipients);
     }
 
     /// The signer's name.

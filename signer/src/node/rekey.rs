@@ -90,6 +90,7 @@ impl Node {
             share: held.share.is_some(),
             nonces: held.share.as_ref().and_then(|share| share.nonces()).and_then(|depth| u32::try_from(depth).ok()),
             since: self.vault.since(&held.info),
+            escrow: self.vault.escrowed(&held.info.key),
         };
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         let others = self.epochs.others.read().unwrap_or_else(PoisonError::into_inner);
@@ -201,12 +202,14 @@ impl Node {
                 self.vault.mark_left(&target.key, target.epoch).map_err(failed)?;
                 return Ok(Answer::Done);
             }
-            Output::Signatures(_) => return Err(failed("a run yielded something else than it was for")),
+            Output::Signatures(_) | Output::Part(_) => return Err(failed("a run yielded something else than it was for")),
         };
         if share.group() != target.group {
             return Err(Stop::Fault { culprit: None, reason: "the share is of another key".to_owned() });
         }
         self.check_unused(&target.key, target.epoch)?;
+        // What another ceremony that was cut off has left of the epoch could be taken for this.
+        self.vault.discard(&target.key, target.epoch).map_err(failed)?;
         let held = self.vault.put(target, &share).map_err(failed)?;
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         if keys.get(&target.key).is_some_and(|current| current.usable) {

@@ -3,6 +3,7 @@
 mod attack;
 mod desk;
 mod fields;
+mod limits;
 mod nonces;
 mod rekey;
 mod witness;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::link::LinkKey;
 use super::own::Terms;
+use crate::ceremony::escrow::SealedPart;
 use crate::protocol::decode;
 use crate::scheme::SchemeId;
 use crate::transport::SignerId;
@@ -50,6 +51,10 @@ pub(crate) enum Command {
     Retire { key: KeyId, epoch: u32 },
     /// Is this what you judge by?
     Agree { terms: Terms },
+    /// Take part in making an escrow of an epoch, and seal your part of it to `recipient`.
+    Escrow { session: SessionId, key: KeyId, epoch: u32, helpers: Vec<SignerId>, recipient: String },
+    /// The escrow of `epoch` is in its holder's hands.
+    NoteEscrow { key: KeyId, epoch: u32 },
 }
 
 /// What a signer answers.
@@ -73,6 +78,8 @@ pub(crate) enum Answer {
     Fault { culprit: Option<SignerId>, reason: String },
     /// It failed by itself.
     Failed(String),
+    /// Its part of an escrow, which only the holder can open.
+    Escrowed(SealedPart),
 }
 
 /// A signer and the public key of its links.
@@ -94,6 +101,8 @@ pub(crate) struct HeldKey {
     pub(crate) nonces: Option<u32>,
     /// When the epoch came into use at the signer, in milliseconds since the Unix epoch.
     pub(crate) since: Option<u64>,
+    /// The epoch of the last escrow that the signer was told of.
+    pub(crate) escrow: Option<u32>,
 }
 
 /// A letter that only `to` can open.

@@ -104,8 +104,17 @@ pub struct BucketId(i64);
 /// The name of a counter: the limit, its window, and what the counter is for, `payroll/24h` or
 /// `payroll/24h/wallet:treasury-eth`. A limit whose window or `per` is changed so starts with other counters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct CounterKey(String);
+#[serde(into = "String", try_from = "String")]
+pub struct CounterKey {
+    text: String,
+    /// As the text says it.
+    window: Window,
+}
+
+/// A string that names no counter.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} names no counter; it is a limit's name, a slash, and a window as it is written shortest")]
+pub struct CounterKeyError(String);
 
 /// What a transaction draws on one counter, and what the counter is capped by.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,7 +122,7 @@ pub struct CounterKey(String);
 pub struct Draw {
     /// The counter.
     pub counter: CounterKey,
-    /// What the counter counts over.
+    /// What the counter counts over: [`CounterKey::window`].
     pub window: Window,
     /// How much is drawn, in the base units of the limit's asset.
     pub amount: Amount,
@@ -157,12 +166,13 @@ impl Limit {
 
     fn counter(&self, wallet: &WalletId, initiator: &CredentialId, to: &Address) -> CounterKey {
         let Self { id, window, .. } = self;
-        CounterKey(match self.per {
+        let text = match self.per {
             Per::Limit => format!("{id}/{window}"),
             Per::Wallet => format!("{id}/{window}/wallet:{wallet}"),
             Per::Initiator => format!("{id}/{window}/initiator:{initiator}"),
             Per::Destination => format!("{id}/{window}/destination:{to}"),
-        })
+        };
+        CounterKey { text, window: *window }
     }
 }
 
@@ -242,12 +252,45 @@ impl BucketId {
 impl CounterKey {
     /// The name, 1 to about 200 characters, always the same for the same counter: what a store keeps.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 
     /// The limit that the counter belongs to.
     pub fn limit(&self) -> &str {
-        self.0.split_once('/').map_or(&self.0, |(limit, _)| limit)
+        self.text.split_once('/').map_or(&self.text, |(limit, _)| limit)
+    }
+
+    /// The window that the counter counts over, and so what its buckets' numbers mean.
+    pub const fn window(&self) -> Window {
+        self.window
+    }
+}
+
+impl FromStr for CounterKey {
+    type Err = CounterKeyError;
+
+    fn from_str(text: &str) -> Result<Self, CounterKeyError> {
+        let mut parts = text.splitn(3, '/').skip(1);
+        let window = parts.next().and_then(|part| Some((part, part.parse::<Window>().ok()?)));
+        // One spelling only, so that two names are two counters.
+        match window.filter(|(part, window)| window.to_string() == *part) {
+            Some((_, window)) => Ok(Self { text: text.to_owned(), window }),
+            None => Err(CounterKeyError(text.chars().take(100).collect())),
+        }
+    }
+}
+
+impl TryFrom<String> for CounterKey {
+    type Error = CounterKeyError;
+
+    fn try_from(text: String) -> Result<Self, CounterKeyError> {
+        text.parse()
+    }
+}
+
+impl From<CounterKey> for String {
+    fn from(counter: CounterKey) -> Self {
+        counter.text
     }
 }
 
@@ -263,7 +306,7 @@ impl Draw {
 
 impl fmt::Display for CounterKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 

@@ -13,9 +13,10 @@ use chains::account::{KeyId, NameError};
 use serde::{Deserialize, Serialize};
 
 use super::quorum::Quarrels;
+use super::settle::Settled;
 use super::{Pool, PoolConfig, PoolError, STATUS_TIMEOUT, WalletSpec};
 use crate::node::Terms;
-use crate::node::wire::{Answer, Command, HeldKey};
+use crate::node::wire::Command;
 use crate::policy::Policy;
 use crate::roster::Roster;
 use crate::session::{Failure, FailureKind, Line};
@@ -88,30 +89,17 @@ impl Pool {
     pub async fn meet(&self) -> Result<(), PoolError> {
         let _no_ceremony_meanwhile = self.ceremony.lock().await;
         self.introduce().await?;
-        let mut inventory: BTreeMap<KeyId, Vec<(SignerId, HeldKey)>> = BTreeMap::new();
-        let mut away = BTreeSet::new();
-        for (signer, answer) in self.line.ask_all(&self.signers, &Command::Keys).await {
-            match answer {
-                Ok(Answer::Keys(keys)) => keys.into_iter().for_each(|held| {
-                    inventory.entry(held.info.key.clone()).or_default().push((signer.clone(), held));
-                }),
-                _ => {
-                    away.insert(signer);
-                }
-            }
-        }
-        for (key, held) in inventory {
-            if !held.iter().any(|(_, held)| held.usable) {
-                continue; // cut off in the making; `ensure_keys` clears it away
-            }
-            match self.settle(&key, &held).await {
-                Ok(Some(mut known)) => {
-                    let before = self.known(&key).filter(|before| before.info == known.info);
+        let inventory = self.inventory().await;
+        // What was cut off in the making is cleared away by `ensure_keys`.
+        for key in inventory.in_use() {
+            match self.settle(key, &inventory).await {
+                Ok(Settled { known: Some(mut known), .. }) => {
+                    let before = self.known(key).filter(|before| before.info == known.info);
                     let before = before.map(|before| before.holders).unwrap_or_default();
-                    known.holders.extend(before.into_iter().filter(|signer| away.contains(signer)));
+                    known.holders.extend(before.into_iter().filter(|signer| !inventory.here.contains(signer)));
                     self.learn(known);
                 }
-                Ok(None) => (),
+                Ok(Settled { known: None, .. }) => (),
                 Err(error) => tracing::error!(%key, %error, "a key cannot be used"),
             }
         }

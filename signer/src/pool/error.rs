@@ -59,7 +59,7 @@ pub enum PoolError {
     Ceremony {
         /// The key.
         key: KeyId,
-        /// `refreshed`, `reshared` or `imported`.
+        /// `refreshed`, `reshared`, `imported`, `put in escrow` or `proved`.
         what: &'static str,
         /// Why.
         reason: String,

@@ -10,6 +10,7 @@ use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 use tokio::time::timeout;
 
 use super::error::Culprit;
+use super::settle::Settled;
 use super::{KeySpec, KnownKey, Pool, PoolError, Progress};
 use crate::ceremony::import::{self, ImportedKey};
 use crate::ceremony::{dkg, refresh, reshare};
@@ -64,9 +65,16 @@ impl Pool {
     /// key is as it was.
     pub async fn refresh(&self, key: &KeyId, progress: impl Fn(Progress) + Send + Sync) -> Result<Rekeyed, PoolError> {
         let _one_at_a_time = self.ceremony.lock().await;
-        let (known, _) = self.settled(key).await?;
+        let (known, _, awaited) = self.settled(key).await?;
         if let Some(missing) = known.info.participants.iter().find(|signer| !known.holders.contains(signer)) {
             let reason = format!("{missing} does not answer or has lost its share; reshare the key without it");
+            return Err(PoolError::Ceremony { key: key.clone(), what: "refreshed", reason });
+        }
+        if let Some(away) = awaited {
+            let reason = format!(
+                "a ceremony of it was cut off, and {away} is away, which may have gone over to other shares; start it, \
+                 or reshare the key without it"
+            );
             return Err(PoolError::Ceremony { key: key.clone(), what: "refreshed", reason });
         }
         let began = Instant::now();
@@ -106,7 +114,8 @@ impl Pool {
         if named.len() != holders.len() || holders.len() < usize::from(self.threshold) {
             return Err(refused(format!("it takes {} different signers at least", self.threshold)));
         }
-        let (known, held) = self.settled(key).await?;
+        // Whoever is away and awaited is given up, if it is none of the holders to be.
+        let (known, held, _) = self.settled(key).await?;
         let old = &known.info;
         let has_share = |signer: &SignerId| held.iter().any(|(name, held)| name == signer && held.info == *old);
         let able = known.holders.iter().filter(|signer| has_share(signer)).cloned().collect::<Vec<_>>();
@@ -154,9 +163,8 @@ impl Pool {
         let KeySpec { key, scheme } = spec;
         let refused = |reason: String| PoolError::Ceremony { key: key.clone(), what: "imported", reason };
         progress(Progress::ImportWarning { key: key.clone() });
-        if let Some(held) = self.inventory().await.get(key)
-            && self.settle(key, held).await?.is_some()
-        {
+        let Settled { known, awaited } = self.settle(key, &self.inventory().await).await?;
+        if known.is_some() || !awaited.is_empty() {
             return Err(refused("a key of that name exists".to_owned()));
         }
         let handles = self.signers.iter().map(|signer| self.handles.iter().find(|handle| handle.id() == signer));
@@ -213,14 +221,15 @@ impl Pool {
         Ok(Rekeyed { key, epoch, threshold, holders, unerased })
     }
 
-    /// The key as its traces at the signers say, whatever an earlier ceremony left undone finished or cleared away.
-    async fn settled(&self, key: &KeyId) -> Result<(KnownKey, Vec<(SignerId, HeldKey)>), PoolError> {
-        let held = self.inventory().await.remove(key).unwrap_or_default();
-        let settled = self.settle(key, &held).await?;
-        self.learn(settled.ok_or_else(|| PoolError::UnknownKey(key.clone()))?);
+    /// The key as its traces at the signers say, whatever an earlier ceremony left undone finished or cleared away; and who
+    /// holds what of it that is used. Where a signer is away that may know of a later epoch, it is named.
+    async fn settled(&self, key: &KeyId) -> Result<(KnownKey, Vec<(SignerId, HeldKey)>, Option<SignerId>), PoolError> {
+        let Settled { known, awaited } = self.settle(key, &self.inventory().await).await?;
+        self.learn(known.ok_or_else(|| PoolError::UnknownKey(key.clone()))?);
         let known = self.known(key).ok_or_else(|| PoolError::UnknownKey(key.clone()))?;
-        let held = self.inventory().await.remove(key).unwrap_or_default();
-        Ok((known, held.into_iter().filter(|(_, held)| held.share && held.usable).collect()))
+        let held = self.inventory().await.held.remove(key).unwrap_or_default();
+        let held = held.into_iter().filter(|(_, held)| held.share && held.usable).collect();
+        Ok((known, held, awaited.into_iter().next()))
     }
 
     /// Has a signer that missed the end of a ceremony catch up. It wants to see the epoch sign by itself first.

@@ -2,6 +2,7 @@
 //!
 //! The library brings its own generation of `k256`; keys and signatures cross to the rest of the house as bytes.
 
+mod enroll;
 mod rekey;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use dkls23_k256::{AffinePoint, Scalar, Secp256k1};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::enroll::{Enrollment, Part, Point};
 use super::{GroupKey, Resharing, Scheme, SchemeError, SchemeId, Setup};
 use crate::protocol::{Fault, Inbox, Outbox, PartyIndex, Protocol, Run, Step, decode, decode_owned, encode};
 
@@ -106,6 +108,26 @@ impl Scheme for KeyShare {
 
     fn split(secret: &[u8; 32], chain_code: [u8; 32], threshold: u8, parties: u8) -> Result<Vec<Self>, SchemeError> {
         Self::split_key(secret, chain_code, threshold, parties)
+    }
+
+    fn enroll(&self, helpers: &Setup, place: PartyIndex, session: [u8; 32]) -> Result<Run<Part>, SchemeError> {
+        self.start_enroll(helpers, place, session)
+    }
+
+    fn assemble(public: &Enrollment, parts: BTreeMap<PartyIndex, Zeroizing<Vec<u8>>>) -> Result<Self, Fault> {
+        Self::of_parts(public, parts)
+    }
+
+    fn public_half(&self) -> Result<Point, Fault> {
+        Ok(self.point())
+    }
+
+    fn make_key(group: GroupKey, points: &BTreeMap<PartyIndex, Point>) -> bool {
+        Self::of_points(group, points)
+    }
+
+    fn beside(&self, public: &Enrollment) -> Result<Self, Fault> {
+        self.next_to(public)
     }
 
     fn encode(&self) -> Result<Zeroizing<Vec<u8>>, SchemeError> {

@@ -1,5 +1,6 @@
 //! What the two FROST suites have in common (RFC 9591): key generation in two rounds, signing in two rounds.
 
+mod enroll;
 mod rekey;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use frost_core::{Ciphersuite, Error, Identifier, SigningPackage};
 use rand_core::OsRng;
 use zeroize::Zeroizing;
 
+use super::enroll::{Enrollment, Part, Point};
 use super::{GroupKey, Resharing, Scheme, SchemeError, SchemeId, Setup};
 use crate::nonces::{NonceJournal, Stock};
 use crate::protocol::{Fault, Inbox, Outbox, PartyIndex, Protocol, Run, Step, decode};
@@ -129,6 +131,27 @@ impl<C: Suite> Scheme for FrostShare<C> {
     /// The key has no chain code.
     fn split(secret: &[u8; 32], _chain_code: [u8; 32], threshold: u8, parties: u8) -> Result<Vec<Self>, SchemeError> {
         Self::split_key(secret, threshold, parties)
+    }
+
+    /// The library's messages are bound to no session; the sealed links are.
+    fn enroll(&self, helpers: &Setup, place: PartyIndex, _session: [u8; 32]) -> Result<Run<Part>, SchemeError> {
+        self.start_enroll(helpers, place)
+    }
+
+    fn assemble(public: &Enrollment, parts: BTreeMap<PartyIndex, Zeroizing<Vec<u8>>>) -> Result<Self, Fault> {
+        Self::of_parts(public, parts)
+    }
+
+    fn public_half(&self) -> Result<Point, Fault> {
+        self.point()
+    }
+
+    fn make_key(group: GroupKey, points: &BTreeMap<PartyIndex, Point>) -> bool {
+        Self::of_points(group, points)
+    }
+
+    fn beside(&self, public: &Enrollment) -> Result<Self, Fault> {
+        self.next_to(public)
     }
 
     fn encode(&self) -> Result<Zeroizing<Vec<u8>>, SchemeError> {

@@ -2,6 +2,7 @@
 //! milliseconds where the generation takes seconds; `tests/pool.rs` has a real one), signatures by every quorum, checked
 //! by the stock verifiers.
 
+mod enroll;
 mod rekey;
 
 use std::collections::BTreeMap;

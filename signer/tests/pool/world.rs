@@ -50,6 +50,10 @@ pub(crate) enum Break {
     Corrupt,
     /// Every request is delivered twice, and then the one before it again.
     Replay,
+    /// The signer sends its letters of the round before once more, as those of this round.
+    Repeat,
+    /// The signer's letters to the one are sent to the other, and the other way round.
+    Swap,
 }
 
 /// A transport that breaks lines on demand.
@@ -57,11 +61,15 @@ pub(crate) struct Faulty {
     inner: Mutex<Option<Arc<dyn Transport>>>,
     broken: Mutex<BTreeMap<SignerId, Break>>,
     last: Mutex<BTreeMap<SignerId, Vec<u8>>>,
+    calls: Mutex<BTreeMap<SignerId, u32>>,
+    answers: Mutex<BTreeMap<SignerId, Vec<u8>>>,
 }
 
 impl Faulty {
     fn new() -> Arc<Self> {
-        Arc::new(Self { inner: Mutex::default(), broken: Mutex::default(), last: Mutex::default() })
+        let (inner, broken) = (Mutex::default(), Mutex::default());
+        let (last, calls, answers) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Arc::new(Self { inner, broken, last, calls, answers })
     }
 
     fn around(self: &Arc<Self>, inner: Arc<dyn Transport>) -> Arc<dyn Transport> {
@@ -71,6 +79,12 @@ impl Faulty {
 
     pub(crate) fn break_line(&self, signer: &str, how: Break) {
         self.broken.lock().unwrap().insert(id(signer), how);
+    }
+
+    /// The calls that each signer has got since this was last asked.
+    #[allow(dead_code, reason = "only the tests of ceremonies count")]
+    pub(crate) fn calls(&self) -> BTreeMap<SignerId, u32> {
+        std::mem::take(&mut *self.calls.lock().unwrap())
     }
 
     pub(crate) fn mend(&self) {
@@ -97,6 +111,7 @@ impl Transport for Faulty {
                 other => other.copied(),
             }
         };
+        *self.calls.lock().unwrap().entry(to.clone()).or_default() += 1;
         let before = self.last.lock().unwrap().insert(to.clone(), request.clone());
         async move {
             match how {
@@ -123,11 +138,49 @@ impl Transport for Faulty {
                     }
                     answer
                 }
+                Some(Break::Repeat) => {
+                    let answer = inner.call(to, request, deadline).await?;
+                    let before = self.answers.lock().unwrap().insert(to.clone(), answer.clone());
+                    Ok(match before {
+                        Some(before) if are_letters(&answer) && are_letters(&before) => {
+                            // The number of the round comes right after the kind of the answer.
+                            [&answer[..3], &before[3..]].concat()
+                        }
+                        _ => answer,
+                    })
+                }
+                Some(Break::Swap) => {
+                    let answer = inner.call(to, request, deadline).await?;
+                    Ok(if are_letters(&answer) { swapped(&answer, to) } else { answer })
+                }
                 None => inner.call(to, request, deadline).await,
             }
         }
         .boxed()
     }
+}
+
+/// Whether an answer has letters in it: the version, the kind, the number of the round, and the letters.
+fn are_letters(answer: &[u8]) -> bool {
+    matches!(answer, [1, 3, ..])
+}
+
+/// The signer's letters, each with another receiver's name on it. All names here are of one length.
+fn swapped(answer: &[u8], from: &SignerId) -> Vec<u8> {
+    let others = NAMES.iter().filter(|name| **name != from.as_str()).collect::<Vec<_>>();
+    let [one, other] = others.as_slice() else { panic!("three signers") };
+    let mut swapped = answer.to_vec();
+    let mut at = 0;
+    while at + one.len() <= swapped.len() {
+        let place = &mut swapped[at..at + one.len()];
+        if place == one.as_bytes() {
+            place.copy_from_slice(other.as_bytes());
+        } else if place == other.as_bytes() {
+            place.copy_from_slice(one.as_bytes());
+        }
+        at += 1;
+    }
+    swapped
 }
 
 /// How the signers run and are reached.

@@ -97,6 +97,15 @@ impl Desk {
         Self { client, accounts: accounts.collect(), roster: Arc::new(roster.unwrap()), policy, wallets }
     }
 
+    /// The same with limits in the policy.
+    pub(super) fn with_limits(mut self, limits: &Value) -> Self {
+        let networks = self.wallets.iter().map(|spec| (spec.wallet.clone(), spec.network)).collect();
+        let policy = json!({ "rules": rules(&self.wallets), "limits": limits });
+        let config: PolicyConfig = serde_json::from_value(policy).unwrap();
+        self.policy = Arc::new(config.compile(&networks).unwrap());
+        self
+    }
+
     /// Gives a signer its copies, as the pool does at the start.
     pub(super) fn install(&self, node: &Node) {
         node.install(self.roster.clone(), self.policy.clone(), &self.wallets).unwrap();

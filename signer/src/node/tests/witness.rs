@@ -12,7 +12,7 @@ fn key() -> KeyId {
 }
 
 /// A payment that two signers sign together.
-fn pay(signers: &Signers, desk: &Desk, pair: [&str; 2], number: u32) -> Vec<Result<Answer, Stop>> {
+pub(super) fn pay(signers: &Signers, desk: &Desk, pair: [&str; 2], number: u32) -> Vec<Result<Answer, Stop>> {
     let session = fresh_session();
     let request = desk.request(number.into(), &pays("sol", "native", SOL_PAYEE, 1_000 + u64::from(number)), number);
     let request = serde_json::to_vec(&request).unwrap();
@@ -50,7 +50,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// Stops a signer, has `meddle` at its directory, and starts it again.
-fn restart(signers: &mut Signers, desk: &Desk, name: &str, meddle: impl FnOnce(&Path)) {
+pub(super) fn restart(signers: &mut Signers, desk: &Desk, name: &str, meddle: impl FnOnce(&Path)) {
     let place = signers.nodes.iter().position(|node| node.id.as_str() == name).unwrap();
     drop(signers.nodes.remove(place));
     meddle(&signers.dir.path().join(name));

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 use chains::amount::Amount;
 
-use super::{BucketId, CounterKey, Draw, Window};
+use super::{BucketId, CounterKey, Draw};
 use crate::policy::Denial;
+
+/// How often all counters are looked through for buckets that count no more.
+const SWEEP_MS: u64 = 3_600_000;
 
 /// Counters with their buckets. Buckets that no window can count any more are dropped.
 ///
@@ -13,15 +16,9 @@ use crate::policy::Denial;
 /// a budget by turning a clock.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    counters: BTreeMap<CounterKey, Counter>,
+    counters: BTreeMap<CounterKey, BTreeMap<BucketId, Used>>,
     /// The latest time of a record, in milliseconds since 1970.
     seen: u64,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Counter {
-    window: Window,
-    buckets: BTreeMap<BucketId, Used>,
 }
 
 /// What a bucket or a window holds.
@@ -35,10 +32,10 @@ pub struct Used {
 
 impl Usage {
     /// What a counter's window holds at a time, in milliseconds since 1970.
-    pub fn used(&self, counter: &CounterKey, window: Window, at_unix_millis: u64) -> Used {
-        let counted = window.buckets_counted(self.time(at_unix_millis));
-        let buckets = self.counters.get(counter).map(|counter| counter.buckets.range(counted));
-        buckets.into_iter().flatten().fold(Used::default(), |sum, (_, used)| sum.plus(used.amount, used.count))
+    pub fn used(&self, counter: &CounterKey, at_unix_millis: u64) -> Used {
+        let counted = counter.window().buckets_counted(self.time(at_unix_millis));
+        let buckets = self.counters.get(counter).map(|buckets| buckets.range(counted));
+        buckets.into_iter().flatten().fold(Used::default(), |sum, (_, used)| sum.plus(*used))
     }
 
     /// Whether all of the draws of one transaction fit under their caps at a time, in milliseconds since 1970. It records
@@ -47,12 +44,12 @@ impl Usage {
     /// # Errors
     /// [`Denial::AboveVelocity`] or [`Denial::AboveCount`] for the first that doesn't.
     pub fn check(&self, draws: &[Draw], at_unix_millis: u64) -> Result<(), Denial> {
-        let mut earlier: BTreeMap<&CounterKey, Used> = BTreeMap::new();
+        let mut with_earlier: BTreeMap<&CounterKey, Used> = BTreeMap::new();
         for draw in draws {
-            let before = || self.used(&draw.counter, draw.window, at_unix_millis);
-            let used = earlier.entry(&draw.counter).or_insert_with(before);
+            let before = || self.used(&draw.counter, at_unix_millis);
+            let used = with_earlier.entry(&draw.counter).or_insert_with(before);
             draw.check(*used)?;
-            *used = used.plus(draw.amount, draw.count);
+            *used = used.plus(draw.used());
         }
         Ok(())
     }
@@ -60,10 +57,10 @@ impl Usage {
     /// Counts the draws of one transaction at a time, in milliseconds since 1970, whatever the caps are.
     pub fn record(&mut self, draws: &[Draw], at_unix_millis: u64) {
         let at = self.time(at_unix_millis);
-        for Draw { counter, window, amount, count, .. } in draws {
-            self.restore(counter, *window, window.bucket(at), Used { amount: *amount, count: *count }, at);
+        for draw in draws {
+            self.add(&draw.counter, draw.counter.window().bucket(at), draw.used());
         }
-        self.seen = at;
+        self.advance(at);
     }
 
     /// The time that counts where a clock shows `at_unix_millis`: never less than any that was recorded.
@@ -71,29 +68,33 @@ impl Usage {
         self.seen.max(at_unix_millis)
     }
 
-    /// Adds what was drawn in a bucket at the time `at`, and drops what no window can count then.
-    pub(crate) fn restore(&mut self, counter: &CounterKey, window: Window, bucket: BucketId, drawn: Used, at: u64) {
-        self.seen = self.time(at);
-        let oldest = *window.buckets_counted(self.seen).start();
-        let fresh = || Counter { window, buckets: BTreeMap::new() };
-        let counter = self.counters.entry(counter.clone()).or_insert_with(fresh);
-        let used = counter.buckets.entry(bucket).or_default();
-        *used = used.plus(drawn.amount, drawn.count);
-        counter.buckets.retain(|bucket, _| *bucket >= oldest);
+    /// Adds what was drawn in a bucket.
+    pub(crate) fn add(&mut self, counter: &CounterKey, bucket: BucketId, drawn: Used) {
+        let used = self.counters.entry(counter.clone()).or_default().entry(bucket).or_default();
+        *used = used.plus(drawn);
     }
 
-    /// Drops every bucket that no window can count, and every counter without buckets.
-    pub(crate) fn prune(&mut self) {
+    /// Goes on to a time, in milliseconds since 1970. Once an hour it drops every bucket that no window can count.
+    pub(crate) fn advance(&mut self, at_unix_millis: u64) {
+        let before = self.seen;
+        self.seen = self.time(at_unix_millis);
+        if self.seen / SWEEP_MS == before / SWEEP_MS {
+            return;
+        }
         let seen = self.seen;
-        self.counters.retain(|_, counter| {
-            let oldest = *counter.window.buckets_counted(seen).start();
-            counter.buckets.retain(|bucket, _| *bucket >= oldest);
-            !counter.buckets.is_empty()
+        self.counters.retain(|counter, buckets| {
+            let counted = counter.window().buckets_counted(seen);
+            buckets.retain(|bucket, _| bucket >= counted.start());
+            !buckets.is_empty()
         });
     }
 }
 
 impl Draw {
+    const fn used(&self) -> Used {
+        Used { amount: self.amount, count: self.count }
+    }
+
     /// Whether the draw fits on top of what the counter's window holds: for whoever keeps the counters elsewhere.
     ///
     /// # Errors
@@ -118,7 +119,10 @@ impl Draw {
 }
 
 impl Used {
-    fn plus(self, amount: Amount, count: u64) -> Self {
-        Self { amount: self.amount.checked_add(amount).unwrap_or(Amount::MAX), count: self.count.saturating_add(count) }
+    fn plus(self, other: Self) -> Self {
+        Self {
+            amount: self.amount.checked_add(other.amount).unwrap_or(Amount::MAX),
+            count: self.count.saturating_add(other.count),
+        }
     }
 }

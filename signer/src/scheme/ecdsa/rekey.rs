@@ -367,7 +367,7 @@ fn lagrange<'p>(place: PartyIndex, all: impl Iterator<Item = &'p PartyIndex>) ->
     Ok(numerator * inverse.ok_or(SchemeError::Damaged("two holders have one place"))?)
 }
 
-fn number(party: PartyIndex) -> Scalar {
+pub(super) fn number(party: PartyIndex) -> Scalar {
     Scalar::from(u64::from(party.get()))
 }
 

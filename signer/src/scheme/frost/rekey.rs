@@ -282,12 +282,12 @@ fn lagrange<'p, C: Suite>(place: PartyIndex, all: impl Iterator<Item = &'p Party
     Ok(numerator * inverse.map_err(|error| fault::<C>(error.into()))?)
 }
 
-fn number<C: Suite>(number: u8) -> Scalar<C> {
+pub(super) fn number<C: Suite>(number: u8) -> Scalar<C> {
     let (zero, one) = (<<C::Group as Group>::Field as Field>::zero(), <<C::Group as Group>::Field as Field>::one());
     (0..number).fold(zero, |sum, _| sum + one)
 }
 
-fn scalar_of<C: Suite>(share: &SigningShare<C>) -> Result<Scalar<C>, Fault> {
+pub(super) fn scalar_of<C: Suite>(share: &SigningShare<C>) -> Result<Scalar<C>, Fault> {
     let bytes = Zeroizing::new(share.serialize());
     Ok(SigningKey::<C>::deserialize(&bytes).map_err(fault)?.to_scalar())
 }
