@@ -20,7 +20,7 @@ pub use client::{BitcoinClient, Options, RestoreError};
 pub use wire::{Signed, Unsigned};
 
 use crate::account::Account;
-use crate::chain::{AssembleError, BuildError, Chain, DecodeError, Slot, TxId};
+use crate::chain::{AssembleError, BuildError, Chain, DecodeError, Replacement, Slot, TxId};
 use crate::effects::Effects;
 use crate::intent::Intent;
 use crate::network::{BitcoinNetwork, Network};
@@ -53,6 +53,17 @@ impl Chain for Bitcoin {
 
     fn build(&self, intent: &Intent, account: &Account, state: &State) -> Result<Unsigned, BuildError> {
         build::build(self.network, intent, account, state)
+    }
+
+    fn replace(
+        &self,
+        _intent: &Intent,
+        _account: &Account,
+        _previous: &[Unsigned],
+        _purpose: Replacement,
+        _state: &State,
+    ) -> Result<Unsigned, BuildError> {
+        Err(BuildError::NotReplaceable("replacement is not built on Bitcoin"))
     }
 
     fn effects(&self, account: &Account, unsigned: &Unsigned) -> Result<Effects, DecodeError> {

@@ -26,7 +26,7 @@ use alloy::primitives::Address;
 
 use crate::account::Account;
 use crate::address::Address as ChainAddress;
-use crate::chain::{AssembleError, BuildError, Chain, DecodeError, Slot, TxId};
+use crate::chain::{AssembleError, BuildError, Chain, DecodeError, Replacement, Slot, TxId};
 use crate::effects::Effects;
 use crate::intent::Intent;
 use crate::network::Network;
@@ -85,6 +85,17 @@ impl Chain for Ethereum {
 
     fn build(&self, intent: &Intent, account: &Account, state: &State) -> Result<Unsigned, BuildError> {
         build::build(self, intent, account, state)
+    }
+
+    fn replace(
+        &self,
+        _intent: &Intent,
+        _account: &Account,
+        _previous: &[Unsigned],
+        _purpose: Replacement,
+        _state: &State,
+    ) -> Result<Unsigned, BuildError> {
+        Err(BuildError::NotReplaceable("replacement is not built on Ethereum"))
     }
 
     fn effects(&self, account: &Account, unsigned: &Unsigned) -> Result<Effects, DecodeError> {

@@ -28,7 +28,7 @@ pub use token::{TokenProgram, associated_token_account};
 pub use wire::{Signed, Unsigned};
 
 use crate::account::Account;
-use crate::chain::{AssembleError, BuildError, Chain, DecodeError, Slot, TxId};
+use crate::chain::{AssembleError, BuildError, Chain, DecodeError, Replacement, Slot, TxId};
 use crate::effects::Effects;
 use crate::intent::Intent;
 use crate::network::{Cluster, Network};
@@ -61,6 +61,17 @@ impl Chain for Solana {
 
     fn build(&self, intent: &Intent, account: &Account, state: &State) -> Result<Unsigned, BuildError> {
         build::build(self.cluster, intent, account, state)
+    }
+
+    fn replace(
+        &self,
+        _intent: &Intent,
+        _account: &Account,
+        _previous: &[Unsigned],
+        _purpose: Replacement,
+        _state: &State,
+    ) -> Result<Unsigned, BuildError> {
+        Err(BuildError::NotReplaceable("replacement is not built on Solana"))
     }
 
     fn effects(&self, account: &Account, unsigned: &Unsigned) -> Result<Effects, DecodeError> {

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use chains::account::Account;
 use chains::amount::Amount;
 use chains::asset::Asset;
-use chains::chain::{AssembleError, Chain, DecodeError, Slot};
-use chains::client::{BroadcastError, Client, StateError, Status, Tip};
+use chains::chain::{AssembleError, Chain, DecodeError, Replacement, Slot};
+use chains::client::{BroadcastError, Client, Nonces, StateError, Status, Tip};
 use chains::effects::Effects;
 use chains::intent::Intent;
 use chains::network::Network;
@@ -26,6 +26,17 @@ pub trait Lane: Send + Sync + 'static {
     /// Asks the nodes for the chain's state, with `busy` slots left out, and builds the transaction.
     async fn build(&self, intent: &Intent, account: &Account, busy: &BTreeSet<Slot>) -> Result<Draft, LaneError>;
 
+    /// Asks the nodes for the chain's state and builds a transaction that excludes every one of `previous`, the intent's
+    /// attempts so far, oldest first.
+    async fn replace(
+        &self,
+        intent: &Intent,
+        account: &Account,
+        previous: &[Vec<u8>],
+        purpose: Replacement,
+        busy: &BTreeSet<Slot>,
+    ) -> Result<Draft, LaneError>;
+
     /// Decodes unsigned bytes anew: what comes from a store is not trusted.
     fn decode(&self, account: &Account, unsigned: Vec<u8>) -> Result<Draft, LaneError>;
 
@@ -40,6 +51,9 @@ pub trait Lane: Send + Sync + 'static {
 
     /// What an account has of an asset.
     async fn balance(&self, account: &Account, asset: Asset) -> Result<Amount, LaneError>;
+
+    /// The account's nonces as the nodes tell them, on a chain that has such.
+    async fn nonces(&self, account: &Account) -> Result<Option<Nonces>, LaneError>;
 
     /// How far the chain is.
     async fn tip(&self) -> Result<Tip, LaneError>;
@@ -134,6 +148,22 @@ impl<N: Client> Lane for NodeLane<N> {
         self.draft(account, &unsigned)
     }
 
+    async fn replace(
+        &self,
+        intent: &Intent,
+        account: &Account,
+        previous: &[Vec<u8>],
+        purpose: Replacement,
+        busy: &BTreeSet<Slot>,
+    ) -> Result<Draft, LaneError> {
+        let previous = previous.iter().map(|bytes| self.chain.decode_unsigned(bytes)).collect::<Result<Vec<_>, _>>()?;
+        let state =
+            self.nodes.read(|node| node.replacement_state(intent, account, &previous, purpose, busy)).await?;
+        let unsigned =
+            self.chain.replace(intent, account, &previous, purpose, &state).map_err(StateError::from)?;
+        self.draft(account, &unsigned)
+    }
+
     fn decode(&self, account: &Account, unsigned: Vec<u8>) -> Result<Draft, LaneError> {
         self.decode_draft(account, unsigned)
     }
@@ -156,6 +186,10 @@ impl<N: Client> Lane for NodeLane<N> {
 
     async fn balance(&self, account: &Account, asset: Asset) -> Result<Amount, LaneError> {
         Ok(self.nodes.read(|node| node.balance(account, asset)).await?)
+    }
+
+    async fn nonces(&self, account: &Account) -> Result<Option<Nonces>, LaneError> {
+        Ok(self.nodes.read(|node| node.nonces(account)).await?)
     }
 
     async fn tip(&self) -> Result<Tip, LaneError> {

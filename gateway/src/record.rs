@@ -232,7 +232,8 @@ impl Exposure {
         }
     }
 
-    /// What follows from reaching `state`.
+    /// What follows from reaching `state`, where the transaction in the best chain, if one is, does what the intent asks for. A
+    /// cancelling transaction that is included but not final leaves it [`Exposure::Possible`].
     pub const fn of(state: State) -> Self {
         match state {
             State::Received
@@ -265,17 +266,36 @@ pub struct Reason {
     pub rule: Option<String>,
 }
 
-/// One try at bringing the intent on chain. All attempts of an intent have a slot in common, so at most one can succeed.
+/// What an attempt is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// What the intent asks for.
+    Pay,
+    /// The same for a higher fee.
+    SpeedUp,
+    /// Nothing but to use up the slot, so that no other attempt can be included.
+    Cancel,
+}
+
+/// One try at bringing the intent on chain, or at keeping it off. Every two attempts of an intent have a slot in common, so
+/// at most one of them is ever included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
     /// 1 and up.
     pub number: u32,
+    /// What it is for.
+    pub purpose: Purpose,
     /// The frozen unsigned bytes, in the chain's own encoding.
     pub unsigned: Vec<u8>,
     /// What it uses up on chain.
     pub slots: BTreeSet<Slot>,
     /// The signed bytes, once there are any.
     pub signed: Option<SignedBytes>,
+    /// Why it will never be signed; the attempts before it stand.
+    pub given_up: Option<Reason>,
+    /// When it was about to be sent for the first time, in milliseconds since the Unix epoch.
+    pub sent_at: Option<u64>,
     /// Where it stands in the best chain.
     pub inclusion: Option<Inclusion>,
 }
@@ -316,6 +336,8 @@ pub struct Record {
     pub intent: Intent,
     /// The signed request that it came in, as evidence for the signers.
     pub request: SignedRequest,
+    /// The signed request to cancel it, once there is one.
+    pub cancel: Option<SignedRequest>,
     /// Where it stands.
     pub state: State,
     /// Why.
@@ -332,6 +354,11 @@ impl Record {
     /// The latest attempt.
     pub fn attempt(&self) -> Option<&Attempt> {
         self.attempts.last()
+    }
+
+    /// The replacement that waits for its signatures, if one does.
+    pub fn unsigned_replacement(&self) -> Option<&Attempt> {
+        self.attempt().filter(|last| last.number > 1 && last.signed.is_none() && last.given_up.is_none())
     }
 }
 

@@ -19,7 +19,7 @@ use crate::account::Account;
 use crate::address::Address;
 use crate::amount::Amount;
 use crate::asset::Asset;
-use crate::chain::{BuildError, Chain, Slot};
+use crate::chain::{BuildError, Chain, Replacement, Slot};
 use crate::client::{BroadcastError, Client, Inclusion, StateError, Status, Tip};
 use crate::intent::Intent;
 use crate::network::BitcoinNetwork;
@@ -157,6 +157,17 @@ impl Client for BitcoinClient {
         utxos.retain(|utxo| !busy.contains(&Slot::new(network, utxo.outpoint())));
         let tip = Height::from_consensus(height).map_err(|e| self.node.contradiction("getblockchaininfo", e))?;
         Ok(State { utxos, fee_rate: self.fee_rate().await?, tip })
+    }
+
+    async fn replacement_state(
+        &self,
+        _intent: &Intent,
+        _account: &Account,
+        _previous: &[Unsigned],
+        _purpose: Replacement,
+        _busy: &BTreeSet<Slot>,
+    ) -> Result<State, StateError> {
+        Err(BuildError::NotReplaceable("replacement is not built on Bitcoin").into())
     }
 
     /// Confirmed outputs and the wallet's own unconfirmed change. Others' unconfirmed payments don't count.

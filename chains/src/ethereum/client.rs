@@ -11,11 +11,11 @@ use futures::try_join;
 
 use self::node::{Block, Node, Receipt};
 use super::build::Plan;
-use super::{Ethereum, Gas, GasPrice, Nonce, Signed, State};
+use super::{Ethereum, Gas, GasPrice, Nonce, Signed, State, Unsigned};
 use crate::account::Account;
 use crate::amount::Amount;
 use crate::asset::Asset;
-use crate::chain::{BuildError, Chain, Slot};
+use crate::chain::{BuildError, Chain, Replacement, Slot};
 use crate::client::{BroadcastError, Client, Inclusion, StateError, Status, Tip};
 use crate::intent::Intent;
 use crate::rpc::{RpcClient, RpcError};
@@ -192,6 +192,17 @@ impl Client for EthereumClient {
         plan.check_funds(balance, token_balance, Amount::ZERO)?;
         let gas_limit = self.gas_limit(node, &plan).await?;
         Ok(State { nonce, balance, token_balance, fees, gas_limit })
+    }
+
+    async fn replacement_state(
+        &self,
+        _intent: &Intent,
+        _account: &Account,
+        _previous: &[Unsigned],
+        _purpose: Replacement,
+        _busy: &BTreeSet<Slot>,
+    ) -> Result<State, StateError> {
+        Err(BuildError::NotReplaceable("replacement is not built on Ethereum").into())
     }
 
     async fn balance(&self, account: &Account, asset: Asset) -> Result<Amount, RpcError> {

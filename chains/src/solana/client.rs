@@ -26,7 +26,7 @@ use super::{Signed, Solana};
 use crate::account::Account;
 use crate::amount::Amount;
 use crate::asset::Asset;
-use crate::chain::{BuildError, Chain, Slot};
+use crate::chain::{BuildError, Chain, Replacement, Slot};
 use crate::client::{BroadcastError, Client, Inclusion, StateError, Status, Tip};
 use crate::intent::Intent;
 use crate::network::{Cluster, Network};
@@ -303,6 +303,17 @@ impl Client for SolanaClient {
             state.compute.unit_limit = state.compute.unit_limit.saturating_add(1);
         }
         Ok(state)
+    }
+
+    async fn replacement_state(
+        &self,
+        _intent: &Intent,
+        _account: &Account,
+        _previous: &[Unsigned],
+        _purpose: Replacement,
+        _busy: &BTreeSet<Slot>,
+    ) -> Result<State, StateError> {
+        Err(BuildError::NotReplaceable("replacement is not built on Solana").into())
     }
 
     async fn balance(&self, account: &Account, asset: Asset) -> Result<Amount, RpcError> {

@@ -79,6 +79,7 @@ pub fn build_kind(error: &BuildError) -> &'static str {
         BuildError::Address(_) => "invalid_address",
         BuildError::WrongAsset { .. } => "wrong_asset",
         BuildError::WrongAccount(_) => "wrong_account",
+        BuildError::NotReplaceable(_) => "not_replaceable",
         _ => "unsupported",
     }
 }
