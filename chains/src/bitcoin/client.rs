@@ -14,7 +14,7 @@ use tokio::sync::{Mutex, MutexGuard};
 pub use self::follow::RestoreError;
 use self::follow::{Follower, Position};
 use self::node::{Node, Sent};
-use super::{Bitcoin, Signed, State};
+use super::{Bitcoin, Signed, State, Unsigned};
 use crate::account::Account;
 use crate::address::Address;
 use crate::amount::Amount;

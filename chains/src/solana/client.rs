@@ -22,7 +22,7 @@ use self::answer::{
 use super::build::{Destination, DestinationKind, MessageVersion, Order, State, TokenState};
 use super::fee::{ComputeBudget, Lamports, MAX_COMPUTE_UNITS, MicroLamports};
 use super::token::{self, MintError, TokenProgram, associated_token_account};
-use super::{Signed, Solana};
+use super::{Signed, Solana, Unsigned};
 use crate::account::Account;
 use crate::amount::Amount;
 use crate::asset::Asset;
