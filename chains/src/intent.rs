@@ -63,6 +63,13 @@ pub enum Action {
         #[serde(default)]
         value: Amount,
     },
+    /// Opens one of the wallet's own durable nonce accounts on a Solana cluster: payments made under it stay valid until it
+    /// is used, however long people take to approve them. It pays nobody; the account's rent stays the wallet's and counts as
+    /// fee.
+    OpenNonce {
+        /// Which of the wallet's nonce accounts, 0 to 7.
+        index: u8,
+    },
 }
 
 /// The longest [`Intent::reference`], in bytes.

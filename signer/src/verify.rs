@@ -13,15 +13,18 @@ use chains::amount::Amount;
 use chains::asset::Asset;
 use chains::bitcoin::Bitcoin;
 use chains::chain::{Chain, DecodeError, Slot};
-use chains::effects::{Effects, Transfer};
+use chains::effects::{Effects, Transfer, Upkeep};
 use chains::ethereum::Ethereum;
 use chains::intent::{Action, Intent};
 use chains::network::{Family, Network};
 use chains::payload::Payload;
 use chains::solana::Solana;
+use uuid::Uuid;
 
 use crate::policy::{self, Denial, Policy, Verdict};
-use crate::request::{AuthError, BodyError, IntentId, SigningRequest, Submission, parse_call};
+use crate::request::{
+    AuthError, BodyError, Cancellation, IntentId, SignedRequest, SigningRequest, Submission, parse_call,
+};
 use crate::roster::{CredentialId, Role, Roster};
 
 #[cfg(test)]
@@ -61,6 +64,12 @@ pub(crate) enum Refusal {
     /// Approvals are evidence that nothing checks yet.
     #[error("the evidence has approvals, which no rule of this policy asks for")]
     Approvals,
+    /// The credential may not have the payment cancelled.
+    #[error("{credential} is {role} and didn't ask for the payment; only its initiator or an operator cancels it")]
+    CancelRole { credential: CredentialId, role: Role },
+    /// The request to cancel names another payment.
+    #[error("the request to cancel is for {named}, not for {tx}")]
+    OtherCancel { named: Uuid, tx: Uuid },
     /// The client's body is no submission.
     #[error("the evidence has no intent: {0}")]
     Body(#[from] BodyError),
@@ -93,6 +102,15 @@ pub(crate) enum Refusal {
     Empty,
 }
 
+/// What the transaction must be.
+#[derive(Clone, Copy, Debug)]
+enum Wanted<'i> {
+    /// What the intent says.
+    Payment(&'i Intent),
+    /// Nothing but what keeps every attempt at the intent off the chain.
+    Cancel(&'i Intent),
+}
+
 /// Where a transaction and its intent part.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -106,6 +124,9 @@ pub(crate) enum Mismatch {
     /// Not exactly the calls that are asked for.
     #[error("other calls")]
     Calls,
+    /// Not exactly the upkeep of the wallet that is asked for.
+    #[error("other upkeep")]
+    Upkeep,
     /// The chain can't do what the intent says.
     #[error("{0} has nothing of the kind")]
     Family(&'static str),
@@ -137,6 +158,13 @@ impl Guard {
         }
         let account = self.accounts.get(&intent.wallet).ok_or_else(|| Refusal::UnknownWallet(intent.wallet.clone()))?;
         let id = submission.intent_id(&credential.id);
+        let intent = match &request.evidence.cancel {
+            None => Wanted::Payment(intent),
+            Some(cancel) => {
+                self.require_cancel(cancel, &credential.id, request.tx)?;
+                Wanted::Cancel(intent)
+            }
+        };
         match account.network() {
             Network::Bitcoin(network) => self.judge_on(&Bitcoin::new(network), account, intent, id, &request.unsigned),
             Network::Ethereum(chain_id) => {
@@ -146,11 +174,22 @@ impl Guard {
         }
     }
 
+    /// Whoever asked for the payment, or an operator, asks for exactly this payment to be cancelled. The ledger ties the name
+    /// `tx` to the intent.
+    fn require_cancel(&self, cancel: &SignedRequest, initiator: &CredentialId, tx: Uuid) -> Result<(), Refusal> {
+        let (credential, _) = cancel.authenticate(&self.roster)?;
+        if credential.role != Role::Operator && credential.id != *initiator {
+            return Err(Refusal::CancelRole { credential: credential.id.clone(), role: credential.role });
+        }
+        let named = Cancellation::from_call(&parse_call(&cancel.body)?)?.tx_id;
+        if named == tx { Ok(()) } else { Err(Refusal::OtherCancel { named, tx }) }
+    }
+
     fn judge_on<C: Chain>(
         &self,
         chain: &C,
         account: &Account,
-        intent: &Intent,
+        wanted: Wanted<'_>,
         id: IntentId,
         bytes: &[u8],
     ) -> Result<Judged, Refusal> {
@@ -159,8 +198,18 @@ impl Guard {
             return Err(Refusal::Encoding);
         }
         let effects = chain.effects(account, &unsigned)?;
-        require_same(intent, account, &effects)?;
-        if let Verdict::Deny { reason, .. } = policy::evaluate(&self.policy, account, &effects) {
+        let verdict = match wanted {
+            Wanted::Payment(intent) => {
+                require_same(intent, account, &effects)?;
+                policy::evaluate(&self.policy, account, &effects)
+            }
+            Wanted::Cancel(intent) => {
+                require_nothing(&effects)?;
+                require_fee(intent, &effects)?;
+                policy::evaluate_upkeep(&self.policy, account, &effects)
+            }
+        };
+        if let Verdict::Deny { reason, .. } = verdict {
             return Err(Refusal::Denied(reason));
         }
         let payloads = chain.payloads(account, &unsigned)?;
@@ -177,11 +226,28 @@ fn require_same(intent: &Intent, account: &Account, effects: &Effects) -> Result
     match &intent.action {
         Action::Transfer { asset, to, amount } => require_transfer(account, *asset, to, *amount, effects)?,
         Action::Call { contract, data, value } => require_call(account, contract, data, *value, effects)?,
+        Action::OpenNonce { index } => require_upkeep(&Upkeep::OpenNonce { index: *index }, effects)?,
     }
+    require_fee(intent, effects)
+}
+
+/// The transaction costs no more than the intent permits.
+fn require_fee(intent: &Intent, effects: &Effects) -> Result<(), Refusal> {
     match intent.max_fee {
         Some(cap) if effects.max_fee > cap => Err(Refusal::FeeAboveCap { fee: effects.max_fee, cap }),
         _ => Ok(()),
     }
+}
+
+/// The transaction pays nobody, grants nothing and calls nothing.
+fn require_nothing(effects: &Effects) -> Result<(), Refusal> {
+    if !effects.transfers.is_empty() {
+        return Err(Refusal::Mismatch(Mismatch::Transfers));
+    }
+    if !effects.allowances.is_empty() {
+        return Err(Refusal::Mismatch(Mismatch::Allowances));
+    }
+    if effects.calls.is_empty() { Ok(()) } else { Err(Refusal::Mismatch(Mismatch::Calls)) }
 }
 
 /// The one payment, and for an ERC-20 token the one call that makes it.
@@ -244,6 +310,13 @@ fn require_call(
     let expected: &[&Transfer] = if value.is_zero() { &[] } else { &[&sent] };
     let native: Vec<&Transfer> = effects.transfers.iter().filter(|transfer| transfer.asset == Asset::Native).collect();
     if native == expected { Ok(()) } else { Err(Refusal::Mismatch(Mismatch::Transfers)) }
+}
+
+/// Exactly this upkeep: nobody is paid, nothing is called or granted.
+fn require_upkeep(expected: &Upkeep, effects: &Effects) -> Result<(), Refusal> {
+    let nothing_else = effects.transfers.is_empty() && effects.allowances.is_empty() && effects.calls.is_empty();
+    let same = nothing_else && effects.upkeep.as_ref() == Some(expected);
+    if same { Ok(()) } else { Err(Refusal::Mismatch(Mismatch::Upkeep)) }
 }
 
 /// `transfer(address,uint256)` (ERC-20).

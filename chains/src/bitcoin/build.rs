@@ -141,6 +141,7 @@ fn payment(network: BitcoinNetwork, intent: &Intent, owner: &Owner) -> Result<Tx
     let (asset, to, amount) = match &intent.action {
         Action::Transfer { asset, to, amount } => (*asset, to, *amount),
         Action::Call { .. } => return Err(BuildError::Unsupported("Bitcoin has no contract calls")),
+        Action::OpenNonce { .. } => return Err(BuildError::Unsupported("durable nonces are Solana's")),
     };
     if asset != Asset::Native {
         return Err(BuildError::WrongAsset { asset, network: Network::Bitcoin(network) });

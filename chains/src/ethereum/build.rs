@@ -93,6 +93,7 @@ impl Plan {
                 let to = address(chain, contract)?;
                 Ok(Self { from, to, value: *value, input: data.clone(), token: None })
             }
+            Action::OpenNonce { .. } => Err(BuildError::Unsupported("durable nonces are Solana's")),
         }
     }
 

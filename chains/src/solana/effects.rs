@@ -52,6 +52,7 @@ pub(super) fn effects(cluster: Cluster, account: &Account, unsigned: &Unsigned) 
         change: Amount::ZERO,
         max_fee: fee::max_fee(message.header().num_required_signatures, compute, created),
         touches: keys.iter().filter(|key| **key != payer).copied().map(Address::Solana).collect(),
+        upkeep: None,
     })
 }
 
