@@ -212,7 +212,7 @@ fn request(client: &SigningKey, account: &Account, lamports: u64) -> SigningRequ
     let (sub, jti) = ("demo-trader".parse().unwrap(), format!("jti-{lamports}"));
     let body = serde_json::to_vec(&body).unwrap();
     let request = SignedRequest::sign(client, &sub, "/v1", &jti, 1_800_000_000, 60, body);
-    let evidence = Evidence { request, approvals: Vec::new() };
+    let evidence = Evidence { request, approvals: Vec::new(), cancel: None };
     SigningRequest {
         tx: Uuid::from_u128(lamports.into()),
         wallet: account.wallet().clone(),

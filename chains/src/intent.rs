@@ -72,5 +72,15 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// Whether it only looks after the wallet: it pays nobody, and its effects say what it is instead.
+    pub const fn is_upkeep(&self) -> bool {
+        match self {
+            Self::Transfer { .. } | Self::Call { .. } => false,
+            Self::OpenNonce { .. } => true,
+        }
+    }
+}
+
 /// The longest [`Intent::reference`], in bytes.
 pub const MAX_REFERENCE_LEN: usize = 256;

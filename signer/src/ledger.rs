@@ -24,8 +24,8 @@ use crate::request::IntentId;
 #[cfg(test)]
 mod tests;
 
-/// How far the fence may rise from one entry to the next. Without a bound, one request of a gateway that was taken over
-/// could use the numbers up.
+/// How far the fence of a payment may rise from one entry to the next, and how high it may begin. Without a bound, one
+/// request of a gateway that was taken over could use the numbers up.
 const MAX_FENCE_STEP: u64 = 1 << 32;
 
 /// The ledger of one signer, open and locked against every other process.
@@ -52,7 +52,7 @@ struct Entry {
     #[serde(with = "hex::serde")]
     unsigned: [u8; 32],
     slots: BTreeSet<Slot>,
-    /// The lease under which the gateway asked.
+    /// The lease under which the gateway asked. Each payment has fences of its own.
     #[serde(default)]
     fence: u64,
 }
@@ -171,8 +171,8 @@ impl Ledger {
 
     /// Takes `slots` for `intent`, named `tx` by the gateway, whose unsigned bytes have the SHA-256 `unsigned`. When this
     /// returns, the entry is on the disk. The same bytes may be burned for again (a crash came between), and so may other
-    /// bytes of the same intent that exclude every earlier attempt of it. `fence` is the gateway's lease: once a higher one
-    /// was seen, the gateway that held the lower one is out.
+    /// bytes of the same intent that exclude every earlier attempt of it. `fence` is the gateway's lease of this payment: once
+    /// a higher one was seen for it, the gateway that held the lower one is out.
     ///
     /// # Errors
     /// Where the slots or the intent belong to another payment, where an earlier attempt isn't excluded, where the fence
@@ -190,7 +190,7 @@ impl Ledger {
         }
         let entry = Entry { tx, intent, unsigned, slots: slots.clone(), fence };
         // A fence that rises is written down, whatever it comes with.
-        if self.memory.check(&entry)? == Known::Yes && entry.fence == self.memory.fence {
+        if self.memory.check(&entry)? == Known::Yes && entry.fence == self.memory.fence(tx) {
             return Ok(());
         }
         let entry_json = serde_json::value::to_raw_value(&entry).expect("strings always have a JSON form");
@@ -216,8 +216,6 @@ struct Memory {
     slots: BTreeMap<Slot, Uuid>,
     intents: BTreeMap<IntentId, Uuid>,
     payments: BTreeMap<Uuid, Payment>,
-    /// The highest fence of an entry.
-    fence: u64,
     /// How many entries there are.
     entries: u64,
 }
@@ -225,6 +223,8 @@ struct Memory {
 #[derive(Debug)]
 struct Payment {
     intent: IntentId,
+    /// The highest fence of an entry.
+    fence: u64,
     attempts: BTreeMap<[u8; 32], BTreeSet<Slot>>,
 }
 
@@ -236,12 +236,17 @@ enum Known {
 }
 
 impl Memory {
+    /// The highest fence that was seen for a payment.
+    fn fence(&self, tx: Uuid) -> u64 {
+        self.payments.get(&tx).map_or(0, |payment| payment.fence)
+    }
+
     fn check(&self, entry: &Entry) -> Result<Known, LedgerError> {
         let tx = entry.tx;
         if entry.slots.is_empty() {
             return Err(LedgerError::NoSlot { tx });
         }
-        let (given, seen) = (entry.fence, self.fence);
+        let (given, seen) = (entry.fence, self.fence(tx));
         match given.checked_sub(seen) {
             None => return Err(LedgerError::StaleFence { given, seen }),
             Some(step) if step > MAX_FENCE_STEP => return Err(LedgerError::WildFence { given, seen }),
@@ -271,14 +276,14 @@ impl Memory {
     }
 
     fn remember(&mut self, entry: Entry) {
-        self.fence = self.fence.max(entry.fence);
         self.entries = self.entries.saturating_add(1);
         self.slots.extend(entry.slots.iter().map(|slot| (slot.clone(), entry.tx)));
         self.intents.insert(entry.intent, entry.tx);
         let payment = self
             .payments
             .entry(entry.tx)
-            .or_insert_with(|| Payment { intent: entry.intent, attempts: BTreeMap::new() });
+            .or_insert_with(|| Payment { intent: entry.intent, fence: 0, attempts: BTreeMap::new() });
+        payment.fence = payment.fence.max(entry.fence);
         payment.attempts.insert(entry.unsigned, entry.slots);
     }
 }

@@ -201,7 +201,11 @@ impl Guard {
         let verdict = match wanted {
             Wanted::Payment(intent) => {
                 require_same(intent, account, &effects)?;
-                policy::evaluate(&self.policy, account, &effects)
+                if intent.action.is_upkeep() {
+                    policy::evaluate_upkeep(&self.policy, account, &effects)
+                } else {
+                    policy::evaluate(&self.policy, account, &effects)
+                }
             }
             Wanted::Cancel(intent) => {
                 require_nothing(&effects)?;
@@ -239,7 +243,7 @@ fn require_fee(intent: &Intent, effects: &Effects) -> Result<(), Refusal> {
     }
 }
 
-/// The transaction pays nobody, grants nothing and calls nothing.
+/// The transaction pays nobody, grants nothing, calls nothing and is no upkeep that somebody could have asked for by itself.
 fn require_nothing(effects: &Effects) -> Result<(), Refusal> {
     if !effects.transfers.is_empty() {
         return Err(Refusal::Mismatch(Mismatch::Transfers));
@@ -247,7 +251,10 @@ fn require_nothing(effects: &Effects) -> Result<(), Refusal> {
     if !effects.allowances.is_empty() {
         return Err(Refusal::Mismatch(Mismatch::Allowances));
     }
-    if effects.calls.is_empty() { Ok(()) } else { Err(Refusal::Mismatch(Mismatch::Calls)) }
+    if !effects.calls.is_empty() {
+        return Err(Refusal::Mismatch(Mismatch::Calls));
+    }
+    if effects.upkeep.is_none() { Ok(()) } else { Err(Refusal::Mismatch(Mismatch::Upkeep)) }
 }
 
 /// The one payment, and for an ERC-20 token the one call that makes it.

@@ -120,7 +120,7 @@ fn request(intent: &Value, unsigned: Vec<u8>) -> SigningRequest {
         tx: Uuid::from_u128(1),
         wallet: intent["wallet"].as_str().expect("a wallet").parse().expect("a name"),
         unsigned,
-        evidence: Evidence { request: signed_by("trader", 1, intent), approvals: Vec::new() },
+        evidence: Evidence { request: signed_by("trader", 1, intent), approvals: Vec::new(), cancel: None },
         fence: 1,
     }
 }
@@ -343,7 +343,7 @@ fn only_an_initiator_asks() {
     let intent = &intents()[0];
     let good = request(intent, built(intent));
     let with = |request: SignedRequest| SigningRequest {
-        evidence: Evidence { request, approvals: Vec::new() },
+        evidence: Evidence { request, approvals: Vec::new(), cancel: None },
         ..good.clone()
     };
     for (id, seed, role) in [("approver", 2, Role::Approver), ("operator", 3, Role::Operator)] {

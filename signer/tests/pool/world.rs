@@ -291,7 +291,7 @@ impl World {
     pub(crate) fn request(&self, number: u128, account: &Account, body: Vec<u8>, unsigned: Vec<u8>) -> SigningRequest {
         let (sub, jti) = ("desk".parse().unwrap(), format!("jti-{number}"));
         let request = SignedRequest::sign(&self.client, &sub, "/v1", &jti, 1_800_000_000, 60, body);
-        let evidence = Evidence { request, approvals: Vec::new() };
+        let evidence = Evidence { request, approvals: Vec::new(), cancel: None };
         SigningRequest { tx: Uuid::from_u128(number), wallet: account.wallet().clone(), unsigned, evidence, fence: 1 }
     }
 

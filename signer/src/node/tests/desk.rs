@@ -124,7 +124,7 @@ impl Desk {
             tx: Uuid::from_u128(tx),
             wallet: wallet.parse().unwrap(),
             unsigned: self.build(intent, state),
-            evidence: Evidence { request: self.ask(&format!("payment-{tx}"), intent), approvals: Vec::new() },
+            evidence: Evidence { request: self.ask(&format!("payment-{tx}"), intent), approvals: Vec::new(), cancel: None },
             fence: 1,
         }
     }
