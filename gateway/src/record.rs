@@ -45,7 +45,8 @@ impl FromStr for RecordId {
     }
 }
 
-/// Where an intent stands. The only way back is a reorg: `included`, `confirmed` -> `in_mempool`.
+/// Where an intent stands. The only ways back are a reorg (`included`, `confirmed` -> `in_mempool`) and a replacement that
+/// brings a quarantined record on its way again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
@@ -186,6 +187,8 @@ impl State {
                         | Self::Quarantined
                 ) && self != next
             }
+            // By a replacement, or where nothing is left that could be included.
+            Self::Quarantined => matches!(next, Self::Broadcasting | Self::Cancelled),
             _ => false,
         }
     }
@@ -376,9 +379,23 @@ mod tests {
 
     #[test]
     fn a_terminal_state_has_no_way_out() {
-        for from in State::ALL.into_iter().filter(|s| s.is_terminal()) {
+        for from in State::ALL.into_iter().filter(|s| s.is_terminal() && *s != State::Quarantined) {
             assert!(State::ALL.into_iter().all(|to| !from.may_become(to)), "{from}");
         }
+    }
+
+    #[test]
+    fn a_quarantined_record_is_replaced_or_cancelled() {
+        let ways: Vec<_> = State::ALL.into_iter().filter(|to| State::Quarantined.may_become(*to)).collect();
+        assert_eq!(ways, [State::Broadcasting, State::Cancelled]);
+    }
+
+    #[test]
+    fn whatever_is_on_its_way_may_end_cancelled_and_nothing_signed_is_cancelled_before() {
+        for from in State::ALL.into_iter().filter(|s| s.is_on_its_way()) {
+            assert!(from.may_become(State::Cancelled), "{from}");
+        }
+        assert!(!State::Signing.may_become(State::Cancelled) && !State::Signed.may_become(State::Cancelled));
     }
 
     #[test]

@@ -3,6 +3,10 @@
 
 pub mod sqlite;
 
+mod limits;
+mod rows;
+mod steps;
+
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
@@ -17,6 +21,9 @@ use signer::request::{Claims, IdempotencyKey, SignedRequest};
 use signer::roster::CredentialId;
 
 use crate::record::{Event, Exposure, Reason, Record, RecordId, SignedBytes, State};
+
+/// How long a used token is kept past its expiry: the leeway that its check may grant.
+const TOKEN_GRACE_SECONDS: u64 = 60;
 
 /// The durable side of the gateway. Every method is atomic: all of it is on disk when it returns, or nothing.
 ///
@@ -86,7 +93,7 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::Stale`] where they are not durable yet (I3).
     async fn sending(&self, hold: Hold, number: u32, at: u64) -> Result<(), StoreError>;
 
-    /// What the chain says: a later state, or after a reorg an earlier one. At the end of the record its draws are posted,
+    /// What the chain says: a later state, after a reorg an earlier one, or the same with another block or attempt. At the end of the record its draws are posted,
     /// or given back where it can never move money any more (I6).
     async fn observed(&self, hold: Hold, sight: Sight) -> Result<(), StoreError>;
 
@@ -94,12 +101,18 @@ pub trait Store: Send + Sync + 'static {
     async fn abandon(&self, hold: Hold, from: State, to: State, reason: Reason, at: u64) -> Result<(), StoreError>;
 
     /// A client asks that the record be cancelled: uses up the request's token. A record that has no frozen attempt ends
-    /// there and then; of any other the request is kept, for a cancelling transaction to be signed on.
+    /// there and then; of any other the request is kept, for a cancelling transaction to be signed on. A quarantined record is
+    /// active again with such a request, so that somebody claims it; where its exposure is none, it ends there and then.
     ///
     /// # Errors
     /// [`StoreError::TokenReplayed`], and [`StoreError::Stale`] where the record is at its end or final.
-    async fn cancel(&self, id: RecordId, claims: Claims, request: SignedRequest, at: u64)
-    -> Result<Cancelling, StoreError>;
+    async fn cancel(
+        &self,
+        id: RecordId,
+        claims: Claims,
+        request: SignedRequest,
+        at: u64,
+    ) -> Result<Cancelling, StoreError>;
 
     /// Uses up a request token that belongs to no stored step.
     ///
@@ -111,7 +124,8 @@ pub trait Store: Send + Sync + 'static {
     async fn note(&self, hold: Hold, reason: Option<Reason>, at: u64) -> Result<(), StoreError>;
 
     /// Takes every active record of the network that nobody holds, whose lease has run out, or that `owner` itself held in an
-    /// earlier life, at most `limit`, the oldest first. Each gets a fence above every earlier one of its own.
+    /// earlier life, at most `limit`, the oldest first. Each gets a fence above every earlier one of its own. A life begins
+    /// with the opening of the store.
     async fn claim(
         &self,
         owner: &GatewayId,
@@ -124,7 +138,7 @@ pub trait Store: Send + Sync + 'static {
     /// Extends the leases that still stand; answers those. The others are lost.
     async fn renew(&self, holds: Vec<Hold>, until: u64) -> Result<Vec<Hold>, StoreError>;
 
-    /// Lets go of leases, so that others needn't wait until they run out.
+    /// Lets go of leases, so that others needn't wait until they run out. Nothing can be written under them any more.
     async fn release(&self, holds: Vec<Hold>) -> Result<(), StoreError>;
 
     /// The record by its name.
