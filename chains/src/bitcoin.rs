@@ -1,7 +1,7 @@
 //! Bitcoin: P2WPKH and P2TR inputs, any standard output, change to the wallet itself.
 //!
 //! In the order in which a payment walks through: `client` learns the wallet's unspent outputs from a node, `build`
-//! makes a PSBT of them, `effects` tells what it does, `sign` what is signed and puts the signatures in place, `wire`
+//! makes a PSBT of them and `replace` one in its place, `effects` tells what it does, `sign` what is signed and puts the signatures in place, `wire`
 //! holds the two transaction types and their bytes.
 
 pub mod address;
@@ -9,12 +9,13 @@ mod build;
 #[cfg(feature = "client")]
 mod client;
 mod effects;
+mod replace;
 mod sign;
 mod wire;
 
 use std::collections::BTreeSet;
 
-pub use build::{State, Utxo};
+pub use build::{Replaced, State, Utxo, Waiting};
 #[cfg(feature = "client")]
 pub use client::{BitcoinClient, Options, RestoreError};
 pub use wire::{Signed, Unsigned};
@@ -57,13 +58,13 @@ impl Chain for Bitcoin {
 
     fn replace(
         &self,
-        _intent: &Intent,
-        _account: &Account,
-        _previous: &[Unsigned],
-        _purpose: Replacement,
-        _state: &State,
+        intent: &Intent,
+        account: &Account,
+        previous: &[Unsigned],
+        purpose: Replacement,
+        state: &State,
     ) -> Result<Unsigned, BuildError> {
-        Err(BuildError::NotReplaceable("replacement is not built on Bitcoin"))
+        replace::replace(self.network, intent, account, previous, purpose, state)
     }
 
     fn effects(&self, account: &Account, unsigned: &Unsigned) -> Result<Effects, DecodeError> {

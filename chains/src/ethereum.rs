@@ -1,7 +1,7 @@
 //! Ethereum and every EVM network: EIP-1559 and EIP-2930 transactions, native transfers, ERC-20 and contract calls.
 //!
 //! In the order in which a payment walks through: `client` asks a node for nonce, balances, fees and gas, `build` makes
-//! the transaction, `effects` tells what it does, `sign` what is signed and puts the signature in place, `wire` holds the
+//! the transaction and `replace` one in its place, `effects` tells what it does, `sign` what is signed and puts the signature in place, `wire` holds the
 //! two transaction types and their bytes. `units` counts gas and its price, `erc20` knows the token calls.
 
 pub mod address;
@@ -10,16 +10,17 @@ mod build;
 mod client;
 mod effects;
 mod erc20;
+mod replace;
 mod sign;
 mod units;
 mod wire;
 
 use std::collections::BTreeSet;
 
-pub use build::{Fees, State};
+pub use build::{Fees, Replacing, State};
 #[cfg(feature = "client")]
 pub use client::{EthereumClient, Finality, Options};
-pub use units::{Gas, GasPrice, Nonce};
+pub use units::{BasisPoints, Gas, GasPrice, Nonce};
 pub use wire::{Signed, Transaction, Unsigned};
 
 use alloy::primitives::Address;
@@ -89,13 +90,13 @@ impl Chain for Ethereum {
 
     fn replace(
         &self,
-        _intent: &Intent,
-        _account: &Account,
-        _previous: &[Unsigned],
-        _purpose: Replacement,
-        _state: &State,
+        intent: &Intent,
+        account: &Account,
+        previous: &[Unsigned],
+        purpose: Replacement,
+        state: &State,
     ) -> Result<Unsigned, BuildError> {
-        Err(BuildError::NotReplaceable("replacement is not built on Ethereum"))
+        replace::replace(self, intent, account, previous, purpose, state)
     }
 
     fn effects(&self, account: &Account, unsigned: &Unsigned) -> Result<Effects, DecodeError> {
