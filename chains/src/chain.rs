@@ -218,6 +218,9 @@ pub enum BuildError {
     /// No transaction can take the place of an earlier one, in this chain's present state.
     #[error("can't be replaced: {0}")]
     NotReplaceable(&'static str),
+    /// Only a durable nonce would do, and none of the wallet's is free.
+    #[error("no durable nonce of the wallet is free: open another, or wait until a payment under one is final")]
+    NoNonce,
     /// The destination is no address of the network.
     #[error(transparent)]
     Address(#[from] AddressError),
