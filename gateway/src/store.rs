@@ -1,6 +1,7 @@
 //! What is durable, in business transactions: each method of [`Store`] is one arrow of the life of a transaction, and
 //! one database transaction that also writes its event.
 
+pub mod postgres;
 pub mod sqlite;
 
 mod limits;
