@@ -7,14 +7,14 @@ use chains::account::Account;
 use chains::amount::Amount;
 use chains::asset::Asset;
 use chains::chain::{AssembleError, Chain, DecodeError, Replacement, Slot};
-use chains::client::{BroadcastError, Client, Nonces, StateError, Status, Tip};
+use chains::client::{BroadcastError, Client, Nonces, StateError, Tip};
 use chains::effects::Effects;
 use chains::intent::Intent;
 use chains::network::Network;
 use chains::payload::Signature;
 use chains::rpc::RpcError;
 
-use crate::nodes::Nodes;
+use crate::nodes::{Nodes, Seen};
 use crate::record::SignedBytes;
 
 /// A network as the pipeline sees it: the unsigned and the signed transaction are bytes in the chain's own encoding.
@@ -46,8 +46,8 @@ pub trait Lane: Send + Sync + 'static {
     /// Sends signed bytes to every node.
     async fn broadcast(&self, signed: &[u8]) -> Result<(), LaneError>;
 
-    /// What has become of signed bytes.
-    async fn status(&self, signed: &[u8]) -> Result<Status, LaneError>;
+    /// What has become of signed bytes, by the word of all nodes.
+    async fn status(&self, signed: &[u8]) -> Result<Seen, LaneError>;
 
     /// What an account has of an asset.
     async fn balance(&self, account: &Account, asset: Asset) -> Result<Amount, LaneError>;
@@ -157,10 +157,8 @@ impl<N: Client> Lane for NodeLane<N> {
         busy: &BTreeSet<Slot>,
     ) -> Result<Draft, LaneError> {
         let previous = previous.iter().map(|bytes| self.chain.decode_unsigned(bytes)).collect::<Result<Vec<_>, _>>()?;
-        let state =
-            self.nodes.read(|node| node.replacement_state(intent, account, &previous, purpose, busy)).await?;
-        let unsigned =
-            self.chain.replace(intent, account, &previous, purpose, &state).map_err(StateError::from)?;
+        let state = self.nodes.read(|node| node.replacement_state(intent, account, &previous, purpose, busy)).await?;
+        let unsigned = self.chain.replace(intent, account, &previous, purpose, &state).map_err(StateError::from)?;
         self.draft(account, &unsigned)
     }
 
@@ -179,7 +177,7 @@ impl<N: Client> Lane for NodeLane<N> {
         Ok(self.nodes.broadcast(&signed).await?)
     }
 
-    async fn status(&self, signed: &[u8]) -> Result<Status, LaneError> {
+    async fn status(&self, signed: &[u8]) -> Result<Seen, LaneError> {
         let signed = self.chain.decode_signed(signed)?;
         Ok(self.nodes.status(&signed).await?)
     }
