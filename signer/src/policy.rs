@@ -100,6 +100,9 @@ pub enum Denial {
     /// The bytes pay nobody, call nothing and grant nothing, so there is nothing that a rule could permit.
     #[error("the transaction does nothing that a rule could permit")]
     NoEffect,
+    /// Upkeep of the wallet, a cancelling transaction for one, may pay nobody, call nothing and grant nothing.
+    #[error("the transaction does more than upkeep of the wallet may")]
+    NotUpkeep,
     /// No rule of the wallet is for the asset.
     #[error("no rule lets this wallet move {asset}")]
     UnlistedAsset {
@@ -195,9 +198,8 @@ pub fn evaluate(policy: &Policy, account: &Account, initiator: &CredentialId, ef
     }
 }
 
-/// The same by denylist and rules alone, for a caller that keeps no counters: what it allows comes without draws, so
-/// somebody else has to hold the limits.
-pub fn evaluate_rules(policy: &Policy, account: &Account, effects: &Effects) -> Verdict {
+/// The same by denylist and rules alone, without draws.
+fn evaluate_rules(policy: &Policy, account: &Account, effects: &Effects) -> Verdict {
     let denied = policy.denied.find(account.address()).or_else(|| screen(policy, effects));
     if let Some(address) = denied {
         return Verdict::Deny { rule: None, reason: Denial::DeniedAddress { address } };
@@ -210,6 +212,30 @@ pub fn evaluate_rules(policy: &Policy, account: &Account, effects: &Effects) -> 
     match desk.permit_all() {
         Ok(Some(rule)) => Verdict::Allow { rule: rule.id.clone(), draws: Vec::new() },
         Ok(None) => Verdict::Deny { rule: None, reason: Denial::NoEffect },
+        Err(Refused { nearest, reason }) => Verdict::Deny { rule: nearest.map(|rule| rule.id.clone()), reason },
+    }
+}
+
+/// Judges a transaction of `account` that only looks after the wallet: it pays nobody, calls nothing and grants nothing, and
+/// keeps another transaction off the chain or hurries it on.
+///
+/// Denied addresses come first. Then some rule of the wallet must admit the fee; whom and what the rule is for doesn't matter,
+/// because nothing moves.
+pub fn evaluate_upkeep(policy: &Policy, account: &Account, effects: &Effects) -> Verdict {
+    let denied = policy.denied.find(account.address()).or_else(|| screen(policy, effects));
+    if let Some(address) = denied {
+        return Verdict::Deny { rule: None, reason: Denial::DeniedAddress { address } };
+    }
+    if !(effects.transfers.is_empty() && effects.allowances.is_empty() && effects.calls.is_empty()) {
+        return Verdict::Deny { rule: None, reason: Denial::NotUpkeep };
+    }
+    let rules: Vec<&Rule> = policy.rules.iter().filter(|rule| rule.wallets.contains(account.wallet())).collect();
+    if rules.is_empty() {
+        return Verdict::Deny { rule: None, reason: Denial::NoRule { wallet: account.wallet().clone() } };
+    }
+    let desk = Desk { rules: rules.clone(), account, effects };
+    match desk.within_fee(&rules) {
+        Ok(rule) => Verdict::Allow { rule: rule.id.clone(), draws: Vec::new() },
         Err(Refused { nearest, reason }) => Verdict::Deny { rule: nearest.map(|rule| rule.id.clone()), reason },
     }
 }
@@ -319,6 +345,7 @@ impl Denial {
             Self::DeniedAddress { .. } => "denied_address",
             Self::NoRule { .. } => "no_rule",
             Self::NoEffect => "no_effect",
+            Self::NotUpkeep => "not_upkeep",
             Self::UnlistedAsset { .. } => "unlisted_asset",
             Self::UnlistedAddress { .. } => "unlisted_address",
             Self::UnlistedContract { .. } => "unlisted_contract",

@@ -13,16 +13,19 @@ use chains::amount::Amount;
 use chains::asset::Asset;
 use chains::bitcoin::Bitcoin;
 use chains::chain::{Chain, DecodeError};
-use chains::effects::{Effects, Transfer};
+use chains::effects::{Effects, Transfer, Upkeep};
 use chains::ethereum::Ethereum;
 use chains::intent::{Action, Intent};
 use chains::network::{Family, Network};
 use chains::payload::Payload;
 use chains::solana::Solana;
+use uuid::Uuid;
 
 use crate::ledger::Uses;
 use crate::policy::{self, Denial, Policy, Verdict};
-use crate::request::{AuthError, BodyError, IntentId, SigningRequest, Submission, parse_call};
+use crate::request::{
+    AuthError, BodyError, Cancellation, IntentId, SignedRequest, SigningRequest, Submission, parse_call,
+};
 use crate::roster::{CredentialId, Role, Roster};
 
 #[cfg(test)]
@@ -53,7 +56,7 @@ pub(crate) struct Judged {
 struct Asked<'r> {
     initiator: &'r CredentialId,
     id: IntentId,
-    intent: &'r Intent,
+    wanted: Wanted<'r>,
 }
 
 /// Why a signer takes no part.
@@ -69,6 +72,12 @@ pub(crate) enum Refusal {
     /// Approvals are evidence that nothing checks yet.
     #[error("the evidence has approvals, which no rule of this policy asks for")]
     Approvals,
+    /// The credential may not have the payment cancelled.
+    #[error("{credential} is {role} and didn't ask for the payment; only its initiator or an operator cancels it")]
+    CancelRole { credential: CredentialId, role: Role },
+    /// The request to cancel names another payment.
+    #[error("the request to cancel is for {named}, not for {tx}")]
+    OtherCancel { named: Uuid, tx: Uuid },
     /// The client's body is no submission.
     #[error("the evidence has no intent: {0}")]
     Body(#[from] BodyError),
@@ -101,6 +110,15 @@ pub(crate) enum Refusal {
     Empty,
 }
 
+/// What the transaction must be.
+#[derive(Clone, Copy, Debug)]
+enum Wanted<'i> {
+    /// What the intent says.
+    Payment(&'i Intent),
+    /// Nothing but what keeps every attempt at the intent off the chain.
+    Cancel(&'i Intent),
+}
+
 /// Where a transaction and its intent part.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -114,6 +132,9 @@ pub(crate) enum Mismatch {
     /// Not exactly the calls that are asked for.
     #[error("other calls")]
     Calls,
+    /// Not exactly the upkeep of the wallet that is asked for.
+    #[error("other upkeep")]
+    Upkeep,
     /// The chain can't do what the intent says.
     #[error("{0} has nothing of the kind")]
     Family(&'static str),
@@ -144,12 +165,30 @@ impl Guard {
             return Err(Refusal::OtherWallet { request: request.wallet.clone(), intent: intent.wallet.clone() });
         }
         let account = self.accounts.get(&intent.wallet).ok_or_else(|| Refusal::UnknownWallet(intent.wallet.clone()))?;
-        let asked = Asked { initiator: &credential.id, id: submission.intent_id(&credential.id), intent };
+        let wanted = match &request.evidence.cancel {
+            None => Wanted::Payment(intent),
+            Some(cancel) => {
+                self.require_cancel(cancel, &credential.id, request.tx)?;
+                Wanted::Cancel(intent)
+            }
+        };
+        let asked = Asked { initiator: &credential.id, id: submission.intent_id(&credential.id), wanted };
         match account.network() {
             Network::Bitcoin(network) => self.judge_on(&Bitcoin::new(network), account, &asked, &request.unsigned),
             Network::Ethereum(chain_id) => self.judge_on(&Ethereum::new(chain_id), account, &asked, &request.unsigned),
             Network::Solana(cluster) => self.judge_on(&Solana::new(cluster), account, &asked, &request.unsigned),
         }
+    }
+
+    /// Whoever asked for the payment, or an operator, asks for exactly this payment to be cancelled. The ledger ties the name
+    /// `tx` to the intent.
+    fn require_cancel(&self, cancel: &SignedRequest, initiator: &CredentialId, tx: Uuid) -> Result<(), Refusal> {
+        let (credential, _) = cancel.authenticate(&self.roster)?;
+        if credential.role != Role::Operator && credential.id != *initiator {
+            return Err(Refusal::CancelRole { credential: credential.id.clone(), role: credential.role });
+        }
+        let named = Cancellation::from_call(&parse_call(&cancel.body)?)?.tx_id;
+        if named == tx { Ok(()) } else { Err(Refusal::OtherCancel { named, tx }) }
     }
 
     fn judge_on<C: Chain>(
@@ -164,8 +203,22 @@ impl Guard {
             return Err(Refusal::Encoding);
         }
         let effects = chain.effects(account, &unsigned)?;
-        require_same(asked.intent, account, &effects)?;
-        let draws = match policy::evaluate(&self.policy, account, asked.initiator, &effects) {
+        let verdict = match asked.wanted {
+            Wanted::Payment(intent) => {
+                require_same(intent, account, &effects)?;
+                if intent.action.is_upkeep() {
+                    policy::evaluate_upkeep(&self.policy, account, &effects)
+                } else {
+                    policy::evaluate(&self.policy, account, asked.initiator, &effects)
+                }
+            }
+            Wanted::Cancel(intent) => {
+                require_nothing(&effects)?;
+                require_fee(intent, &effects)?;
+                policy::evaluate_upkeep(&self.policy, account, &effects)
+            }
+        };
+        let draws = match verdict {
             Verdict::Allow { draws, .. } => draws,
             Verdict::Deny { reason, .. } => return Err(Refusal::Denied(reason)),
         };
@@ -184,11 +237,31 @@ fn require_same(intent: &Intent, account: &Account, effects: &Effects) -> Result
     match &intent.action {
         Action::Transfer { asset, to, amount } => require_transfer(account, *asset, to, *amount, effects)?,
         Action::Call { contract, data, value } => require_call(account, contract, data, *value, effects)?,
+        Action::OpenNonce { index } => require_upkeep(&Upkeep::OpenNonce { index: *index }, effects)?,
     }
+    require_fee(intent, effects)
+}
+
+/// The transaction costs no more than the intent permits.
+fn require_fee(intent: &Intent, effects: &Effects) -> Result<(), Refusal> {
     match intent.max_fee {
         Some(cap) if effects.max_fee > cap => Err(Refusal::FeeAboveCap { fee: effects.max_fee, cap }),
         _ => Ok(()),
     }
+}
+
+/// The transaction pays nobody, grants nothing, calls nothing and is no upkeep that somebody could have asked for by itself.
+fn require_nothing(effects: &Effects) -> Result<(), Refusal> {
+    if !effects.transfers.is_empty() {
+        return Err(Refusal::Mismatch(Mismatch::Transfers));
+    }
+    if !effects.allowances.is_empty() {
+        return Err(Refusal::Mismatch(Mismatch::Allowances));
+    }
+    if !effects.calls.is_empty() {
+        return Err(Refusal::Mismatch(Mismatch::Calls));
+    }
+    if effects.upkeep.is_none() { Ok(()) } else { Err(Refusal::Mismatch(Mismatch::Upkeep)) }
 }
 
 /// The one payment, and for an ERC-20 token the one call that makes it.
@@ -251,6 +324,13 @@ fn require_call(
     let expected: &[&Transfer] = if value.is_zero() { &[] } else { &[&sent] };
     let native: Vec<&Transfer> = effects.transfers.iter().filter(|transfer| transfer.asset == Asset::Native).collect();
     if native == expected { Ok(()) } else { Err(Refusal::Mismatch(Mismatch::Transfers)) }
+}
+
+/// Exactly this upkeep: nobody is paid, nothing is called or granted.
+fn require_upkeep(expected: &Upkeep, effects: &Effects) -> Result<(), Refusal> {
+    let nothing_else = effects.transfers.is_empty() && effects.allowances.is_empty() && effects.calls.is_empty();
+    let same = nothing_else && effects.upkeep.as_ref() == Some(expected);
+    if same { Ok(()) } else { Err(Refusal::Mismatch(Mismatch::Upkeep)) }
 }
 
 /// `transfer(address,uint256)` (ERC-20).
