@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use chains::account::{KeyId, WalletId};
 use chains::network::Network;
-use gateway::config::{CredentialConfig, NetworkConfig, ServerConfig, WalletConfig};
+use gateway::config::{CredentialConfig, GatewayConfig, NetworkConfig, ServerConfig, StoreConfig, WalletConfig};
 use serde::Deserialize;
 use signer::policy::{Policy, PolicyConfig};
 use signer::pool::{KeySpec, Region, SchemeId, SignerId, WalletSpec};
@@ -20,6 +20,9 @@ use crate::credential;
 /// The shipped configuration, which `portcullis dev` runs on.
 pub(crate) const DEFAULT: &str = include_str!("../config/portcullis.toml");
 
+/// The shortest lease, in milliseconds.
+const MIN_LEASE_MS: u64 = 1_000;
+
 /// The whole file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -30,6 +33,12 @@ pub(crate) struct Config {
     /// The JSON-RPC server.
     #[serde(default)]
     pub server: ServerConfig,
+    /// This gateway among those that share a store.
+    #[serde(default)]
+    pub gateway: GatewayConfig,
+    /// Where payments are kept.
+    #[serde(default)]
+    pub store: StoreConfig,
     /// The signers.
     pub signers: SignersConfig,
     /// Networks and their nodes.
@@ -283,12 +292,19 @@ impl Config {
                 return invalid(format!("wallet {}: there is no key {}", wallet.id, wallet.key));
             }
         }
+        if self.gateway.lease_ms < MIN_LEASE_MS {
+            return invalid(format!("gateway.lease_ms is below {MIN_LEASE_MS}; a lease must outlast a slow disk"));
+        }
         self.check_seals()?;
         self.check_apart()?;
         let mut seen = BTreeMap::new();
         for network in &self.networks {
             if seen.insert(network.id, ()).is_some() {
                 return invalid(format!("network {} is named twice", network.id));
+            }
+            let nodes = network.endpoints.len().max(1);
+            if network.finality_agreement.is_some_and(|agreement| !(1..=nodes).contains(&agreement)) {
+                return invalid(format!("network {}: finality_agreement is from 1 to its {nodes} nodes", network.id));
             }
             if network.endpoints.is_empty() && self.simulator.is_none() {
                 return invalid(format!("network {} has no endpoint, and there is no [simulator]", network.id));
@@ -396,6 +412,8 @@ mod tests {
         let config = Config::load(None).expect("the shipped file parses");
         assert_eq!(config.server, ServerConfig::default());
         assert_eq!(config.data_dir, default_data_dir());
+        assert_eq!(config.gateway, GatewayConfig::default());
+        assert_eq!(config.store, StoreConfig::default());
         assert_eq!(config.signers.deadline_ms, default_deadline_ms());
         assert_eq!(config.signers.round_timeout_ms, default_round_timeout_ms());
     }

@@ -3,13 +3,15 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use chains::account::Account;
 use gateway::clock::{Clock, SystemClock};
-use gateway::pipeline::{NetworkLane, Pipeline};
+use gateway::pipeline::lease::Tenure;
+use gateway::pipeline::{NetworkLane, Parts, Pipeline};
 use gateway::server::{self, Listening};
-use gateway::store::Store;
 use gateway::store::sqlite::SqliteStore;
+use gateway::store::{GatewayId, Store};
 use signer::pool::{Pool, PoolConfig, Progress, SignerConfig, SignerId};
 use signer::seal::Seal;
 use signer::seal::deferred::DeferredSeal;
@@ -24,6 +26,7 @@ use crate::{apart, lanes};
 pub(crate) struct House {
     listening: Listening,
     accounts: Vec<Account>,
+    pipeline: Arc<Pipeline>,
     /// The schedule of refreshes, where there is one.
     refreshes: Option<AbortHandle>,
 }
@@ -43,14 +46,28 @@ impl House {
         pool.install(roster.clone(), policy.clone(), config.wallet_specs()).await?;
         let accounts = config.wallet_specs().iter().map(|spec| pool.account(spec)).collect::<Result<Vec<_>, _>>()?;
 
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.path("gateway.sqlite".as_ref()))?);
+        let store = open_store(config).await?;
+        let tenure = Tenure { owner: name(config)?, lease: Duration::from_millis(config.gateway.lease_ms) };
         let mut networks = Vec::new();
         for network in &config.networks {
             let lane = lanes::lane(network, &accounts, store.as_ref()).await?;
             networks.push(NetworkLane { lane, tracking: network.tracking() });
         }
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let pipeline = Pipeline::new(store, pool, Arc::clone(&clock), Arc::new(policy), networks, accounts.clone());
+        let fees = config.wallets.iter().filter_map(|wallet| {
+            let network = config.networks.iter().find(|network| network.id == wallet.network)?;
+            Some((wallet.id.clone(), wallet.fees(&network.tracking().fees)?))
+        });
+        let pipeline = Pipeline::new(Parts {
+            store,
+            pool,
+            clock: Arc::clone(&clock),
+            policy: Arc::new(policy),
+            networks,
+            accounts: accounts.clone(),
+            tenure,
+            fees: fees.collect(),
+        });
         pipeline.start().await?;
         let journal = config.path("ceremonies".as_ref());
         pipeline.ceremonies().take_up(&journal).map_err(|e| format!("{}: {e}", journal.display()))?;
@@ -58,10 +75,10 @@ impl House {
             let ceremonies = Arc::clone(pipeline.ceremonies());
             tokio::spawn(ceremonies.keep_refreshed(every)).abort_handle()
         });
-        let listening = server::serve(&config.server, pipeline, roster, clock)
+        let listening = server::serve(&config.server, Arc::clone(&pipeline), roster, clock)
             .await
             .map_err(|e| format!("can't listen on {}: {e}", config.server.listen))?;
-        Ok(Self { listening, accounts, refreshes })
+        Ok(Self { listening, accounts, pipeline, refreshes })
     }
 
     /// Where the gateway listens.
@@ -74,12 +91,40 @@ impl House {
         &self.accounts
     }
 
-    /// Stops serving. What is under way goes on at the next start.
+    /// Stops serving and lets go of every record. What is under way goes on at the next start, or at another gateway.
     pub(crate) async fn close(self) {
         if let Some(refreshes) = self.refreshes {
             refreshes.abort();
         }
         self.listening.stop().await;
+        self.pipeline.stop().await;
+    }
+}
+
+/// The store that the configuration names.
+async fn open_store(config: &Config) -> Result<Arc<dyn Store>, Failure> {
+    Ok(Arc::new(SqliteStore::open(&config.path("gateway.sqlite".as_ref()))?))
+}
+
+/// The gateway's name: the configured one, or else one that is made at first start and kept, so that the same gateway takes its
+/// records up again at once.
+fn name(config: &Config) -> Result<GatewayId, Failure> {
+    if let Some(name) = &config.gateway.name {
+        return Ok(name.parse()?);
+    }
+    let path = config.path("gateway.id".as_ref());
+    match std::fs::read_to_string(&path) {
+        Ok(name) => Ok(name.trim().parse().map_err(|error| format!("{}: {error}", path.display()))?),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let name = uuid::Uuid::now_v7().to_string();
+            // Whole or not at all: a name that is cut short by a crash would be another gateway's.
+            let draft = path.with_extension("new");
+            std::fs::write(&draft, format!("{name}\n"))?;
+            std::fs::File::open(&draft)?.sync_all()?;
+            std::fs::rename(&draft, &path)?;
+            Ok(name.parse()?)
+        }
+        Err(error) => Err(format!("{} can't be read: {error}", path.display()).into()),
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use chains::account::Account;
 use chains::address::Address;
 use chains::bitcoin::{Bitcoin, BitcoinClient};
+use chains::client::Client;
 use chains::ethereum::{Ethereum, EthereumClient, Finality};
 use chains::network::Network;
 use chains::rpc::{Auth, RpcClient, RpcError};
@@ -44,20 +45,28 @@ pub(crate) async fn lane(
                 let client = BitcoinClient::new(rpc, network, scripts.clone(), config.birthday, options);
                 clients.push(client.restored(&store.chain_changes(config.id, node).await?)?);
             }
-            Arc::new(NodeLane::new(Bitcoin::new(network), Nodes::new(clients).map_err(named)?))
+            Arc::new(NodeLane::new(Bitcoin::new(network), agreeing(config, Nodes::new(clients).map_err(named)?)))
         }
         Network::Ethereum(chain_id) => {
             let finality = Finality::Tag { else_depth: Some(config.finality_depth()) };
             let options = ethereum::Options { finality, ..ethereum::Options::default() };
             let clients = rpcs.into_iter().map(|rpc| EthereumClient::new(rpc, chain_id, options)).collect();
-            Arc::new(NodeLane::new(Ethereum::new(chain_id), Nodes::new(clients).map_err(named)?))
+            Arc::new(NodeLane::new(Ethereum::new(chain_id), agreeing(config, Nodes::new(clients).map_err(named)?)))
         }
         Network::Solana(cluster) => {
             let options = solana::Options::default();
             let clients = rpcs.into_iter().map(|rpc| SolanaClient::new(rpc, cluster, options.clone())).collect();
-            Arc::new(NodeLane::new(Solana::new(cluster), Nodes::new(clients).map_err(named)?))
+            Arc::new(NodeLane::new(Solana::new(cluster), agreeing(config, Nodes::new(clients).map_err(named)?)))
         }
     })
+}
+
+/// The nodes, of which as many as are configured must agree on what is final.
+fn agreeing<N: Client>(config: &NetworkConfig, nodes: Nodes<N>) -> Nodes<N> {
+    match config.finality_agreement {
+        None => nodes,
+        Some(agreement) => nodes.agreeing(agreement),
+    }
 }
 
 fn rpc(config: &NetworkConfig, url: &str) -> Result<RpcClient, RpcError> {

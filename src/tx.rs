@@ -72,6 +72,25 @@ enum TxCommand {
         /// The gateway's name for it.
         tx_id: RecordId,
     },
+    /// Hurries one payment on: the same again for a higher fee, within its max_fee.
+    SpeedUp {
+        /// The gateway's name for it.
+        tx_id: RecordId,
+        /// The attempt that is too slow; where there is a later one already, nothing is done.
+        #[arg(long)]
+        attempt: Option<u32>,
+        /// Stay until it is final.
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Cancels one payment: at once where it isn't signed, else by a transaction that takes its place, if it wins.
+    Cancel {
+        /// The gateway's name for it.
+        tx_id: RecordId,
+        /// Stay until it is decided.
+        #[arg(long)]
+        watch: bool,
+    },
     /// Lists payments, newest first.
     List {
         /// Only this wallet's.
@@ -102,6 +121,21 @@ pub(crate) async fn run(args: TxArgs) -> Result<(), Failure> {
         }
         TxCommand::Get { tx_id } => print_json(&json!(get(&client, tx_id).await?)),
         TxCommand::Watch { tx_id } => follow(&client, tx_id).await,
+        TxCommand::SpeedUp { tx_id, attempt, watch } => {
+            let view: TxView = client.call("tx_speedUp", json!({ "tx_id": tx_id, "attempt": attempt })).await?;
+            if watch { follow(&client, view.tx_id).await } else { print_json(&json!(view)) }
+        }
+        TxCommand::Cancel { tx_id, watch } => {
+            let view: TxView = client.call("tx_cancel", json!({ "tx_id": tx_id })).await?;
+            if !watch {
+                return print_json(&json!(view));
+            }
+            let view = walk(&client, tx_id).await?;
+            match view.state {
+                State::Cancelled => Ok(()),
+                state => Err(format!("the payment was not cancelled; it ended {state}").into()),
+            }
+        }
         TxCommand::List { wallet, state, limit } => {
             let views: Vec<TxView> =
                 client.call("tx_list", json!({ "wallet": wallet, "state": state, "limit": limit })).await?;
@@ -186,6 +220,7 @@ pub(crate) fn describe(intent: &Intent) -> String {
     match &intent.action {
         Action::Transfer { asset, to, amount } => format!("{} pays {amount} {asset} to {to}", intent.wallet),
         Action::Call { contract, value, .. } => format!("{} calls {contract} with {value} wei", intent.wallet),
+        Action::OpenNonce { index } => format!("{} opens its durable nonce {index}", intent.wallet),
     }
 }
 

@@ -27,7 +27,7 @@ use chains::chain::Chain;
 use chains::intent::Intent;
 use chains::network::{Cluster, Network};
 use chains::solana::{
-    ComputeBudget, Destination, DestinationKind, Lamports, MessageVersion, MicroLamports, Solana, State,
+    ComputeBudget, Destination, DestinationKind, Lamports, MessageVersion, MicroLamports, Solana, State, Validity,
 };
 use ed25519_dalek::SigningKey;
 use ed25519_dalek::pkcs8::EncodePublicKey;
@@ -198,8 +198,11 @@ fn request(client: &SigningKey, account: &Account, lamports: u64) -> SigningRequ
     let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tx_submit", "params": params });
     let intent: Intent = serde_json::from_value(intent).unwrap();
     let state = State {
-        blockhash: "EkSnNWid2cvwEVnVx9aBqawnmiCNiDgp3gUdkDPTKN1N".parse().unwrap(),
-        last_valid_block_height: 1_000,
+        validity: Validity::Blockhash {
+            blockhash: "EkSnNWid2cvwEVnVx9aBqawnmiCNiDgp3gUdkDPTKN1N".parse().unwrap(),
+            last_valid_block_height: 1_000,
+        },
+        nonce_rent: None,
         balance: Lamports::new(10_000_000_000),
         rent_exempt_minimum: Lamports::new(890_880),
         destination: Destination { lamports: Lamports::new(1_000_000), kind: DestinationKind::Wallet },
@@ -212,7 +215,7 @@ fn request(client: &SigningKey, account: &Account, lamports: u64) -> SigningRequ
     let (sub, jti) = ("demo-trader".parse().unwrap(), format!("jti-{lamports}"));
     let body = serde_json::to_vec(&body).unwrap();
     let request = SignedRequest::sign(client, &sub, "/v1", &jti, 1_800_000_000, 60, body);
-    let evidence = Evidence { request, approvals: Vec::new() };
+    let evidence = Evidence { request, approvals: Vec::new(), cancel: None };
     SigningRequest {
         tx: Uuid::from_u128(lamports.into()),
         wallet: account.wallet().clone(),

@@ -1,7 +1,7 @@
 //! Bitcoin: P2WPKH and P2TR inputs, any standard output, change to the wallet itself.
 //!
 //! In the order in which a payment walks through: `client` learns the wallet's unspent outputs from a node, `build`
-//! makes a PSBT of them, `effects` tells what it does, `sign` what is signed and puts the signatures in place, `wire`
+//! makes a PSBT of them and `replace` one in its place, `effects` tells what it does, `sign` what is signed and puts the signatures in place, `wire`
 //! holds the two transaction types and their bytes.
 
 pub mod address;
@@ -9,18 +9,19 @@ mod build;
 #[cfg(feature = "client")]
 mod client;
 mod effects;
+mod replace;
 mod sign;
 mod wire;
 
 use std::collections::BTreeSet;
 
-pub use build::{State, Utxo};
+pub use build::{Replaced, State, Utxo, Waiting};
 #[cfg(feature = "client")]
 pub use client::{BitcoinClient, Options, RestoreError};
 pub use wire::{Signed, Unsigned};
 
 use crate::account::Account;
-use crate::chain::{AssembleError, BuildError, Chain, DecodeError, Slot, TxId};
+use crate::chain::{AssembleError, BuildError, Chain, DecodeError, Replacement, Slot, TxId};
 use crate::effects::Effects;
 use crate::intent::Intent;
 use crate::network::{BitcoinNetwork, Network};
@@ -53,6 +54,17 @@ impl Chain for Bitcoin {
 
     fn build(&self, intent: &Intent, account: &Account, state: &State) -> Result<Unsigned, BuildError> {
         build::build(self.network, intent, account, state)
+    }
+
+    fn replace(
+        &self,
+        intent: &Intent,
+        account: &Account,
+        previous: &[Unsigned],
+        purpose: Replacement,
+        state: &State,
+    ) -> Result<Unsigned, BuildError> {
+        replace::replace(self.network, intent, account, previous, purpose, state)
     }
 
     fn effects(&self, account: &Account, unsigned: &Unsigned) -> Result<Effects, DecodeError> {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::account::Account;
 use crate::address::AddressError;
@@ -33,6 +33,24 @@ pub trait Chain: Send + Sync + 'static {
     /// # Errors
     /// What makes the intent impossible on this chain in this state; see [`BuildError`].
     fn build(&self, intent: &Intent, account: &Account, state: &Self::State) -> Result<Self::Unsigned, BuildError>;
+
+    /// Builds a transaction that excludes every one of `previous` on chain, so that of all of them at most one is ever
+    /// included: one that does the same for a higher fee, or one that does nothing but that.
+    ///
+    /// `previous` are the intent's attempts so far, oldest first, never empty; `state` was gathered for this replacement.
+    /// The new transaction has a slot in common with each of them.
+    ///
+    /// # Errors
+    /// [`BuildError::NotReplaceable`] where the chain offers no way, [`BuildError::FeeAboveCap`] where the least fee that nodes
+    /// take for a replacement is above the intent's cap, and what [`Chain::build`] answers.
+    fn replace(
+        &self,
+        intent: &Intent,
+        account: &Account,
+        previous: &[Self::Unsigned],
+        purpose: Replacement,
+        state: &Self::State,
+    ) -> Result<Self::Unsigned, BuildError>;
 
     /// Decodes what the unsigned bytes do. `account` tells change from payment.
     ///
@@ -82,6 +100,16 @@ pub trait Chain: Send + Sync + 'static {
     /// What the transaction uses up on chain, so that nothing else can use it too: its nonce, its outpoints, its message.
     /// Two transactions with a slot in common exclude each other.
     fn slots(&self, account: &Account, unsigned: &Self::Unsigned) -> BTreeSet<Slot>;
+}
+
+/// What a transaction that takes an earlier one's place is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Replacement {
+    /// The same payment for a higher fee.
+    SpeedUp,
+    /// Nothing but to use up what the earlier one would.
+    Cancel,
 }
 
 /// A transaction's id in its chain's own spelling.
@@ -187,6 +215,12 @@ pub enum BuildError {
         /// The cap, native base units.
         cap: Amount,
     },
+    /// No transaction can take the place of an earlier one, in this chain's present state.
+    #[error("can't be replaced: {0}")]
+    NotReplaceable(&'static str),
+    /// Only a durable nonce would do, and none of the wallet's is free.
+    #[error("no durable nonce of the wallet is free: open another, or wait until a payment under one is final")]
+    NoNonce,
     /// The destination is no address of the network.
     #[error(transparent)]
     Address(#[from] AddressError),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::account::Account;
 use crate::amount::Amount;
 use crate::asset::Asset;
-use crate::chain::{BuildError, Chain, Slot};
+use crate::chain::{BuildError, Chain, Replacement, Slot};
 use crate::intent::Intent;
 use crate::rpc::RpcError;
 
@@ -26,6 +26,17 @@ pub trait Client: Send + Sync + 'static {
         busy: &BTreeSet<Slot>,
     ) -> impl Future<Output = Result<<Self::Chain as Chain>::State, StateError>> + Send;
 
+    /// Gathers what [`Chain::replace`] needs to take the place of `previous`, the attempts so far, oldest first. Slots in `busy`
+    /// are reserved: those of `previous` are among them and are used again, the others are left out.
+    fn replacement_state(
+        &self,
+        intent: &Intent,
+        account: &Account,
+        previous: &[<Self::Chain as Chain>::Unsigned],
+        purpose: Replacement,
+        busy: &BTreeSet<Slot>,
+    ) -> impl Future<Output = Result<<Self::Chain as Chain>::State, StateError>> + Send;
+
     /// How much of `asset` the account has, unconfirmed payments from itself counted, in base units.
     fn balance(&self, account: &Account, asset: Asset) -> impl Future<Output = Result<Amount, RpcError>> + Send;
 
@@ -37,6 +48,11 @@ pub trait Client: Send + Sync + 'static {
 
     /// What has become of the transaction.
     fn status(&self, signed: &<Self::Chain as Chain>::Signed) -> impl Future<Output = Result<Status, RpcError>> + Send;
+
+    /// How many of the account's transactions are mined, pending and final, on a chain that counts them.
+    fn nonces(&self, _account: &Account) -> impl Future<Output = Result<Option<Nonces>, RpcError>> + Send {
+        std::future::ready(Ok(None))
+    }
 
     /// The height of the best block, and of the last final one where the chain has such.
     fn tip(&self) -> impl Future<Output = Result<Tip, RpcError>> + Send;
@@ -87,6 +103,17 @@ pub struct Tip {
     /// The best block's height (Solana: its slot).
     pub height: u64,
     /// The last final block's height, where the chain has finality.
+    pub finalized: Option<u64>,
+}
+
+/// An account's nonces as a node tells them: each is the first one that is not used yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Nonces {
+    /// In blocks of the best chain.
+    pub latest: u64,
+    /// The node's mempool counted.
+    pub pending: u64,
+    /// In final blocks, where there are such.
     pub finalized: Option<u64>,
 }
 

@@ -26,6 +26,21 @@ pub struct Effects {
     pub max_fee: Amount,
     /// Every other account that the bytes name: token accounts, programs, access-list entries. Screened, like the rest.
     pub touches: Vec<Address>,
+    /// What the bytes do for the wallet's own upkeep, where they do nothing else: they pay nobody then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upkeep: Option<Upkeep>,
+}
+
+/// Something that a wallet does for itself. The decoder has proven from the bytes that it is this and nothing else.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Upkeep {
+    /// Opens the wallet's own durable nonce account of this index, whose authority is the wallet.
+    OpenNonce {
+        /// Which of the wallet's nonce accounts.
+        index: u8,
+    },
 }
 
 /// A payment.

@@ -1,9 +1,9 @@
 //! Ethereum and every EVM network: EIP-1559 and EIP-2930 transactions, native transfers, ERC-20 and contract calls.
 //!
 //! In the order in which a payment walks through: `client` asks a node for nonce, balances, fees and gas, `build` makes
-//! the transaction, `effects` tells what it does, `sign` what is signed and puts the signature in place, `wire` holds the
-//! two transaction types and their bytes. `units` counts gas and its price, `decode` knows what
-//! calls mean.
+//! the transaction and `replace` one in its place, `effects` tells what it does, `sign` what is signed and puts the
+//! signature in place, `wire` holds the two transaction types and their bytes. `units` counts gas and its price, `decode`
+//! knows what calls mean, [`function`] reads the arguments of a call by its signature.
 
 pub mod address;
 mod build;
@@ -12,24 +12,24 @@ mod client;
 mod decode;
 mod effects;
 pub mod function;
-
+mod replace;
 mod sign;
 mod units;
 mod wire;
 
 use std::collections::BTreeSet;
 
-pub use build::{Fees, State};
+pub use build::{Fees, Replacing, State};
 #[cfg(feature = "client")]
 pub use client::{EthereumClient, Finality, Options};
-pub use units::{Gas, GasPrice, Nonce};
+pub use units::{BasisPoints, Gas, GasPrice, Nonce};
 pub use wire::{Signed, Transaction, Unsigned};
 
 use alloy::primitives::Address;
 
 use crate::account::Account;
 use crate::address::Address as ChainAddress;
-use crate::chain::{AssembleError, BuildError, Chain, DecodeError, Slot, TxId};
+use crate::chain::{AssembleError, BuildError, Chain, DecodeError, Replacement, Slot, TxId};
 use crate::effects::Effects;
 use crate::intent::Intent;
 use crate::network::Network;
@@ -88,6 +88,17 @@ impl Chain for Ethereum {
 
     fn build(&self, intent: &Intent, account: &Account, state: &State) -> Result<Unsigned, BuildError> {
         build::build(self, intent, account, state)
+    }
+
+    fn replace(
+        &self,
+        intent: &Intent,
+        account: &Account,
+        previous: &[Unsigned],
+        purpose: Replacement,
+        state: &State,
+    ) -> Result<Unsigned, BuildError> {
+        replace::replace(self, intent, account, previous, purpose, state)
     }
 
     fn effects(&self, account: &Account, unsigned: &Unsigned) -> Result<Effects, DecodeError> {

@@ -63,6 +63,23 @@ pub enum Action {
         #[serde(default)]
         value: Amount,
     },
+    /// Opens one of the wallet's own durable nonce accounts on a Solana cluster: payments made under it stay valid until it
+    /// is used, however long people take to approve them. It pays nobody; the account's rent stays the wallet's and counts as
+    /// fee.
+    OpenNonce {
+        /// Which of the wallet's nonce accounts, 0 to 7.
+        index: u8,
+    },
+}
+
+impl Action {
+    /// Whether it only looks after the wallet: it pays nobody, and its effects say what it is instead.
+    pub const fn is_upkeep(&self) -> bool {
+        match self {
+            Self::Transfer { .. } | Self::Call { .. } => false,
+            Self::OpenNonce { .. } => true,
+        }
+    }
 }
 
 /// The longest [`Intent::reference`], in bytes.

@@ -1,9 +1,9 @@
 //! Solana: legacy and v0 messages, SOL and SPL transfers.
 //!
 //! In the order in which a payment walks through: `client` learns blockhash, balances, rent and fees from a node, `build`
-//! makes a message of them, `effects` tells what it does (reading each `instruction` strictly), `sign` what is signed and
+//! makes a message of them (`replace` another in its place), `effects` tells what it does (reading each `instruction` strictly), `sign` what is signed and
 //! puts the signature in place, `wire` holds the two transaction types and their bytes. `fee` knows what a transaction
-//! costs, `token` the token programs and their accounts.
+//! costs, `token` the token programs and their accounts, `nonce` what keeps a message valid.
 
 pub mod address;
 mod build;
@@ -12,6 +12,8 @@ mod client;
 mod effects;
 mod fee;
 mod instruction;
+mod nonce;
+mod replace;
 mod sign;
 mod token;
 mod wire;
@@ -22,13 +24,14 @@ use sha2::{Digest, Sha256};
 
 pub use build::{Destination, DestinationKind, MessageVersion, State, TokenState};
 #[cfg(feature = "client")]
-pub use client::{Options, Percent, PriorityFee, SolanaClient};
+pub use client::{Durable, Options, Percent, PriorityFee, SolanaClient};
 pub use fee::{ComputeBudget, Lamports, MAX_COMPUTE_UNITS, MicroLamports};
+pub use nonce::{NONCE_ACCOUNTS, Nonce, Validity, nonce_account};
 pub use token::{TokenProgram, associated_token_account};
 pub use wire::{Signed, Unsigned};
 
 use crate::account::Account;
-use crate::chain::{AssembleError, BuildError, Chain, DecodeError, Slot, TxId};
+use crate::chain::{AssembleError, BuildError, Chain, DecodeError, Replacement, Slot, TxId};
 use crate::effects::Effects;
 use crate::intent::Intent;
 use crate::network::{Cluster, Network};
@@ -61,6 +64,17 @@ impl Chain for Solana {
 
     fn build(&self, intent: &Intent, account: &Account, state: &State) -> Result<Unsigned, BuildError> {
         build::build(self.cluster, intent, account, state)
+    }
+
+    fn replace(
+        &self,
+        intent: &Intent,
+        account: &Account,
+        previous: &[Unsigned],
+        purpose: Replacement,
+        state: &State,
+    ) -> Result<Unsigned, BuildError> {
+        replace::replace(self.cluster, intent, account, previous, purpose, state)
     }
 
     fn effects(&self, account: &Account, unsigned: &Unsigned) -> Result<Effects, DecodeError> {
@@ -100,9 +114,13 @@ impl Chain for Solana {
         TxId::new(signed.signature())
     }
 
-    /// A cluster takes a message once: its hash is what the transaction uses up.
+    /// A cluster takes one message under a durable nonce's value, and under a blockhash a message once: the value or the
+    /// message's hash is what the transaction uses up.
     fn slots(&self, _account: &Account, unsigned: &Unsigned) -> BTreeSet<Slot> {
-        let hash = Sha256::digest(unsigned.message_bytes());
-        BTreeSet::from([Slot::new(self.network(), hex::encode(hash))])
+        let what = match unsigned.validity() {
+            Validity::Nonce(nonce) => Nonce::slot_text(&nonce.account, &nonce.value),
+            Validity::Blockhash { .. } => hex::encode(Sha256::digest(unsigned.message_bytes())),
+        };
+        BTreeSet::from([Slot::new(self.network(), what)])
     }
 }

@@ -16,6 +16,8 @@ mod client;
 mod fake_node;
 #[path = "bitcoin/fixture.rs"]
 mod fixture;
+#[path = "bitcoin/replace.rs"]
+mod replace;
 #[path = "bitcoin/sign.rs"]
 mod sign;
 #[path = "bitcoin/unreliable.rs"]

@@ -12,6 +12,8 @@ mod effects;
 mod fake_node;
 #[path = "ethereum/fixture.rs"]
 mod fixture;
+#[path = "ethereum/replace.rs"]
+mod replace;
 #[path = "ethereum/sign.rs"]
 mod sign;
 #[path = "ethereum/status.rs"]

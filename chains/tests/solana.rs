@@ -10,6 +10,8 @@
 mod bytes;
 #[path = "solana/client.rs"]
 mod client;
+#[path = "solana/durable.rs"]
+mod durable;
 #[path = "solana/fixture.rs"]
 mod fixture;
 #[path = "solana/refusals.rs"]

@@ -44,13 +44,17 @@ pub(crate) fn module(pipeline: Arc<Pipeline>, clock: Arc<dyn Clock>) -> RpcModul
         "tx_get" => tx::get,
         "tx_getByKey" => tx::get_by_key,
         "tx_list" => tx::list,
+        "tx_speedUp" => tx::speed_up,
+        "tx_cancel" => tx::cancel,
         "wallet_list" => wallet::list,
         "wallet_balance" => wallet::balance,
+        "wallet_nonces" => wallet::nonces,
         "key_list" => key::list,
         "key_status" => key::status,
         "key_refresh" => key::refresh,
         "key_reshare" => key::reshare,
         "gw_health" => gw::health,
+        "gw_alerts" => gw::alerts,
     }
     module
 }

@@ -10,6 +10,7 @@ use chains::network::{Family, Network};
 use serde::Deserialize;
 use signer::roster::{CredentialId, Role};
 
+use crate::pipeline::replace::FeePolicy;
 use crate::pipeline::track::Tracking;
 
 /// The JSON-RPC server.
@@ -35,6 +36,34 @@ impl Default for ServerConfig {
             clock_leeway_seconds: 5,
         }
     }
+}
+
+/// This gateway among those that share a store.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GatewayConfig {
+    /// Its name, which no other that runs at the same time has. Without one, a name is made at first start and kept in the data
+    /// folder.
+    pub name: Option<String>,
+    /// How long others leave its records alone when it is silent, in milliseconds.
+    pub lease_ms: u64,
+}
+
+impl Default for GatewayConfig {
+    fn default() -> Self {
+        Self { name: None, lease_ms: 10_000 }
+    }
+}
+
+/// Where everything durable of payments is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreConfig {
+    /// A file with the URL of a PostgreSQL database, `postgresql://user:password@host/database`, on its first line. Without one,
+    /// the store is a SQLite file in the data folder.
+    pub postgres_url_file: Option<PathBuf>,
+    /// How many connections to PostgreSQL, 8 if left out.
+    pub connections: Option<u32>,
 }
 
 /// A network and its nodes.
@@ -65,6 +94,18 @@ pub struct NetworkConfig {
     /// After how many milliseconds a transaction that no node knows is sent again.
     #[serde(default = "default_resend_ms")]
     pub resend_after_ms: u64,
+    /// So many nodes must say that a payment is final; most of them, if left out.
+    #[serde(default)]
+    pub finality_agreement: Option<usize>,
+    /// After how many milliseconds in no block a payment is raised as stuck.
+    #[serde(default = "default_stuck_ms")]
+    pub stuck_after_ms: u64,
+    /// After how many milliseconds in no block a payment is sped up by itself, never above its `max_fee`; never, if left out.
+    #[serde(default)]
+    pub bump_after_ms: Option<u64>,
+    /// So many times a payment is sped up by itself, at most.
+    #[serde(default = "default_bump_limit")]
+    pub bump_limit: u32,
     /// Bitcoin: the block height from which wallets can have been paid; earlier blocks are not read.
     #[serde(default)]
     pub birthday: u32,
@@ -80,6 +121,14 @@ const fn default_poll_ms() -> u64 {
 
 const fn default_resend_ms() -> u64 {
     10_000
+}
+
+const fn default_stuck_ms() -> u64 {
+    600_000
+}
+
+const fn default_bump_limit() -> u32 {
+    5
 }
 
 impl NetworkConfig {
@@ -108,6 +157,8 @@ impl NetworkConfig {
             finality_depth: (self.id.family() == Family::Bitcoin).then(|| self.finality_depth()),
             poll_interval: Duration::from_millis(self.poll_interval_ms.max(1)),
             resend_after: Duration::from_millis(self.resend_after_ms),
+            stuck_after: Duration::from_millis(self.stuck_after_ms),
+            fees: FeePolicy { bump_after: self.bump_after_ms.map(Duration::from_millis), bump_limit: self.bump_limit },
         }
     }
 }
@@ -125,6 +176,27 @@ pub struct WalletConfig {
     /// Non-hardened BIP-32 steps from the key; only for ECDSA keys.
     #[serde(default)]
     pub path: KeyPath,
+    /// Other than its network's: after how many milliseconds in no block its payments are sped up by themselves; 0 for never.
+    #[serde(default)]
+    pub bump_after_ms: Option<u64>,
+    /// Other than its network's: so many times at most.
+    #[serde(default)]
+    pub bump_limit: Option<u32>,
+}
+
+impl WalletConfig {
+    /// The wallet's own fee policy, where it has one beside its network's.
+    pub fn fees(&self, network: &FeePolicy) -> Option<FeePolicy> {
+        if self.bump_after_ms.is_none() && self.bump_limit.is_none() {
+            return None;
+        }
+        let bump_after = match self.bump_after_ms {
+            None => network.bump_after,
+            Some(0) => None,
+            Some(millis) => Some(Duration::from_millis(millis)),
+        };
+        Some(FeePolicy { bump_after, bump_limit: self.bump_limit.unwrap_or(network.bump_limit) })
+    }
 }
 
 /// Who may ask.

@@ -7,9 +7,10 @@
 //! | -331xx | authentication, role |
 //! | -332xx | policy |
 //! | -333xx | screening |
-//! | -334xx | the transaction: idempotency, funds, fees |
+//! | -334xx | the transaction: idempotency, funds, fees, replacement |
 //! | -335xx | signers |
 //! | -336xx | nodes |
+//! | -337xx | the store, and who holds a record |
 //!
 //! `data` always has `{kind, retriable, retry_after_ms, exposure, trace_id}`, and `tx_id` and `rule_id` where there are such.
 
@@ -18,6 +19,7 @@ use serde::Serialize;
 use signer::request::{AuthError, BodyError};
 use uuid::Uuid;
 
+use crate::pipeline::replace::ReplaceError;
 use crate::record::{Exposure, Reason, Record, RecordId};
 use crate::store::StoreError;
 
@@ -43,7 +45,7 @@ struct Data {
 }
 
 /// The code of a kind: the table that the documentation shows.
-const CODES: [(&str, i32); 32] = [
+const CODES: [(&str, i32); 37] = [
     ("parse_error", -32700),
     ("invalid_request", -32600),
     ("method_not_found", -32601),
@@ -70,12 +72,17 @@ const CODES: [(&str, i32); 32] = [
     ("fee_above_cap", -33404),
     ("would_revert", -33405),
     ("wrong_account", -33406),
+    ("not_replaceable", -33407),
+    ("already_included", -33408),
+    ("not_on_its_way", -33409),
     ("signers_unavailable", -33501),
     ("signers_refused", -33502),
     ("invalid_signature", -33503),
     ("node_unreachable", -33601),
     ("node_failed", -33602),
     ("store_unavailable", -33701),
+    ("held_elsewhere", -33702),
+    ("busy", -33703),
 ];
 
 /// The code of every kind that isn't in the table: the policy's denials.
@@ -122,6 +129,14 @@ impl ApiError {
         error
     }
 
+    /// The same, about a record.
+    #[must_use]
+    pub fn about(mut self, record: &Record) -> Self {
+        self.data.exposure = record.exposure;
+        self.data.tx_id = Some(record.id);
+        self
+    }
+
     /// The stable word for what happened.
     pub fn kind(&self) -> &str {
         &self.data.kind
@@ -156,6 +171,25 @@ impl From<BodyError> for ApiError {
             _ => "invalid_request",
         };
         Self::new(kind, error.to_string())
+    }
+}
+
+impl From<ReplaceError> for ApiError {
+    fn from(error: ReplaceError) -> Self {
+        let message = error.to_string();
+        match error {
+            ReplaceError::NotOnItsWay(_) => Self::new("not_on_its_way", message),
+            ReplaceError::AlreadyIncluded(_) => Self::new("already_included", message),
+            ReplaceError::HeldElsewhere => Self::new("held_elsewhere", message).retry_after(1_000),
+            ReplaceError::Busy => Self::new("busy", message).retry_after(1_000),
+            ReplaceError::Refused(reason) => {
+                let mut answer = Self::new(&reason.kind, message);
+                answer.data.rule_id = reason.rule;
+                answer
+            }
+            ReplaceError::Retry(reason) => Self::new(&reason.kind, message).retry_after(1_000),
+            ReplaceError::Store(error) => error.into(),
+        }
     }
 }
 

@@ -6,15 +6,15 @@ use async_trait::async_trait;
 use chains::account::Account;
 use chains::amount::Amount;
 use chains::asset::Asset;
-use chains::chain::{AssembleError, Chain, DecodeError, Slot};
-use chains::client::{BroadcastError, Client, StateError, Status, Tip};
+use chains::chain::{AssembleError, Chain, DecodeError, Replacement, Slot};
+use chains::client::{BroadcastError, Client, Nonces, StateError, Tip};
 use chains::effects::Effects;
 use chains::intent::Intent;
 use chains::network::Network;
 use chains::payload::Signature;
 use chains::rpc::RpcError;
 
-use crate::nodes::Nodes;
+use crate::nodes::{Nodes, Seen};
 use crate::record::SignedBytes;
 
 /// A network as the pipeline sees it: the unsigned and the signed transaction are bytes in the chain's own encoding.
@@ -26,6 +26,17 @@ pub trait Lane: Send + Sync + 'static {
     /// Asks the nodes for the chain's state, with `busy` slots left out, and builds the transaction.
     async fn build(&self, intent: &Intent, account: &Account, busy: &BTreeSet<Slot>) -> Result<Draft, LaneError>;
 
+    /// Asks the nodes for the chain's state and builds a transaction that excludes every one of `previous`, the intent's
+    /// attempts so far, oldest first.
+    async fn replace(
+        &self,
+        intent: &Intent,
+        account: &Account,
+        previous: &[Vec<u8>],
+        purpose: Replacement,
+        busy: &BTreeSet<Slot>,
+    ) -> Result<Draft, LaneError>;
+
     /// Decodes unsigned bytes anew: what comes from a store is not trusted.
     fn decode(&self, account: &Account, unsigned: Vec<u8>) -> Result<Draft, LaneError>;
 
@@ -35,11 +46,14 @@ pub trait Lane: Send + Sync + 'static {
     /// Sends signed bytes to every node.
     async fn broadcast(&self, signed: &[u8]) -> Result<(), LaneError>;
 
-    /// What has become of signed bytes.
-    async fn status(&self, signed: &[u8]) -> Result<Status, LaneError>;
+    /// What has become of signed bytes, by the word of all nodes.
+    async fn status(&self, signed: &[u8]) -> Result<Seen, LaneError>;
 
     /// What an account has of an asset.
     async fn balance(&self, account: &Account, asset: Asset) -> Result<Amount, LaneError>;
+
+    /// The account's nonces as the nodes tell them, on a chain that has such.
+    async fn nonces(&self, account: &Account) -> Result<Option<Nonces>, LaneError>;
 
     /// How far the chain is.
     async fn tip(&self) -> Result<Tip, LaneError>;
@@ -134,6 +148,20 @@ impl<N: Client> Lane for NodeLane<N> {
         self.draft(account, &unsigned)
     }
 
+    async fn replace(
+        &self,
+        intent: &Intent,
+        account: &Account,
+        previous: &[Vec<u8>],
+        purpose: Replacement,
+        busy: &BTreeSet<Slot>,
+    ) -> Result<Draft, LaneError> {
+        let previous = previous.iter().map(|bytes| self.chain.decode_unsigned(bytes)).collect::<Result<Vec<_>, _>>()?;
+        let state = self.nodes.read(|node| node.replacement_state(intent, account, &previous, purpose, busy)).await?;
+        let unsigned = self.chain.replace(intent, account, &previous, purpose, &state).map_err(StateError::from)?;
+        self.draft(account, &unsigned)
+    }
+
     fn decode(&self, account: &Account, unsigned: Vec<u8>) -> Result<Draft, LaneError> {
         self.decode_draft(account, unsigned)
     }
@@ -149,13 +177,17 @@ impl<N: Client> Lane for NodeLane<N> {
         Ok(self.nodes.broadcast(&signed).await?)
     }
 
-    async fn status(&self, signed: &[u8]) -> Result<Status, LaneError> {
+    async fn status(&self, signed: &[u8]) -> Result<Seen, LaneError> {
         let signed = self.chain.decode_signed(signed)?;
         Ok(self.nodes.status(&signed).await?)
     }
 
     async fn balance(&self, account: &Account, asset: Asset) -> Result<Amount, LaneError> {
         Ok(self.nodes.read(|node| node.balance(account, asset)).await?)
+    }
+
+    async fn nonces(&self, account: &Account) -> Result<Option<Nonces>, LaneError> {
+        Ok(self.nodes.read(|node| node.nonces(account)).await?)
     }
 
     async fn tip(&self) -> Result<Tip, LaneError> {

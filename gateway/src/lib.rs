@@ -10,7 +10,8 @@
 //! - [`ceremonies`]: refreshes and reshares of keys, asked for or on a schedule;
 //! - [`store`], [`record`]: what is durable, in business transactions;
 //! - [`error`]: the one place where JSON-RPC error codes are known;
-//! - [`config`], [`clock`]: what is passed in.
+//! - [`config`], [`clock`]: what is passed in;
+//! - [`fail`]: where crash tests stop the process.
 
 pub mod api;
 pub mod auth;
@@ -18,6 +19,7 @@ pub mod ceremonies;
 pub mod clock;
 pub mod config;
 pub mod error;
+pub mod fail;
 pub mod lane;
 pub mod nodes;
 pub mod pipeline;

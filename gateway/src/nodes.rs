@@ -1,12 +1,12 @@
-//! Several nodes of one network behind one face: reads go to the preferred node and move on when it fails, broadcasts go
-//! to all.
+//! Several nodes of one network behind one face: reads go to the preferred node and move on when it fails, broadcasts and
+//! questions about a transaction go to all.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use chains::chain::Chain;
 
-use chains::client::{BroadcastError, Client, Status};
+use chains::client::{BroadcastError, Client, Inclusion, Status};
 use chains::rpc::RpcError;
 use futures::future::join_all;
 
@@ -15,6 +15,19 @@ use futures::future::join_all;
 pub struct Nodes<N> {
     nodes: Vec<N>,
     preferred: AtomicUsize,
+    /// So many must say that something is final.
+    agreement: usize,
+}
+
+/// What the nodes together say of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The furthest that any node saw it. `finalized` and [`Status::Expired`] are the word of enough nodes.
+    pub status: Status,
+    /// So many blocks, the including one counted, it is deep by the word of enough nodes; 0 where it is in none.
+    pub agreed_depth: u64,
+    /// Whether every node that there is said [`Status::Expired`].
+    pub unanimous: bool,
 }
 
 /// A network without a node.
@@ -49,7 +62,19 @@ impl<N: Client> Nodes<N> {
     /// # Errors
     /// Where there is none.
     pub fn new(nodes: Vec<N>) -> Result<Self, NoNodes> {
-        if nodes.is_empty() { Err(NoNodes) } else { Ok(Self { nodes, preferred: AtomicUsize::new(0) }) }
+        if nodes.is_empty() {
+            return Err(NoNodes);
+        }
+        let agreement = nodes.len() / 2 + 1;
+        Ok(Self { nodes, preferred: AtomicUsize::new(0), agreement })
+    }
+
+    /// The same, of which `agreement` must say that something is final: at least one, at most all. Without this, it takes most
+    /// of them.
+    #[must_use]
+    pub fn agreeing(mut self, agreement: usize) -> Self {
+        self.agreement = agreement.clamp(1, self.nodes.len());
+        self
     }
 
     /// Every node.
@@ -101,27 +126,56 @@ impl<N: Client> Nodes<N> {
         worst
     }
 
-    /// What has become of the transaction: the furthest that any node saw it. `Expired` only where every node says so.
+    /// What has become of the transaction, by the word of all nodes.
     ///
     /// # Errors
-    /// Where no node answers, or where a node that might contradict `Expired` doesn't.
-    pub async fn status(&self, signed: &<N::Chain as Chain>::Signed) -> Result<Status, RpcError> {
-        let answers = join_all(self.nodes.iter().map(|node| node.status(signed))).await;
-        let mut best: Option<Status> = None;
-        let mut failed = None;
-        for answer in answers {
-            match answer {
-                Ok(status) if best.as_ref().is_none_or(|best| rank(&status) > rank(best)) => best = Some(status),
-                Ok(_) => {}
-                Err(error) => failed = Some(error),
-            }
-        }
-        match (best, failed) {
-            (Some(Status::Expired) | None, Some(error)) => Err(error),
-            (Some(status), _) => Ok(status),
-            (None, None) => Ok(Status::Unknown),
+    /// Where no node answers, or where too few answer to say that it is expired.
+    pub async fn status(&self, signed: &<N::Chain as Chain>::Signed) -> Result<Seen, RpcError> {
+        agree(join_all(self.nodes.iter().map(|node| node.status(signed))).await, self.agreement)
+    }
+}
+
+/// What the answers of all nodes come to. The best news is taken from any node, because a node that lags doesn't know it; what
+/// can't be taken back (finality, expiry) takes `agreement` of them, and expiry two where there are two.
+fn agree(answers: Vec<Result<Status, RpcError>>, agreement: usize) -> Result<Seen, RpcError> {
+    let nodes = answers.len();
+    let mut statuses = Vec::with_capacity(nodes);
+    let mut failed = None;
+    for answer in answers {
+        match answer {
+            Ok(status) => statuses.push(status),
+            Err(error) => failed = Some(error),
         }
     }
+    let best = statuses.iter().max_by_key(|status| rank(status)).cloned();
+    match (best, failed) {
+        (None, Some(error)) => Err(error),
+        (None, None) => Ok(Seen { status: Status::Unknown, agreed_depth: 0, unanimous: false }),
+        (Some(Status::Expired), Some(error)) if statuses.len() < agreement.max(nodes.min(2)) => Err(error),
+        (Some(Status::Expired), _) => {
+            Ok(Seen { status: Status::Expired, agreed_depth: 0, unanimous: statuses.len() == nodes })
+        }
+        (Some(Status::Included(best)), _) => Ok(included(best, &statuses, agreement)),
+        (Some(status), _) => Ok(Seen { status, agreed_depth: 0, unanimous: false }),
+    }
+}
+
+/// How deep and how final the transaction is in the block that the furthest node tells.
+fn included(mut best: Inclusion, statuses: &[Status], agreement: usize) -> Seen {
+    let same = statuses.iter().filter_map(|status| match status {
+        Status::Included(inclusion) if inclusion.block == best.block => Some(inclusion),
+        _ => None,
+    });
+    let mut depths: Vec<u64> = Vec::new();
+    let mut finals = 0_usize;
+    for inclusion in same {
+        depths.push(inclusion.confirmations);
+        finals = finals.saturating_add(usize::from(inclusion.finalized));
+    }
+    depths.sort_unstable_by(|a, b| b.cmp(a));
+    let agreed_depth = depths.get(agreement.saturating_sub(1)).copied().unwrap_or_default();
+    best.finalized = finals >= agreement;
+    Seen { status: Status::Included(best), agreed_depth, unanimous: false }
 }
 
 /// How far a status is along the way. `Expired` ranks lowest: any node that knows better overrules it.
@@ -131,5 +185,56 @@ fn rank(status: &Status) -> (u8, u64) {
         Status::Unknown => (1, 0),
         Status::InMempool => (2, 0),
         Status::Included(inclusion) => (3, inclusion.confirmations),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn included(block: &str, confirmations: u64, finalized: bool) -> Result<Status, RpcError> {
+        Ok(Status::Included(Inclusion {
+            height: 7,
+            block: Some(block.to_owned()),
+            confirmations,
+            finalized,
+            succeeded: true,
+            failure: None,
+            fee: None,
+        }))
+    }
+
+    fn down() -> Result<Status, RpcError> {
+        Err(RpcError::Timeout { method: "any".to_owned() })
+    }
+
+    fn final_and_deep(seen: &Seen) -> (bool, u64) {
+        let Status::Included(inclusion) = &seen.status else { panic!("{seen:?}") };
+        (inclusion.finalized, seen.agreed_depth)
+    }
+
+    #[test]
+    fn one_nodes_word_makes_nothing_final_where_there_are_more() {
+        let alone = agree(vec![included("a", 9, true)], 1).unwrap();
+        assert_eq!(final_and_deep(&alone), (true, 9));
+        let one_of_three = vec![included("a", 9, true), Ok(Status::Unknown), included("a", 2, false)];
+        assert_eq!(final_and_deep(&agree(one_of_three, 2).unwrap()), (false, 2));
+        let two_of_three = vec![included("a", 9, true), down(), included("a", 7, true)];
+        assert_eq!(final_and_deep(&agree(two_of_three, 2).unwrap()), (true, 7));
+        // Another block is another word.
+        let forked = vec![included("a", 9, true), included("b", 8, true)];
+        assert_eq!(final_and_deep(&agree(forked, 2).unwrap()), (false, 0));
+    }
+
+    #[test]
+    fn expiry_takes_two_and_nobody_who_knows_better() {
+        let expired = || Ok(Status::Expired);
+        assert!(agree(vec![expired()], 1).unwrap().unanimous);
+        assert!(agree(vec![expired(), down()], 1).is_err(), "one of two isn't enough, whatever is configured");
+        let two = agree(vec![expired(), expired(), down()], 2).unwrap();
+        assert_eq!((two.status, two.unanimous), (Status::Expired, false));
+        assert!(agree(vec![expired(), expired(), down()], 3).is_err());
+        let known = agree(vec![expired(), expired(), Ok(Status::Unknown)], 1).unwrap();
+        assert_eq!(known.status, Status::Unknown);
     }
 }

@@ -3,23 +3,30 @@
 //! | file | arrow | durable as |
 //! |---|---|---|
 //! | [`accept`] | request -> `received` | T1: the intent and its key |
-//! | [`evaluate`] | `received` -> `queued`, `rejected`, `blocked` | T2: screening and policy |
+//! | [`evaluate`] | `received` -> `queued`, `rejected`, `blocked` | T2: screening, policy, limits |
 //! | [`allocate`] | `queued`: the slot is reserved, the bytes are frozen | T3 |
 //! | [`sign`] | `queued` -> `signing` -> `signed` | T4: the slot is burned; T5: the signed bytes |
 //! | [`broadcast`] | `signed` -> `broadcasting` | before the first send |
 //! | [`track`] | `broadcasting` -> `in_mempool` -> `included` -> `confirmed` -> `finalized` | what the chain says |
+//! | [`replace`] | a further attempt, faster or cancelling, while the record is on its way | T3 to T5 of its own |
 //!
 //! Each stage between build and signature is a type of its own ([`stage`]) and each step takes it by value, so what was
 //! screened and allowed is what is frozen, and what is frozen is what is signed.
 //!
-//! A record is driven by one task at a time. After a crash every record goes on from its durable state: up to `queued`
-//! the steps run again, in `signing` the same frozen bytes are signed again, from `signed` on the same signed bytes are sent
-//! again.
+//! A record is one gateway's at a time ([`lease`]), and one task's at a time within it. After a crash every record goes on
+//! from its durable state: up to `queued` the steps run again, in `signing` the same frozen bytes are signed again, from
+//! `signed` on the same signed bytes are sent again.
+//!
+//! [`nonces`] holds the ledger of nonces against the chain, and [`alerts`] keeps what an operator must know of.
 
 pub mod accept;
+pub mod alerts;
 pub mod allocate;
 pub mod broadcast;
 pub mod evaluate;
+pub mod lease;
+pub mod nonces;
+pub mod replace;
 pub mod sign;
 pub mod stage;
 pub mod track;
@@ -32,7 +39,8 @@ use chains::account::{Account, WalletId};
 use chains::network::Network;
 use signer::policy::Policy;
 use signer::pool::Pool;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::ceremonies::Ceremonies;
@@ -40,7 +48,10 @@ use crate::clock::Clock;
 use crate::lane::Lane;
 use crate::record::{Reason, Record, RecordId, State};
 use crate::screening::Screening;
-use crate::store::{Store, StoreError};
+use crate::store::{Hold, Store, StoreError};
+use alerts::{Alert, Alerts};
+use lease::{Held, Tenure};
+use replace::FeePolicy;
 
 /// How long a step that failed for a passing reason waits before it is tried again, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
@@ -55,9 +66,43 @@ pub struct Pipeline {
     ceremonies: Arc<Ceremonies>,
     networks: BTreeMap<Network, NetworkLane>,
     wallets: BTreeMap<WalletId, Wallet>,
-    driven: Mutex<BTreeSet<RecordId>>,
-    /// When this process last sent a record's bytes.
-    sent: Mutex<BTreeMap<RecordId, Instant>>,
+    pub(crate) tenure: Tenure,
+    fees: BTreeMap<WalletId, FeePolicy>,
+    /// The leases of this gateway.
+    holds: Mutex<BTreeMap<RecordId, Held>>,
+    /// The records that a task of this process is at.
+    working: Mutex<BTreeSet<RecordId>>,
+    /// Told whenever a task is done with a record.
+    idle: Notify,
+    /// When a record's bytes, which this process has sent before, go out again if no node knows them.
+    due: Mutex<BTreeMap<RecordId, Instant>>,
+    /// When a replacement that couldn't be made is tried again.
+    later: Mutex<BTreeMap<RecordId, Instant>>,
+    /// Told when a network should be looked at without waiting for the next turn.
+    look: BTreeMap<Network, Notify>,
+    alerts: Alerts,
+    baselines: nonces::Baselines,
+    tasks: Mutex<Vec<AbortHandle>>,
+}
+
+/// What a pipeline works with.
+pub struct Parts {
+    /// What is durable.
+    pub store: Arc<dyn Store>,
+    /// The signers.
+    pub pool: Arc<Pool>,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// What is allowed.
+    pub policy: Arc<Policy>,
+    /// The networks.
+    pub networks: Vec<NetworkLane>,
+    /// The wallets' accounts. One whose network has no lane is never paid from.
+    pub accounts: Vec<Account>,
+    /// Under which name records are held.
+    pub tenure: Tenure,
+    /// The fee policies of wallets that don't go by their network's.
+    pub fees: BTreeMap<WalletId, FeePolicy>,
 }
 
 /// A network's lane and how its transactions are followed.
@@ -94,6 +139,19 @@ pub enum Next {
     Rest,
 }
 
+/// The right to work on a record.
+struct Turn {
+    pipeline: Arc<Pipeline>,
+    id: RecordId,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.pipeline.working.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        self.pipeline.idle.notify_waiters();
+    }
+}
+
 impl std::fmt::Debug for Pipeline {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Pipeline").field("wallets", &self.wallets.keys()).finish_non_exhaustive()
@@ -101,15 +159,9 @@ impl std::fmt::Debug for Pipeline {
 }
 
 impl Pipeline {
-    /// Puts the parts together. An account whose network has no lane is never paid from.
-    pub fn new(
-        store: Arc<dyn Store>,
-        pool: Arc<Pool>,
-        clock: Arc<dyn Clock>,
-        policy: Arc<Policy>,
-        networks: Vec<NetworkLane>,
-        accounts: Vec<Account>,
-    ) -> Arc<Self> {
+    /// Puts the parts together.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let Parts { store, pool, clock, policy, networks, accounts, tenure, fees } = parts;
         Arc::new(Self {
             store,
             ceremonies: Ceremonies::new(Arc::clone(&pool), Arc::clone(&clock)),
@@ -117,32 +169,41 @@ impl Pipeline {
             clock,
             screening: Screening::new(Arc::clone(&policy)),
             policy,
+            look: networks.iter().map(|network| (network.lane.network(), Notify::new())).collect(),
             networks: networks.into_iter().map(|network| (network.lane.network(), network)).collect(),
             wallets: accounts
                 .into_iter()
                 .map(|account| (account.wallet().clone(), Wallet { account, turn: tokio::sync::Mutex::new(()) }))
                 .collect(),
-            driven: Mutex::default(),
-            sent: Mutex::default(),
+            tenure,
+            fees,
+            holds: Mutex::default(),
+            working: Mutex::default(),
+            idle: Notify::new(),
+            due: Mutex::default(),
+            later: Mutex::default(),
+            alerts: Alerts::default(),
+            baselines: nonces::Baselines::default(),
+            tasks: Mutex::default(),
         })
     }
 
-    /// Takes up every record where it was left, and follows the chains from then on.
+    /// Takes up every record where it was left, as far as no other gateway works on it, and follows the chains from then on.
     ///
     /// # Errors
     /// Where the store can't be read.
     pub async fn start(self: &Arc<Self>) -> Result<(), StoreError> {
-        for (network, NetworkLane { lane, .. }) in &self.networks {
-            let active = self.store.active(*network).await?;
-            if !active.is_empty() {
-                tracing::info!(%network, records = active.len(), "taking up unfinished records");
-            }
-            for id in active {
-                self.spawn_drive(id, None);
-            }
-            tokio::spawn(Arc::clone(self).track_network(Arc::clone(lane)));
+        self.take_up().await?;
+        for NetworkLane { lane, .. } in self.networks.values() {
+            self.keep(tokio::spawn(Arc::clone(self).track_network(Arc::clone(lane))).abort_handle());
+            self.keep(tokio::spawn(Arc::clone(self).watch_nonces(Arc::clone(lane))).abort_handle());
         }
         Ok(())
+    }
+
+    /// Remembers a task that goes on until the pipeline is stopped.
+    fn keep(&self, task: AbortHandle) {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(task);
     }
 
     /// The account of a wallet.
@@ -181,31 +242,72 @@ impl Pipeline {
         &self.store
     }
 
-    fn sent(&self) -> MutexGuard<'_, BTreeMap<RecordId, Instant>> {
-        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What an operator must know of.
+    pub fn alerts(&self) -> Vec<Alert> {
+        self.alerts.all()
+    }
+
+    fn due(&self) -> MutexGuard<'_, BTreeMap<RecordId, Instant>> {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn later(&self) -> MutexGuard<'_, BTreeMap<RecordId, Instant>> {
+        self.later.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tracking(&self, network: Network) -> Option<&track::Tracking> {
         self.networks.get(&network).map(|network| &network.tracking)
     }
 
-    /// Drives a record in a task of its own. `judged` is told when the record has left `received` or has to wait there.
-    pub(crate) fn spawn_drive(self: &Arc<Self>, id: RecordId, judged: Option<oneshot::Sender<()>>) {
-        let fresh = self.driven.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
-        if fresh {
-            let pipeline = Arc::clone(self);
-            tokio::spawn(async move {
-                pipeline.drive(id, judged).await;
-                pipeline.driven.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-            });
+    /// Notes the lease of a record and drives it in a task of its own. `judged` is told when the record has left `received` or
+    /// has to wait there.
+    pub(crate) fn hold_and_drive(
+        self: &Arc<Self>,
+        hold: Hold,
+        network: Network,
+        judged: Option<oneshot::Sender<()>>,
+    ) {
+        // The turn comes before the lease, so that the tracker, which goes by leases, can't be first.
+        let turn = self.begin(hold.id);
+        self.take(hold, network);
+        if let Some(turn) = turn {
+            self.drive_in(turn, judged);
         }
     }
 
-    /// Takes the record from state to state until it is done or the tracker's.
+    /// Drives a record in a task of its own.
+    fn drive_in(self: &Arc<Self>, turn: Turn, judged: Option<oneshot::Sender<()>>) {
+        let pipeline = Arc::clone(self);
+        tokio::spawn(async move {
+            pipeline.drive(turn.id, judged).await;
+            drop(turn);
+        });
+    }
+
+    /// The right to work on a record in this process, which one task has at a time; none while another has it.
+    fn begin(self: &Arc<Self>, id: RecordId) -> Option<Turn> {
+        let fresh = self.working.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+        fresh.then(|| Turn { pipeline: Arc::clone(self), id })
+    }
+
+    /// The same, waited for.
+    async fn turn(self: &Arc<Self>, id: RecordId) -> Turn {
+        loop {
+            let idle = self.idle.notified();
+            tokio::pin!(idle);
+            idle.as_mut().enable(); // a turn that ends between the next two lines is not missed
+            if let Some(turn) = self.begin(id) {
+                return turn;
+            }
+            idle.await;
+        }
+    }
+
+    /// Takes the record from state to state until it is done, the tracker's, or another gateway's.
     async fn drive(&self, id: RecordId, mut judged: Option<oneshot::Sender<()>>) {
         let mut wait = RETRY.0;
-        loop {
-            let step = self.step(id).await;
+        while let Ok(hold) = self.hold(id) {
+            let step = self.step(hold).await;
             if let Some(judged) = judged.take() {
                 let _ = judged.send(()); // the client may be gone
             }
@@ -213,14 +315,21 @@ impl Pipeline {
                 Ok(Next::Go) => wait = RETRY.0,
                 Ok(Next::Rest) => return,
                 Err(StepError::Store(StoreError::Stale { .. })) => {} // somebody else moved it: look again
+                Err(StepError::Store(StoreError::Fenced(_))) => {
+                    tracing::info!(%id, "another gateway works on the record, or a client has cancelled it");
+                    self.let_go(hold);
+                }
                 Err(StepError::Store(error)) if !error.is_transient() => {
                     tracing::error!(%id, %error, "the record can't go on");
+                    if let Some(held) = self.holds().get_mut(&id) {
+                        held.halted = true;
+                    }
                     return;
                 }
                 Err(error) => {
                     tracing::warn!(%id, %error, "the step will be tried again");
                     if let StepError::Retry(reason) = error
-                        && let Err(error) = self.store.note(id, Some(reason), self.clock.unix_millis()).await
+                        && let Err(error) = self.store.note(hold, Some(reason), self.clock.unix_millis()).await
                     {
                         tracing::warn!(%id, %error, "the reason can't be noted");
                     }
@@ -231,14 +340,18 @@ impl Pipeline {
         }
     }
 
-    async fn step(&self, id: RecordId) -> Result<Next, StepError> {
-        let record = self.store.get(id).await?.ok_or(StoreError::NoRecord(id))?;
+    async fn step(&self, hold: Hold) -> Result<Next, StepError> {
+        let record = self.store.get(hold.id).await?.ok_or(StoreError::NoRecord(hold.id))?;
         match record.state {
-            State::Received => self.evaluate(&record).await,
-            State::Queued => self.allocate_and_sign(&record).await,
-            State::Signing => self.sign_again(&record).await,
-            State::Signed => self.broadcast(&record).await,
-            // Waits for people, is the tracker's, or is done.
+            State::Received => self.evaluate(&record, hold).await,
+            State::Queued => self.allocate_and_sign(&record, hold).await,
+            State::Signing => self.sign_again(&record, hold).await,
+            State::Signed => self.broadcast(&record, hold).await,
+            state if state.is_terminal() && record.cancel.is_none() => {
+                self.let_go(hold);
+                Ok(Next::Rest)
+            }
+            // Waits for people, or is the tracker's.
             _ => Ok(Next::Rest),
         }
     }

@@ -45,7 +45,8 @@ impl FromStr for RecordId {
     }
 }
 
-/// Where an intent stands. The only way back is a reorg: `included`, `confirmed` -> `in_mempool`.
+/// Where an intent stands. The only ways back are a reorg (`included`, `confirmed` -> `in_mempool`) and a replacement that
+/// brings a quarantined record on its way again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
@@ -186,6 +187,8 @@ impl State {
                         | Self::Quarantined
                 ) && self != next
             }
+            // By a replacement, or where nothing is left that could be included.
+            Self::Quarantined => matches!(next, Self::Broadcasting | Self::Cancelled),
             _ => false,
         }
     }
@@ -232,7 +235,8 @@ impl Exposure {
         }
     }
 
-    /// What follows from reaching `state`.
+    /// What follows from reaching `state`, where the transaction in the best chain, if one is, does what the intent asks for. A
+    /// cancelling transaction that is included but not final leaves it [`Exposure::Possible`].
     pub const fn of(state: State) -> Self {
         match state {
             State::Received
@@ -265,17 +269,36 @@ pub struct Reason {
     pub rule: Option<String>,
 }
 
-/// One try at bringing the intent on chain. All attempts of an intent have a slot in common, so at most one can succeed.
+/// What an attempt is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// What the intent asks for.
+    Pay,
+    /// The same for a higher fee.
+    SpeedUp,
+    /// Nothing but to use up the slot, so that no other attempt can be included.
+    Cancel,
+}
+
+/// One try at bringing the intent on chain, or at keeping it off. Every two attempts of an intent have a slot in common, so
+/// at most one of them is ever included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
     /// 1 and up.
     pub number: u32,
+    /// What it is for.
+    pub purpose: Purpose,
     /// The frozen unsigned bytes, in the chain's own encoding.
     pub unsigned: Vec<u8>,
     /// What it uses up on chain.
     pub slots: BTreeSet<Slot>,
     /// The signed bytes, once there are any.
     pub signed: Option<SignedBytes>,
+    /// Why it will never be signed; the attempts before it stand.
+    pub given_up: Option<Reason>,
+    /// When it was about to be sent for the first time, in milliseconds since the Unix epoch.
+    pub sent_at: Option<u64>,
     /// Where it stands in the best chain.
     pub inclusion: Option<Inclusion>,
 }
@@ -316,6 +339,8 @@ pub struct Record {
     pub intent: Intent,
     /// The signed request that it came in, as evidence for the signers.
     pub request: SignedRequest,
+    /// The signed request to cancel it, once there is one.
+    pub cancel: Option<SignedRequest>,
     /// Where it stands.
     pub state: State,
     /// Why.
@@ -333,6 +358,11 @@ impl Record {
     pub fn attempt(&self) -> Option<&Attempt> {
         self.attempts.last()
     }
+
+    /// The replacement that waits for its signatures, if one does.
+    pub fn unsigned_replacement(&self) -> Option<&Attempt> {
+        self.attempt().filter(|last| last.number > 1 && last.signed.is_none() && last.given_up.is_none())
+    }
 }
 
 #[cfg(test)]
@@ -349,9 +379,23 @@ mod tests {
 
     #[test]
     fn a_terminal_state_has_no_way_out() {
-        for from in State::ALL.into_iter().filter(|s| s.is_terminal()) {
+        for from in State::ALL.into_iter().filter(|s| s.is_terminal() && *s != State::Quarantined) {
             assert!(State::ALL.into_iter().all(|to| !from.may_become(to)), "{from}");
         }
+    }
+
+    #[test]
+    fn a_quarantined_record_is_replaced_or_cancelled() {
+        let ways: Vec<_> = State::ALL.into_iter().filter(|to| State::Quarantined.may_become(*to)).collect();
+        assert_eq!(ways, [State::Broadcasting, State::Cancelled]);
+    }
+
+    #[test]
+    fn whatever_is_on_its_way_may_end_cancelled_and_nothing_signed_is_cancelled_before() {
+        for from in State::ALL.into_iter().filter(|s| s.is_on_its_way()) {
+            assert!(from.may_become(State::Cancelled), "{from}");
+        }
+        assert!(!State::Signing.may_become(State::Cancelled) && !State::Signed.may_become(State::Cancelled));
     }
 
     #[test]

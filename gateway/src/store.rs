@@ -1,25 +1,38 @@
 //! What is durable, in business transactions: each method of [`Store`] is one arrow of the life of a transaction, and
 //! one database transaction that also writes its event.
 
+pub mod postgres;
 pub mod sqlite;
+
+mod limits;
+mod rows;
+mod steps;
 
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
-use chains::chain::Slot;
+use chains::amount::Amount;
+use chains::chain::{Replacement, Slot};
 use chains::client::Inclusion;
 use chains::intent::Intent;
 use chains::network::Network;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use signer::request::{Claims, IdempotencyKey, SignedRequest};
 use signer::roster::CredentialId;
 
-use crate::record::{Event, Reason, Record, RecordId, SignedBytes, State};
+use crate::record::{Event, Exposure, Reason, Record, RecordId, SignedBytes, State};
+
+/// How long a used token is kept past its expiry: the leeway that its check may grant.
+const TOKEN_GRACE_SECONDS: u64 = 60;
 
 /// The durable side of the gateway. Every method is atomic: all of it is on disk when it returns, or nothing.
+///
+/// Records are worked on under a [`Hold`]: the record and the fence of the lease under which this gateway has it. Every
+/// write of a hold that was lost (another gateway took the record over) fails with [`StoreError::Fenced`] and leaves nothing.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// T1: makes an intent durable and uses up its request token.
+    /// T1: makes an intent durable, uses up its request token, and leases the record to its gateway.
     ///
     /// The same client, key and intent find what is there. A record that ended without ever being signed doesn't burn the
     /// key: the same intent then starts a new record.
@@ -28,43 +41,106 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::TokenReplayed`], [`StoreError::IdempotencyConflict`] where the key names another intent.
     async fn accept(&self, intent: NewIntent) -> Result<Accepted, StoreError>;
 
-    /// T2: what screening and policy say. `steps` are the states passed on the way, with their times.
-    async fn judge(&self, id: RecordId, steps: Vec<Event>, verdict: Judgement) -> Result<(), StoreError>;
+    /// T2: what screening and policy say. `steps` are the states passed on the way, with their times. Where it goes on, the
+    /// draws of the verdict are reserved, all of them or none.
+    ///
+    /// # Errors
+    /// [`StoreError::LimitExceeded`] where a reservation would pass a limit; nothing is written.
+    async fn judge(&self, hold: Hold, steps: Vec<Event>, verdict: Judgement) -> Result<(), StoreError>;
 
-    /// T3: reserves the slots and freezes the exact unsigned bytes.
+    /// T3: reserves the slots and freezes the exact unsigned bytes of the first attempt.
     ///
     /// # Errors
     /// [`StoreError::SlotTaken`] where another payment holds one of the slots.
-    async fn freeze(&self, id: RecordId, unsigned: Vec<u8>, slots: BTreeSet<Slot>, at: u64) -> Result<u32, StoreError>;
+    async fn freeze(&self, hold: Hold, unsigned: Vec<u8>, slots: BTreeSet<Slot>, at: u64) -> Result<u32, StoreError>;
 
     /// Takes back T3: frees the slots of an attempt that no signer was asked for.
-    async fn thaw(&self, id: RecordId, at: u64) -> Result<(), StoreError>;
+    async fn thaw(&self, hold: Hold, at: u64) -> Result<(), StoreError>;
 
     /// T4: burns the slots of the frozen attempt; from here on it can be signed.
-    async fn burn(&self, id: RecordId, at: u64) -> Result<(), StoreError>;
+    async fn burn(&self, hold: Hold, at: u64) -> Result<(), StoreError>;
 
-    /// T5: the signed bytes, before they are sent anywhere.
-    async fn signed(&self, id: RecordId, signed: SignedBytes, detail: Value, at: u64) -> Result<(), StoreError>;
-
-    /// The bytes are about to be sent for the first time.
-    async fn broadcasting(&self, id: RecordId, at: u64) -> Result<(), StoreError>;
-
-    /// What the chain says: a later state, or after a reorg an earlier one.
-    async fn observed(
+    /// T3 and T4 of a replacement, of a record that is on its way or quarantined with a burned slot: freezes the bytes of a
+    /// further attempt and burns the slots that it uses besides. A quarantined record is on its way again.
+    ///
+    /// # Errors
+    /// [`StoreError::NoConflict`] where it could be included beside an earlier attempt (I2), [`StoreError::SlotTaken`], and
+    /// [`StoreError::Stale`] where the record is in a block or at its end, or another attempt waits for its signatures.
+    async fn replace(
         &self,
-        id: RecordId,
-        from: State,
-        to: State,
-        inclusion: Option<Inclusion>,
-        reason: Option<Reason>,
+        hold: Hold,
+        purpose: Replacement,
+        unsigned: Vec<u8>,
+        slots: BTreeSet<Slot>,
+        at: u64,
+    ) -> Result<u32, StoreError>;
+
+    /// T5: the signed bytes of attempt `number`, before they are sent anywhere.
+    async fn signed(
+        &self,
+        hold: Hold,
+        number: u32,
+        signed: SignedBytes,
+        detail: Value,
         at: u64,
     ) -> Result<(), StoreError>;
 
-    /// Ends a record that was never signed; its slots become free.
-    async fn abandon(&self, id: RecordId, from: State, to: State, reason: Reason, at: u64) -> Result<(), StoreError>;
+    /// A replacement that no signer will sign; the attempts before it stand.
+    async fn give_up(&self, hold: Hold, number: u32, reason: Reason, at: u64) -> Result<(), StoreError>;
+
+    /// The bytes of attempt `number` are about to be sent for the first time.
+    ///
+    /// # Errors
+    /// [`StoreError::Stale`] where they are not durable yet (I3).
+    async fn sending(&self, hold: Hold, number: u32, at: u64) -> Result<(), StoreError>;
+
+    /// What the chain says: a later state, after a reorg an earlier one, or the same with another block or attempt. At the end of the record its draws are posted,
+    /// or given back where it can never move money any more (I6).
+    async fn observed(&self, hold: Hold, sight: Sight) -> Result<(), StoreError>;
+
+    /// Ends a record that was never signed; its slots become free and its draws are given back.
+    async fn abandon(&self, hold: Hold, from: State, to: State, reason: Reason, at: u64) -> Result<(), StoreError>;
+
+    /// A client asks that the record be cancelled: uses up the request's token. A record that has no frozen attempt ends
+    /// there and then; of any other the request is kept, for a cancelling transaction to be signed on. A quarantined record is
+    /// active again with such a request, so that somebody claims it; where its exposure is none, it ends there and then.
+    ///
+    /// # Errors
+    /// [`StoreError::TokenReplayed`], and [`StoreError::Stale`] where the record is at its end or final.
+    async fn cancel(
+        &self,
+        id: RecordId,
+        claims: Claims,
+        request: SignedRequest,
+        at: u64,
+    ) -> Result<Cancelling, StoreError>;
+
+    /// Uses up a request token that belongs to no stored step.
+    ///
+    /// # Errors
+    /// [`StoreError::TokenReplayed`].
+    async fn use_token(&self, claims: Claims, at: u64) -> Result<(), StoreError>;
 
     /// Notes why a record stays where it is (a node that refuses, signers that are down), or that nothing holds it.
-    async fn note(&self, id: RecordId, reason: Option<Reason>, at: u64) -> Result<(), StoreError>;
+    async fn note(&self, hold: Hold, reason: Option<Reason>, at: u64) -> Result<(), StoreError>;
+
+    /// Takes every active record of the network that nobody holds, whose lease has run out, or that `owner` itself held in an
+    /// earlier life, at most `limit`, the oldest first. Each gets a fence above every earlier one of its own. A life begins
+    /// with the opening of the store.
+    async fn claim(
+        &self,
+        owner: &GatewayId,
+        network: Network,
+        at: u64,
+        until: u64,
+        limit: u32,
+    ) -> Result<Vec<Hold>, StoreError>;
+
+    /// Extends the leases that still stand; answers those. The others are lost.
+    async fn renew(&self, holds: Vec<Hold>, until: u64) -> Result<Vec<Hold>, StoreError>;
+
+    /// Lets go of leases, so that others needn't wait until they run out. Nothing can be written under them any more.
+    async fn release(&self, holds: Vec<Hold>) -> Result<(), StoreError>;
 
     /// The record by its name.
     async fn get(&self, id: RecordId) -> Result<Option<Record>, StoreError>;
@@ -75,17 +151,104 @@ pub trait Store: Send + Sync + 'static {
     /// Records, newest first.
     async fn list(&self, filter: Filter) -> Result<Vec<Record>, StoreError>;
 
-    /// The records of a network that still have a way to go, oldest first.
+    /// The records of a network that still have a way to go, oldest first, whoever holds them.
     async fn active(&self, network: Network) -> Result<Vec<RecordId>, StoreError>;
 
     /// Every slot of the network that is held.
     async fn busy(&self, network: Network) -> Result<BTreeSet<Slot>, StoreError>;
+
+    /// Every slot of the network whose text begins with `prefix`, finished payments' too, with its record and whether it is
+    /// burned: what the nonce ledger is checked against the chain by.
+    async fn slots(&self, network: Network, prefix: &str) -> Result<Vec<SlotRow>, StoreError>;
+
+    /// What is drawn from a counter in the buckets `from..=to`: pending and posted together.
+    async fn usage(&self, counter: &str, from: u64, to: u64) -> Result<Usage, StoreError>;
 
     /// Appends what the follower of the network's `node`-th node learnt, so that a restart needn't ask again.
     async fn save_chain_changes(&self, network: Network, node: u32, changes: Vec<u8>) -> Result<(), StoreError>;
 
     /// Everything that was appended for the node, in order.
     async fn chain_changes(&self, network: Network, node: u32) -> Result<Vec<Vec<u8>>, StoreError>;
+}
+
+/// A gateway's name among those that share a store: 1 to 64 printable ASCII characters without spaces.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GatewayId(String);
+
+/// A record, and the fence of the lease under which it is held. Fences of one record only grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Hold {
+    /// The record.
+    pub id: RecordId,
+    /// The fence.
+    pub fence: u64,
+}
+
+/// What tracking saw of a record.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sight {
+    /// Where the record was when it was looked up.
+    pub from: State,
+    /// Where it is.
+    pub to: State,
+    /// The attempt that it is about: the one in the best chain, else the latest.
+    pub attempt: u32,
+    /// Where that attempt stands in the best chain; none where no attempt is in it.
+    pub inclusion: Option<Inclusion>,
+    /// Can the intent still move money?
+    pub exposure: Exposure,
+    /// Why.
+    pub reason: Option<Reason>,
+    /// Milliseconds since the Unix epoch.
+    pub at: u64,
+}
+
+/// What [`Store::cancel`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cancelling {
+    /// The record is `cancelled`: no signature exists.
+    Done,
+    /// The request is kept: a cancelling transaction must win.
+    Asked,
+}
+
+/// A slot and whose it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotRow {
+    /// The slot.
+    pub slot: Slot,
+    /// The record that holds it.
+    pub record: RecordId,
+    /// The state of that record.
+    pub state: State,
+    /// Whether a signer may have been asked for it.
+    pub burned: bool,
+}
+
+/// A part of a limit that a payment takes: reserved with the verdict, posted or given back at the end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Draw {
+    /// The counter, a stable text.
+    pub counter: String,
+    /// The time bucket that it falls in.
+    pub bucket: u64,
+    /// The oldest bucket that still counts against the limit.
+    pub since: u64,
+    /// How much is drawn, in base units.
+    pub amount: Amount,
+    /// The most that may be drawn in the window.
+    pub max_amount: Option<Amount>,
+    /// How many payments there may be in the window.
+    pub max_count: Option<u64>,
+}
+
+/// What is drawn from a counter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// In base units.
+    pub amount: Amount,
+    /// Payments.
+    pub count: u64,
 }
 
 /// An intent that asks to be accepted.
@@ -103,15 +266,19 @@ pub struct NewIntent {
     pub intent: Intent,
     /// The request as it came in.
     pub request: SignedRequest,
+    /// The gateway that works on it.
+    pub owner: GatewayId,
     /// Milliseconds since the Unix epoch.
     pub at: u64,
+    /// When the lease runs out, in milliseconds since the Unix epoch.
+    pub until: u64,
 }
 
 /// What [`Store::accept`] found.
 #[derive(Clone, Debug)]
 pub enum Accepted {
-    /// A new record in state `received`.
-    New(RecordId),
+    /// A new record in state `received`, held by the gateway that asked.
+    New(Hold),
     /// The record that the same intent has already.
     Known(RecordId),
 }
@@ -125,6 +292,8 @@ pub struct Judgement {
     pub reason: Option<Reason>,
     /// What the event says of it.
     pub detail: Option<Value>,
+    /// What it takes of the limits, where it goes on.
+    pub draws: Vec<Draw>,
     /// Milliseconds since the Unix epoch.
     pub at: u64,
 }
@@ -157,6 +326,22 @@ pub enum StoreError {
     /// Another payment holds the slot.
     #[error("slot {0} is held by another payment")]
     SlotTaken(Slot),
+    /// It would pass a limit.
+    #[error("limit {counter}: {amount} in {count} payments are drawn already")]
+    LimitExceeded {
+        /// The limit's counter.
+        counter: String,
+        /// What is drawn in the window, in base units.
+        amount: Amount,
+        /// In how many payments.
+        count: u64,
+    },
+    /// The attempt could be included beside an earlier one.
+    #[error("the attempt has no slot in common with attempt {0}")]
+    NoConflict(u32),
+    /// Another gateway has taken the record over.
+    #[error("record {0} was taken over by another gateway")]
+    Fenced(RecordId),
     /// There is no such record.
     #[error("no record {0}")]
     NoRecord(RecordId),
@@ -193,5 +378,28 @@ impl StoreError {
     /// Whether the same step may succeed later.
     pub const fn is_transient(&self) -> bool {
         matches!(self, Self::Database(_))
+    }
+}
+
+/// A string that is no gateway's name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no gateway's name; use 1 to 64 printable ASCII characters without spaces")]
+pub struct GatewayIdError(String);
+
+impl std::str::FromStr for GatewayId {
+    type Err = GatewayIdError;
+
+    fn from_str(text: &str) -> Result<Self, GatewayIdError> {
+        if (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(GatewayIdError(text.chars().take(100).collect()))
+        }
+    }
+}
+
+impl std::fmt::Display for GatewayId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
     }
 }

@@ -16,7 +16,8 @@ use std::time::Duration;
 use ed25519_dalek::SigningKey;
 use gateway::clock::{Clock, SystemClock};
 use gateway::config::ServerConfig;
-use gateway::pipeline::Pipeline;
+use gateway::pipeline::lease::Tenure;
+use gateway::pipeline::{Parts, Pipeline};
 use gateway::server::{self, Listening};
 use gateway::store::sqlite::SqliteStore;
 use serde_json::{Value, json};
@@ -68,7 +69,16 @@ impl World {
         let policy = Arc::new(policy.compile(&BTreeMap::new()).unwrap());
         let store = Arc::new(SqliteStore::open(&dir.path().join("store")).unwrap());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let pipeline = Pipeline::new(store, Arc::new(pool), clock.clone(), policy, Vec::new(), Vec::new());
+        let pipeline = Pipeline::new(Parts {
+            store,
+            pool: Arc::new(pool),
+            clock: clock.clone(),
+            policy,
+            networks: Vec::new(),
+            accounts: Vec::new(),
+            tenure: Tenure { owner: "keys".parse().unwrap(), lease: Duration::from_secs(10) },
+            fees: BTreeMap::new(),
+        });
         pipeline.ceremonies().take_up(&dir.path().join("ceremonies")).unwrap();
         let config = ServerConfig { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..ServerConfig::default() };
         let listening = server::serve(&config, pipeline, roster, clock).await.unwrap();

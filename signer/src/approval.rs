@@ -1,28 +1,236 @@
-//! Approvals: what an approver signs, and what a signer will want to see of it.
+//! Approvals: what an approver signs, and what each signer checks of it for itself.
 //!
-//! No rule of the policy asks for an approval yet, so a signer has nothing to weigh one against: it refuses a request
-//! that carries any, rather than pass over evidence that it did not check.
+//! An approval is a DSSE envelope (<https://github.com/secure-systems-lab/dsse>, protocol 1.0.2): a payload type, the exact
+//! bytes of a [`Statement`], and a signature over both; nothing is canonicalized. The statement names the intent: who asked
+//! under which idempotency key, and the digest of the request's raw body. It doesn't name the transaction, so a fee bump
+//! within the intent's `max_fee` needs no new approval, and a retry of the same intent neither.
+//!
+//! - [`passkey`]: signatures by WebAuthn authenticators.
 
+pub mod passkey;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ed25519_dalek::{Signature, Signer as _, SigningKey};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
-use crate::request::base64_bytes;
-use crate::roster::CredentialId;
+use self::passkey::{Assertion, PasskeyError};
+use crate::policy::quorum::{Group, Person};
+use crate::request::{IntentId, base64_bytes};
+use crate::roster::{CredentialId, Role, Roster};
 
-/// An approver's signature over a client's request.
-///
-/// The signed bytes are the DSSE pre-authentication encoding (`DSSEv1`, payload type, payload) of [`PAYLOAD_TYPE`] and
-/// the request's raw body: the words of the client themselves, in the bytes in which they came, with no
-/// canonicalization. They name the intent and not the transaction, so a fee bump within `max_fee` needs no new
-/// approval.
+/// The DSSE payload type of a statement.
+pub const PAYLOAD_TYPE: &str = "application/vnd.portcullis.approval+json";
+
+/// The longest payload that is read, in bytes.
+const MAX_PAYLOAD: usize = 4096;
+/// How many approvals a request may come with.
+pub const MAX_APPROVALS: usize = 64;
+
+/// An approver's signed statement.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Approval {
-    /// Who approves.
+    /// Who says it.
     pub approver: CredentialId,
-    /// An Ed25519 signature (RFC 8032), 64 bytes; base64 in JSON.
+    /// The statement, in the bytes that are signed; base64 in JSON.
     #[serde(with = "base64_bytes")]
-    pub signature: Vec<u8>,
+    pub payload: Vec<u8>,
+    /// The signature over payload type and payload.
+    pub signature: Proof,
 }
 
-/// The DSSE payload type of an approved request body.
-pub const PAYLOAD_TYPE: &str = "application/vnd.portcullis.request+json";
+/// How a statement is signed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Proof {
+    /// By the credential's Ed25519 key (RFC 8032), 64 bytes; base64 in JSON.
+    #[serde(with = "base64_bytes")]
+    Ed25519(Vec<u8>),
+    /// By one of the credential's passkeys.
+    Passkey(Assertion),
+}
+
+/// What an approver says about an intent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Statement {
+    /// Yes or no.
+    pub decision: Decision,
+    /// The intent: who asked, under which key.
+    pub intent: IntentId,
+    /// The SHA-256 of the request's raw body, in hex.
+    #[serde(with = "hex::serde")]
+    pub request: [u8; 32],
+    /// Until when it counts, in seconds since the Unix epoch: a signer that has agreed to no attempt of the intent by then
+    /// doesn't count it.
+    pub expires: u64,
+}
+
+/// Yes or no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decision {
+    /// It may be done.
+    Approve,
+    /// It may not, whoever else approves.
+    Reject,
+}
+
+/// Who an approver is, beside a credential.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Approver {
+    /// The person: one person's credentials count once.
+    pub person: Person,
+    /// The groups that the person is in.
+    pub groups: BTreeSet<Group>,
+    /// The person's passkeys.
+    pub passkeys: Vec<passkey::Passkey>,
+}
+
+/// What is approved.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'s> {
+    /// The intent.
+    pub intent: IntentId,
+    /// Who asked for it.
+    pub initiator: &'s CredentialId,
+    /// The request's raw body.
+    pub body: &'s [u8],
+}
+
+/// Why an approval counts for nothing. One that doesn't hold spoils the whole request: somebody put it there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ApprovalError {
+    /// More than anybody needs.
+    #[error("a request comes with at most {MAX_APPROVALS} approvals")]
+    TooMany,
+    /// A credential that isn't on the roster, or approves nothing.
+    #[error("{0} is no approver of this roster")]
+    NotAnApprover(CredentialId),
+    /// The signature is not the approver's over these bytes.
+    #[error("the approval of {0} isn't signed by them")]
+    Signature(CredentialId),
+    /// The passkey's answer doesn't hold.
+    #[error("the approval of {approver}: {source}")]
+    Passkey {
+        /// The approver.
+        approver: CredentialId,
+        /// What is wrong with it.
+        source: PasskeyError,
+    },
+    /// The payload is no statement.
+    #[error("the approval of {0} holds no statement")]
+    Statement(CredentialId),
+    /// It is about another intent, or another request under the same key.
+    #[error("the approval of {0} is for another intent")]
+    OtherIntent(CredentialId),
+    /// Its time is over.
+    #[error("the approval of {approver} has expired, at {at}")]
+    Expired {
+        /// The approver.
+        approver: CredentialId,
+        /// When, in seconds since the Unix epoch.
+        at: u64,
+    },
+    /// Somebody said no.
+    #[error("{0} has rejected it")]
+    Rejected(CredentialId),
+    /// Whoever asks doesn't approve, under whatever name.
+    #[error("{0} is the one who asked, and doesn't approve")]
+    Initiator(CredentialId),
+}
+
+impl Statement {
+    /// The statement that approves, or rejects, a subject.
+    pub fn about(subject: &Subject<'_>, decision: Decision, expires: u64) -> Self {
+        Self { decision, intent: subject.intent, request: Sha256::digest(subject.body).into(), expires }
+    }
+
+    /// Its bytes, as they are signed and sent.
+    pub fn to_payload(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("strings and numbers always have a JSON form")
+    }
+}
+
+impl Approval {
+    /// Signs a statement with the approver's Ed25519 key.
+    pub fn sign(approver: CredentialId, statement: &Statement, key: &SigningKey) -> Self {
+        let payload = statement.to_payload();
+        let signature = key.sign(&pre_authentication(&payload)).to_bytes().to_vec();
+        Self { approver, payload, signature: Proof::Ed25519(signature) }
+    }
+
+    /// Checks the approval against the roster and what it is to be about.
+    ///
+    /// # Errors
+    /// For the first thing that doesn't hold. A rejection that holds is no error here.
+    pub fn check(&self, roster: &Roster, subject: &Subject<'_>) -> Result<(Statement, Approver), ApprovalError> {
+        let name = || self.approver.clone();
+        let credential = roster.get(&self.approver).filter(|credential| credential.role == Role::Approver);
+        let (Some(credential), Some(approver)) = (credential, roster.approver(&self.approver)) else {
+            return Err(ApprovalError::NotAnApprover(name()));
+        };
+        if self.payload.len() > MAX_PAYLOAD {
+            return Err(ApprovalError::Statement(name()));
+        }
+        let signed = pre_authentication(&self.payload);
+        match &self.signature {
+            Proof::Ed25519(signature) => Signature::from_slice(signature)
+                .and_then(|signature| credential.public_key.verify_strict(&signed, &signature))
+                .map_err(|_| ApprovalError::Signature(name()))?,
+            Proof::Passkey(assertion) => assertion
+                .verify(&approver.passkeys, &signed)
+                .map_err(|source| ApprovalError::Passkey { approver: name(), source })?,
+        }
+        let statement: Statement =
+            serde_json::from_slice(&self.payload).map_err(|_| ApprovalError::Statement(name()))?;
+        // One statement has one spelling, so that two readers can't read two things.
+        if statement.to_payload() != self.payload {
+            return Err(ApprovalError::Statement(name()));
+        }
+        if statement.intent != subject.intent || statement.request != <[u8; 32]>::from(Sha256::digest(subject.body)) {
+            return Err(ApprovalError::OtherIntent(name()));
+        }
+        let asks = roster.approver(subject.initiator).is_some_and(|initiator| initiator.person == approver.person);
+        if asks || self.approver == *subject.initiator {
+            return Err(ApprovalError::Initiator(name()));
+        }
+        Ok((statement, approver.clone()))
+    }
+}
+
+/// The people who approve a subject, as of a time in milliseconds since the Unix epoch.
+///
+/// # Errors
+/// Where any of the approvals doesn't hold, has expired, or says no.
+pub fn weigh(
+    approvals: &[Approval],
+    roster: &Roster,
+    subject: &Subject<'_>,
+    at: u64,
+) -> Result<BTreeMap<Person, BTreeSet<Group>>, ApprovalError> {
+    if approvals.len() > MAX_APPROVALS {
+        return Err(ApprovalError::TooMany);
+    }
+    let mut people: BTreeMap<Person, BTreeSet<Group>> = BTreeMap::new();
+    for approval in approvals {
+        let (statement, approver) = approval.check(roster, subject)?;
+        if statement.decision == Decision::Reject {
+            return Err(ApprovalError::Rejected(approval.approver.clone()));
+        }
+        if statement.expires < at / 1000 {
+            return Err(ApprovalError::Expired { approver: approval.approver.clone(), at: statement.expires });
+        }
+        people.entry(approver.person).or_default().extend(approver.groups);
+    }
+    Ok(people)
+}
+
+/// DSSE's pre-authentication encoding of a statement's bytes: what is signed.
+pub fn pre_authentication(payload: &[u8]) -> Vec<u8> {
+    let head = format!("DSSEv1 {} {PAYLOAD_TYPE} {} ", PAYLOAD_TYPE.len(), payload.len());
+    [head.as_bytes(), payload].concat()
+}

@@ -34,11 +34,11 @@ mod memory;
 #[cfg(test)]
 mod tests;
 
-use clock::{Clock, SystemClock};
+pub(crate) use clock::{Clock, SystemClock};
 use memory::{Known, Memory};
 
-/// How far the fence may rise from one entry to the next. Without a bound, one request of a gateway that was taken over
-/// could use the numbers up.
+/// How far the fence of a payment may rise from one entry to the next, and how high it may begin. Without a bound, one
+/// request of a gateway that was taken over could use the numbers up.
 const MAX_FENCE_STEP: u64 = 1 << 32;
 
 /// The ledger of one signer, open and locked against every other process.
@@ -66,7 +66,7 @@ struct Entry {
     #[serde(with = "hex::serde")]
     unsigned: [u8; 32],
     slots: BTreeSet<Slot>,
-    /// The lease under which the gateway asked.
+    /// The lease under which the gateway asked. Each payment has fences of its own.
     #[serde(default)]
     fence: u64,
     /// When, by this signer's clock, in milliseconds since 1970; never less than in the line before. Lines without draws
@@ -218,10 +218,15 @@ impl Ledger {
         self.memory.entries
     }
 
+    /// As of when an intent is judged, in milliseconds since the Unix epoch: when it was first agreed to, or else the present.
+    pub(crate) fn as_of(&self, intent: IntentId) -> u64 {
+        self.memory.agreed(intent).unwrap_or_else(|| self.memory.time(self.clock.unix_millis()))
+    }
+
     /// Takes what a transaction `uses` for `intent`, named `tx` by the gateway, whose unsigned bytes have the SHA-256 `unsigned`. When this
     /// returns, the entry is on the disk. The same bytes may be burned for again (a crash came between), and so may other
-    /// bytes of the same intent that exclude every earlier attempt of it. `fence` is the gateway's lease: once a higher one
-    /// was seen, the gateway that held the lower one is out.
+    /// bytes of the same intent that exclude every earlier attempt of it. `fence` is the gateway's lease of this payment: once
+    /// a higher one was seen for it, the gateway that held the lower one is out.
     ///
     /// # Errors
     /// Where the slots or the intent belong to another payment, where an earlier attempt isn't excluded, where a limit
@@ -242,7 +247,7 @@ impl Ledger {
         let known = self.memory.check(&entry)?;
         entry.draws = self.memory.draw(tx, &uses.draws, at)?.into_iter().map(|draw| Drawn::at(draw, at)).collect();
         // A fence that rises is written down, whatever it comes with.
-        if known == Known::Yes && entry.draws.is_empty() && entry.fence == self.memory.fence {
+        if known == Known::Yes && entry.draws.is_empty() && entry.fence == self.memory.fence(tx) {
             return Ok(());
         }
         let entry_json = serde_json::value::to_raw_value(&entry).expect("strings always have a JSON form");

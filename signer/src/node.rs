@@ -294,7 +294,8 @@ impl Node {
         let guard = guard.ok_or_else(|| Stop::Refused("no policy is installed at this signer".to_owned()))?;
         let request: SigningRequest = serde_json::from_slice(request)
             .map_err(|error| Stop::Refused(format!("the signing request is malformed: {error}")))?;
-        let judged = guard.judge(&request).map_err(refused)?;
+        let as_of = |intent| self.ledger.lock().unwrap_or_else(PoisonError::into_inner).as_of(intent);
+        let judged = guard.judge(&request, as_of).map_err(refused)?;
         let (info, share, usable) = self.share_at(judged.account.key(), epoch)?;
         if !usable {
             return Err(Stop::Refused(format!("key {} has not been proved to sign", info.key)));

@@ -129,6 +129,9 @@ pub enum Denial {
     /// The bytes pay nobody, call nothing and grant nothing, so there is nothing that a rule could permit.
     #[error("the transaction does nothing that a rule could permit")]
     NoEffect,
+    /// Upkeep of the wallet, a cancelling transaction for one, may pay nobody, call nothing and grant nothing.
+    #[error("the transaction does more than upkeep of the wallet may")]
+    NotUpkeep,
     /// No rule of the wallet is for the asset.
     #[error("no rule lets this wallet move {asset}")]
     UnlistedAsset {
@@ -266,6 +269,26 @@ fn judge<'a>(
     }
 }
 
+/// Judges a transaction of `account` that only looks after the wallet: it pays nobody, calls nothing and grants nothing, and
+/// keeps another transaction off the chain or hurries it on.
+///
+/// Denied addresses come first. Then some rule of the wallet must admit the fee; whom, what and when the rule is for doesn't
+/// matter, because nothing moves.
+pub fn evaluate_upkeep(policy: &Policy, account: &Account, effects: &Effects) -> Verdict {
+    let denied = policy.denied.find(account.address()).or_else(|| screen(policy, effects));
+    if let Some(address) = denied {
+        return Verdict::Deny { rule: None, reason: Denial::DeniedAddress { address } };
+    }
+    let moves_nothing = effects.transfers.is_empty() && effects.allowances.is_empty();
+    if !(moves_nothing && effects.calls.is_empty() && effects.proceeds.is_empty()) {
+        return Verdict::Deny { rule: None, reason: Denial::NotUpkeep };
+    }
+    match evaluate::permit_fee(policy, account, effects) {
+        Ok(rule) => Verdict::Allow { rule: rule.id.clone(), draws: Vec::new() },
+        Err(Refused { nearest, reason }) => Verdict::Deny { rule: nearest.map(|rule| rule.id.clone()), reason },
+    }
+}
+
 /// The first party of the effects that is on the denylist, if any is.
 pub fn screen(policy: &Policy, effects: &Effects) -> Option<Address> {
     effects.parties().find_map(|address| policy.denied.find(&address))
@@ -280,6 +303,7 @@ impl Denial {
             Self::DeniedByRule { .. } => "denied_by_rule",
             Self::NoRuleNow { .. } => "no_rule_now",
             Self::NoEffect => "no_effect",
+            Self::NotUpkeep => "not_upkeep",
             Self::UnlistedAsset { .. } => "unlisted_asset",
             Self::UnlistedAddress { .. } => "unlisted_address",
             Self::UnlistedContract { .. } => "unlisted_contract",

@@ -2,7 +2,8 @@
 //!
 //! - [`token`]: the client's signed request: a JWT that covers the raw body;
 //! - [`body`]: the body read strictly, as one JSON-RPC call;
-//! - [`submission`]: the call read as an intent with its idempotency key.
+//! - [`submission`]: the call read as an intent with its idempotency key;
+//! - [`cancellation`]: the call read as a request to keep a payment off the chain.
 //!
 //! Nothing here trusts the gateway: each signer starts from the same bytes that the client sent.
 
@@ -13,10 +14,12 @@ use uuid::Uuid;
 use crate::approval::Approval;
 
 pub mod body;
+pub mod cancellation;
 pub mod submission;
 pub mod token;
 
 pub use body::{BodyError, Call, MAX_BODY_LEN, parse_call};
+pub use cancellation::Cancellation;
 pub use submission::{IdempotencyKey, IntentId, Submission};
 pub use token::{AuthError, Claims, SignedRequest};
 
@@ -54,7 +57,7 @@ pub struct SigningRequest {
     pub unsigned: Vec<u8>,
     /// Who asked for it, and who approved.
     pub evidence: Evidence,
-    /// The lease under which the gateway works; it only grows.
+    /// The lease under which the gateway works on this intent; it only grows.
     pub fence: u64,
 }
 
@@ -67,6 +70,9 @@ pub struct Evidence {
     /// The approvals of it.
     #[serde(default)]
     pub approvals: Vec<Approval>,
+    /// The signed `tx_cancel` of the client or of an operator, where the transaction is to keep the payment off the chain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel: Option<SignedRequest>,
 }
 
 /// Serde for bytes that travel as base64 (RFC 4648 section 4, with padding).

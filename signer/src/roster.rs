@@ -10,9 +10,14 @@ use std::str::FromStr;
 use ed25519_dalek::VerifyingKey;
 use serde::{Deserialize, Serialize};
 
+use crate::approval::Approver;
+
 /// The credentials that are believed, by name.
 #[derive(Clone, Debug, Default)]
-pub struct Roster(BTreeMap<CredentialId, Credential>);
+pub struct Roster {
+    credentials: BTreeMap<CredentialId, Credential>,
+    approvers: BTreeMap<CredentialId, Approver>,
+}
 
 /// A key with a name and one role.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +73,9 @@ pub enum RosterError {
         /// The one that would share it.
         second: CredentialId,
     },
+    /// A person behind a credential that isn't there.
+    #[error("there is no credential {0}")]
+    Unknown(CredentialId),
     /// A key of small order, under which signatures can be made without any secret.
     #[error("the public key of {0} is of small order; generate another")]
     WeakKey(CredentialId),
@@ -95,17 +103,35 @@ impl Roster {
                 return Err(RosterError::DuplicateId(id));
             }
         }
-        Ok(Self(roster))
+        Ok(Self { credentials: roster, approvers: BTreeMap::new() })
+    }
+
+    /// The same roster, with what is known of the people behind some of its credentials. Initiators may be named, too: a
+    /// person who asks doesn't approve, under whatever credential.
+    ///
+    /// # Errors
+    /// Where a name is no credential's.
+    pub fn with_people(mut self, people: BTreeMap<CredentialId, Approver>) -> Result<Self, RosterError> {
+        if let Some(unknown) = people.keys().find(|id| !self.credentials.contains_key(id)) {
+            return Err(RosterError::Unknown(unknown.clone()));
+        }
+        self.approvers = people;
+        Ok(self)
+    }
+
+    /// The person behind a credential, where one is named.
+    pub fn approver(&self, id: &CredentialId) -> Option<&Approver> {
+        self.approvers.get(id)
     }
 
     /// The credential of that name.
     pub fn get(&self, id: &CredentialId) -> Option<&Credential> {
-        self.0.get(id)
+        self.credentials.get(id)
     }
 
     /// Every credential, in the order of their names.
     pub fn credentials(&self) -> impl Iterator<Item = &Credential> {
-        self.0.values()
+        self.credentials.values()
     }
 }
 

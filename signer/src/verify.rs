@@ -4,7 +4,7 @@
 //! the unsigned bytes what would be done; it takes part only where the one is the other, its own copy of the policy
 //! allows it, and the messages to sign are those that it computed itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chains::account::{Account, WalletId};
@@ -13,16 +13,21 @@ use chains::amount::Amount;
 use chains::asset::Asset;
 use chains::bitcoin::Bitcoin;
 use chains::chain::{Chain, DecodeError};
-use chains::effects::{Effects, Transfer};
+use chains::effects::{Effects, Transfer, Upkeep};
 use chains::ethereum::Ethereum;
 use chains::intent::{Action, Intent};
 use chains::network::{Family, Network};
 use chains::payload::Payload;
 use chains::solana::Solana;
+use uuid::Uuid;
 
+use crate::approval::{self, ApprovalError, Subject};
 use crate::ledger::Uses;
-use crate::policy::{self, Denial, Policy, Verdict};
-use crate::request::{AuthError, BodyError, IntentId, SigningRequest, Submission, parse_call};
+use crate::policy::quorum::{Group, Person, Quorum};
+use crate::policy::{self, Circumstances, Denial, Policy, Verdict};
+use crate::request::{
+    AuthError, BodyError, Cancellation, IntentId, SignedRequest, SigningRequest, Submission, parse_call,
+};
 use crate::roster::{CredentialId, Role, Roster};
 
 #[cfg(test)]
@@ -53,7 +58,11 @@ pub(crate) struct Judged {
 struct Asked<'r> {
     initiator: &'r CredentialId,
     id: IntentId,
-    intent: &'r Intent,
+    wanted: Wanted<'r>,
+    /// Who has approved it.
+    people: BTreeMap<Person, BTreeSet<Group>>,
+    /// As of when it is judged, in milliseconds since the Unix epoch.
+    at: u64,
 }
 
 /// Why a signer takes no part.
@@ -66,9 +75,18 @@ pub(crate) enum Refusal {
     /// The credential may not ask for payments.
     #[error("{credential} is {role}; only an initiator asks for payments")]
     Role { credential: CredentialId, role: Role },
-    /// Approvals are evidence that nothing checks yet.
-    #[error("the evidence has approvals, which no rule of this policy asks for")]
-    Approvals,
+    /// An approval doesn't hold, or says no.
+    #[error("the approvals: {0}")]
+    Approval(#[from] ApprovalError),
+    /// Too few people have approved.
+    #[error("it takes the approval of {0}")]
+    Quorum(Quorum),
+    /// The credential may not have the payment cancelled.
+    #[error("{credential} is {role} and didn't ask for the payment; only its initiator or an operator cancels it")]
+    CancelRole { credential: CredentialId, role: Role },
+    /// The request to cancel names another payment.
+    #[error("the request to cancel is for {named}, not for {tx}")]
+    OtherCancel { named: Uuid, tx: Uuid },
     /// The client's body is no submission.
     #[error("the evidence has no intent: {0}")]
     Body(#[from] BodyError),
@@ -101,6 +119,15 @@ pub(crate) enum Refusal {
     Empty,
 }
 
+/// What the transaction must be.
+#[derive(Clone, Copy, Debug)]
+enum Wanted<'i> {
+    /// What the intent says.
+    Payment(&'i Intent),
+    /// Nothing but what keeps every attempt at the intent off the chain.
+    Cancel(&'i Intent),
+}
+
 /// Where a transaction and its intent part.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -114,6 +141,9 @@ pub(crate) enum Mismatch {
     /// Not exactly the calls that are asked for.
     #[error("other calls")]
     Calls,
+    /// Not exactly the upkeep of the wallet that is asked for.
+    #[error("other upkeep")]
+    Upkeep,
     /// The chain can't do what the intent says.
     #[error("{0} has nothing of the kind")]
     Family(&'static str),
@@ -125,18 +155,21 @@ impl Guard {
         Self { roster, policy, accounts }
     }
 
-    /// Judges a request. It writes nothing: whoever goes on to sign burns the slots first.
+    /// Judges a request, as of `when` this signer first agreed to the intent, or else its present time, in milliseconds since
+    /// the Unix epoch: hours and approvals that were good then are good for every further attempt. It writes nothing: whoever
+    /// goes on to sign burns the slots first.
     ///
     /// # Errors
     /// The first check that fails.
-    pub(crate) fn judge(&self, request: &SigningRequest) -> Result<Judged, Refusal> {
+    pub(crate) fn judge(
+        &self,
+        request: &SigningRequest,
+        when: impl FnOnce(IntentId) -> u64,
+    ) -> Result<Judged, Refusal> {
         let signed = &request.evidence.request;
         let (credential, _) = signed.authenticate(&self.roster)?;
         if credential.role != Role::Initiator {
             return Err(Refusal::Role { credential: credential.id.clone(), role: credential.role });
-        }
-        if !request.evidence.approvals.is_empty() {
-            return Err(Refusal::Approvals);
         }
         let submission = Submission::from_call(&parse_call(&signed.body)?)?;
         let intent = &submission.intent;
@@ -144,12 +177,34 @@ impl Guard {
             return Err(Refusal::OtherWallet { request: request.wallet.clone(), intent: intent.wallet.clone() });
         }
         let account = self.accounts.get(&intent.wallet).ok_or_else(|| Refusal::UnknownWallet(intent.wallet.clone()))?;
-        let asked = Asked { initiator: &credential.id, id: submission.intent_id(&credential.id), intent };
+        let wanted = match &request.evidence.cancel {
+            None => Wanted::Payment(intent),
+            Some(cancel) => {
+                self.require_cancel(cancel, &credential.id, request.tx)?;
+                Wanted::Cancel(intent)
+            }
+        };
+        let id = submission.intent_id(&credential.id);
+        let at = when(id);
+        let subject = Subject { intent: id, initiator: &credential.id, body: &signed.body };
+        let people = approval::weigh(&request.evidence.approvals, &self.roster, &subject, at)?;
+        let asked = Asked { initiator: &credential.id, id, wanted, people, at };
         match account.network() {
             Network::Bitcoin(network) => self.judge_on(&Bitcoin::new(network), account, &asked, &request.unsigned),
             Network::Ethereum(chain_id) => self.judge_on(&Ethereum::new(chain_id), account, &asked, &request.unsigned),
             Network::Solana(cluster) => self.judge_on(&Solana::new(cluster), account, &asked, &request.unsigned),
         }
+    }
+
+    /// Whoever asked for the payment, or an operator, asks for exactly this payment to be cancelled. The ledger ties the name
+    /// `tx` to the intent.
+    fn require_cancel(&self, cancel: &SignedRequest, initiator: &CredentialId, tx: Uuid) -> Result<(), Refusal> {
+        let (credential, _) = cancel.authenticate(&self.roster)?;
+        if credential.role != Role::Operator && credential.id != *initiator {
+            return Err(Refusal::CancelRole { credential: credential.id.clone(), role: credential.role });
+        }
+        let named = Cancellation::from_call(&parse_call(&cancel.body)?)?.tx_id;
+        if named == tx { Ok(()) } else { Err(Refusal::OtherCancel { named, tx }) }
     }
 
     fn judge_on<C: Chain>(
@@ -164,9 +219,30 @@ impl Guard {
             return Err(Refusal::Encoding);
         }
         let effects = chain.effects(account, &unsigned)?;
-        require_same(asked.intent, account, &effects)?;
-        let draws = match policy::evaluate(&self.policy, account, asked.initiator, &effects) {
+        let verdict = match asked.wanted {
+            Wanted::Payment(intent) => {
+                require_same(intent, account, &effects)?;
+                if intent.action.is_upkeep() {
+                    policy::evaluate_upkeep(&self.policy, account, &effects)
+                } else {
+                    let circumstances = Circumstances { initiator: asked.initiator, at: asked.at };
+                    policy::evaluate(&self.policy, account, &circumstances, &effects)
+                }
+            }
+            Wanted::Cancel(intent) => {
+                require_nothing(&effects)?;
+                require_fee(intent, &effects)?;
+                policy::evaluate_upkeep(&self.policy, account, &effects)
+            }
+        };
+        let draws = match verdict {
             Verdict::Allow { draws, .. } => draws,
+            Verdict::Require { quorums, draws, .. } => {
+                match quorums.into_iter().find(|quorum| !quorum.is_met_by(&asked.people)) {
+                    Some(unmet) => return Err(Refusal::Quorum(unmet)),
+                    None => draws,
+                }
+            }
             Verdict::Deny { reason, .. } => return Err(Refusal::Denied(reason)),
         };
         let payloads = chain.payloads(account, &unsigned)?;
@@ -184,11 +260,31 @@ fn require_same(intent: &Intent, account: &Account, effects: &Effects) -> Result
     match &intent.action {
         Action::Transfer { asset, to, amount } => require_transfer(account, *asset, to, *amount, effects)?,
         Action::Call { contract, data, value } => require_call(account, contract, data, *value, effects)?,
+        Action::OpenNonce { index } => require_upkeep(&Upkeep::OpenNonce { index: *index }, effects)?,
     }
+    require_fee(intent, effects)
+}
+
+/// The transaction costs no more than the intent permits.
+fn require_fee(intent: &Intent, effects: &Effects) -> Result<(), Refusal> {
     match intent.max_fee {
         Some(cap) if effects.max_fee > cap => Err(Refusal::FeeAboveCap { fee: effects.max_fee, cap }),
         _ => Ok(()),
     }
+}
+
+/// The transaction pays nobody, grants nothing, calls nothing and is no upkeep that somebody could have asked for by itself.
+fn require_nothing(effects: &Effects) -> Result<(), Refusal> {
+    if !effects.transfers.is_empty() {
+        return Err(Refusal::Mismatch(Mismatch::Transfers));
+    }
+    if !effects.allowances.is_empty() {
+        return Err(Refusal::Mismatch(Mismatch::Allowances));
+    }
+    if !effects.calls.is_empty() {
+        return Err(Refusal::Mismatch(Mismatch::Calls));
+    }
+    if effects.upkeep.is_none() { Ok(()) } else { Err(Refusal::Mismatch(Mismatch::Upkeep)) }
 }
 
 /// The one payment, and for an ERC-20 token the one call that makes it.
@@ -254,6 +350,13 @@ fn require_call(
     let own = |transfer: &&Transfer| transfer.asset == Asset::Native && transfer.from == from;
     let native: Vec<&Transfer> = effects.transfers.iter().filter(own).collect();
     if native == expected { Ok(()) } else { Err(Refusal::Mismatch(Mismatch::Transfers)) }
+}
+
+/// Exactly this upkeep: nobody is paid, nothing is called or granted.
+fn require_upkeep(expected: &Upkeep, effects: &Effects) -> Result<(), Refusal> {
+    let nothing_else = effects.transfers.is_empty() && effects.allowances.is_empty() && effects.calls.is_empty();
+    let same = nothing_else && effects.upkeep.as_ref() == Some(expected);
+    if same { Ok(()) } else { Err(Refusal::Mismatch(Mismatch::Upkeep)) }
 }
 
 /// `transfer(address,uint256)` (ERC-20).

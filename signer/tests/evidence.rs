@@ -469,7 +469,7 @@ fn a_signing_request_survives_its_json() {
         tx: uuid::Uuid::from_u128(7),
         wallet: "treasury-eth".parse().expect("a name"),
         unsigned: vec![0, 255, 1],
-        evidence: Evidence { request: signed(), approvals: Vec::new() },
+        evidence: Evidence { request: signed(), approvals: Vec::new(), cancel: None },
         fence: u64::MAX,
     };
     let json = serde_json::to_value(&request).expect("JSON");

@@ -89,6 +89,7 @@ fn nothing() -> Effects {
         change: Amount::ZERO,
         max_fee: Amount::from_wei(100),
         touches: Vec::new(),
+        upkeep: None,
     }
 }
 

@@ -1,4 +1,5 @@
-//! The gateway's own Bitcoin client against the simulated node: build, sign, broadcast, follow, through a reorganisation.
+//! The gateway's own Bitcoin client against the simulated node: build, sign, broadcast, follow, through a reorganisation;
+//! speed up and cancel what waits.
 //!
 //! The builder's signature hash is judged by the node's consensus code here, which shares nothing with it.
 
@@ -20,8 +21,9 @@ use chains::account::{Account, KeyPath, PublicKey};
 use chains::amount::Amount;
 use chains::asset::Asset;
 use chains::bitcoin::{Bitcoin, BitcoinClient, Options};
-use chains::chain::Chain;
-use chains::client::{Client, Status};
+use chains::bitcoin::{Signed, Unsigned};
+use chains::chain::{BuildError, Chain, Replacement, Slot};
+use chains::client::{Client, StateError, Status};
 use chains::intent::Intent;
 use chains::payload::{Message, Payload, Signature};
 use chains::rpc::{Auth, RpcClient};
@@ -132,4 +134,175 @@ async fn a_p2wpkh_payment() {
 #[tokio::test]
 async fn a_p2tr_payment() {
     pay_follow_reorganise(true).await;
+}
+
+const PAYEE: &str = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
+const CHAIN: Bitcoin = Bitcoin::new(Network::Regtest);
+
+/// A funded wallet and its node.
+struct Payer {
+    node: BitcoinNode,
+    client: BitcoinClient,
+    account: Account,
+    rpc: RpcClient,
+    shutdown: CancellationToken,
+}
+
+impl Payer {
+    async fn start(taproot: bool, coins: &[u64]) -> Self {
+        let shutdown = CancellationToken::new();
+        let clock = Arc::new(ManualClock::new(1_750_000_000_000));
+        let node = BitcoinNode::start(BitcoinConfig::default(), clock, shutdown.clone()).await.unwrap();
+        let account = account(taproot);
+        let address = account.address().to_string();
+        let script = address.parse::<bitcoin::Address<_>>().unwrap().assume_checked().script_pubkey();
+        let rpc = || RpcClient::new(&node.url(), Auth::None, Duration::from_secs(10)).unwrap();
+        let client = BitcoinClient::new(rpc(), Network::Regtest, [script], 0, Options::default());
+        for coin in coins {
+            node.fund(&address, bitcoin::Amount::from_sat(*coin)).await.unwrap();
+        }
+        Self { rpc: rpc(), node, client, account, shutdown }
+    }
+
+    async fn stop(self) {
+        self.shutdown.cancel();
+        self.node.stopped().await;
+    }
+
+    async fn build(&self, intent: &Intent) -> Unsigned {
+        let state = self.client.state(intent, &self.account, &BTreeSet::new()).await.unwrap();
+        CHAIN.build(intent, &self.account, &state).unwrap()
+    }
+
+    async fn replace(
+        &self,
+        intent: &Intent,
+        previous: &[Unsigned],
+        purpose: Replacement,
+        others: BTreeSet<Slot>,
+    ) -> Result<Unsigned, StateError> {
+        let busy = previous.iter().flat_map(|tx| CHAIN.slots(&self.account, tx)).chain(others).collect();
+        let state = self.client.replacement_state(intent, &self.account, previous, purpose, &busy).await?;
+        Ok(CHAIN.replace(intent, &self.account, previous, purpose, &state)?)
+    }
+
+    fn signed(&self, unsigned: &Unsigned) -> Signed {
+        let signatures: Vec<_> = CHAIN.payloads(&self.account, unsigned).unwrap().iter().map(sign).collect();
+        CHAIN.assemble(&self.account, unsigned, &signatures).unwrap()
+    }
+
+    async fn send(&self, unsigned: &Unsigned) -> Signed {
+        let signed = self.signed(unsigned);
+        self.client.broadcast(&signed).await.unwrap();
+        assert_eq!(self.status(&signed).await, Status::InMempool);
+        signed
+    }
+
+    async fn status(&self, signed: &Signed) -> Status {
+        self.client.status(signed).await.unwrap()
+    }
+
+    /// Mines just this transaction, which needn't be in the mempool.
+    async fn mine_alone(&self, signed: &Signed) {
+        let hex = bitcoin::consensus::encode::serialize_hex(signed.transaction());
+        let _: serde_json::Value = self.rpc.call("generateblock", json!([PAYEE, [hex]])).await.unwrap();
+    }
+}
+
+fn pay(sat: u64) -> Intent {
+    let action = json!({ "kind": "transfer", "asset": "native", "to": PAYEE, "amount": sat.to_string() });
+    serde_json::from_value(json!({ "wallet": "test", "action": action })).unwrap()
+}
+
+fn not_replaceable(refused: Result<Unsigned, StateError>) -> &'static str {
+    match refused {
+        Err(StateError::Build(BuildError::NotReplaceable(reason))) => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn speed_up_and_cancel(taproot: bool) {
+    let payer = Payer::start(taproot, &[300_000, 80_000]).await;
+    // The first attempt's surplus is its fee, so the others need the second coin.
+    let intent = pay(299_300);
+    let mut attempts = vec![payer.build(&intent).await];
+    let mut signed = vec![payer.send(&attempts[0]).await];
+    for purpose in [Replacement::SpeedUp, Replacement::SpeedUp, Replacement::Cancel, Replacement::Cancel] {
+        let next = payer.replace(&intent, &attempts, purpose, BTreeSet::new()).await.unwrap();
+        signed.push(payer.send(&next).await);
+        attempts.push(next);
+        for evicted in &signed[..signed.len() - 1] {
+            assert_eq!(payer.status(evicted).await, Status::Unknown);
+        }
+    }
+    assert_eq!(attempts[0].transaction().input.len(), 1);
+    assert_eq!(attempts[4].transaction().input.len(), 2);
+    payer.node.mine(1).await.unwrap();
+    assert!(matches!(payer.status(&signed[4]).await, Status::Included(_)));
+    let left = payer.client.balance(&payer.account, Asset::Native).await.unwrap();
+    assert_eq!(left, Amount::from_sat(380_000 - attempts[4].fee().to_sat()));
+
+    let refused = payer.replace(&intent, &attempts, Replacement::SpeedUp, BTreeSet::new()).await;
+    assert!(not_replaceable(refused).contains("in a block already"));
+    payer.node.mine(5).await.unwrap();
+    for excluded in &signed[..4] {
+        assert_eq!(payer.status(excluded).await, Status::Expired);
+    }
+    payer.stop().await;
+}
+
+#[tokio::test]
+async fn p2wpkh_payments_are_sped_up_and_cancelled() {
+    speed_up_and_cancel(false).await;
+}
+
+#[tokio::test]
+async fn p2tr_payments_are_sped_up_and_cancelled() {
+    speed_up_and_cancel(true).await;
+}
+
+#[tokio::test]
+async fn a_payment_whose_change_is_spent_stays_as_it_is() {
+    let payer = Payer::start(true, &[FUNDS]).await;
+    let intent = pay(PAID);
+    let parent = payer.build(&intent).await;
+    payer.send(&parent).await;
+    let child = payer.build(&pay(PAID)).await;
+    // It is reserved and hasn't been sent: who knows for how long.
+    let reserved = CHAIN.slots(&payer.account, &child);
+    let previous = std::slice::from_ref(&parent);
+    for purpose in [Replacement::SpeedUp, Replacement::Cancel] {
+        assert!(payer.replace(&intent, previous, purpose, BTreeSet::new()).await.is_ok());
+        let refused = payer.replace(&intent, previous, purpose, reserved.clone()).await;
+        assert!(not_replaceable(refused).contains("accelerate"));
+    }
+    payer.send(&child).await;
+    for purpose in [Replacement::SpeedUp, Replacement::Cancel] {
+        let refused = payer.replace(&intent, previous, purpose, BTreeSet::new()).await;
+        assert!(not_replaceable(refused).contains("accelerate"));
+    }
+    payer.stop().await;
+}
+
+#[tokio::test]
+async fn a_payment_falls_with_the_attempt_whose_change_it_spends() {
+    let payer = Payer::start(true, &[FUNDS]).await;
+    let intent = pay(PAID);
+    let first = payer.build(&intent).await;
+    let first_signed = payer.send(&first).await;
+    let second = payer.replace(&intent, &[first], Replacement::SpeedUp, BTreeSet::new()).await.unwrap();
+    let second_signed = payer.send(&second).await;
+    let child = payer.build(&pay(PAID)).await;
+    assert_eq!(child.transaction().input[0].previous_output.txid, second.transaction().compute_txid());
+    let child = payer.send(&child).await;
+    // A miner that never saw the second attempt.
+    payer.mine_alone(&first_signed).await;
+    assert_eq!(payer.status(&child).await, Status::Unknown);
+    payer.node.mine(4).await.unwrap();
+    assert_eq!(payer.status(&child).await, Status::Unknown);
+    payer.node.mine(1).await.unwrap();
+    assert_eq!(payer.status(&second_signed).await, Status::Expired);
+    assert_eq!(payer.status(&child).await, Status::Expired);
+    assert!(matches!(payer.status(&first_signed).await, Status::Included(_)));
+    payer.stop().await;
 }

@@ -15,5 +15,7 @@ mod client;
 mod contracts;
 #[path = "ethereum/mempool.rs"]
 mod mempool;
+#[path = "ethereum/replacement.rs"]
+mod replacement;
 #[path = "ethereum/restart.rs"]
 mod restart;

@@ -1,6 +1,6 @@
 //! From intent and unspent outputs to a PSBT. Pure: the same input gives the same bytes.
 
-mod select;
+pub(super) mod select;
 
 use std::sync::Arc;
 
@@ -34,6 +34,33 @@ pub struct State {
     /// The best block's height. The transaction is locked to it, so that no miner gains by mining it into an earlier
     /// block (fee sniping).
     pub tip: Height,
+    /// What the transaction has to do with those that wait in the mempool.
+    pub waiting: Waiting,
+}
+
+/// What a transaction has to do with those that wait in the mempool.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Waiting {
+    /// It leaves them alone.
+    #[default]
+    Untouched,
+    /// It takes the place of earlier attempts.
+    Replaced(Replaced),
+}
+
+/// What leaves the mempool for a replacement, and what the node asks for that (BIP-125).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replaced {
+    /// What a replacement pays for its own relay, on top of the fees of what leaves.
+    pub incremental: FeeRate,
+    /// The fees of all that leaves; zero where the mempool has no earlier attempt.
+    pub fees: Sats,
+    /// The rate of the earlier attempt in the mempool, satoshi per 1,000 virtual bytes.
+    pub rate: u64,
+    /// How many transactions leave: the earlier attempt and all that spend its outputs.
+    pub count: u64,
+    /// Whether another payment of the wallet spends an earlier attempt's change, or is about to.
+    pub own_descendants: bool,
 }
 
 /// An unspent output, with the whole transaction that made it: a P2WPKH signature commits to its own input's amount
@@ -115,32 +142,46 @@ pub(super) fn build(
         ));
     }
 
-    let mut inputs: Vec<&Utxo> = selection.coins.iter().filter_map(|index| utxos.get(*index)).collect();
+    let chosen = selection.coins.iter().filter_map(|index| utxos.get(*index));
+    let inputs = chosen.map(|utxo| (utxo.outpoint, proof(utxo, &owner.key))).collect();
     let mut outputs = vec![payment];
     outputs.extend(selection.change.map(|value| TxOut { value: Sats::from_sat(value), ..change }));
-    // BIP-69, so that the position of the change says nothing.
-    inputs.sort_by_key(|utxo| {
-        let mut txid = utxo.outpoint.txid.to_byte_array();
+    unsigned(inputs, outputs, state.tip)
+}
+
+/// The transaction of these inputs and outputs, in the order of BIP-69, so that the position of the change says nothing.
+pub(super) fn unsigned(
+    mut inputs: Vec<(OutPoint, psbt::Input)>,
+    mut outputs: Vec<TxOut>,
+    tip: Height,
+) -> Result<Unsigned, BuildError> {
+    inputs.sort_by_key(|(outpoint, _)| {
+        let mut txid = outpoint.txid.to_byte_array();
         txid.reverse();
-        (txid, utxo.outpoint.vout)
+        (txid, outpoint.vout)
     });
     outputs.sort_by(|a, b| (a.value, &a.script_pubkey).cmp(&(b.value, &b.script_pubkey)));
-
     let tx = Transaction {
         version: Version::TWO,
-        lock_time: LockTime::Blocks(state.tip),
-        input: inputs.iter().map(|utxo| unsigned_input(utxo.outpoint)).collect(),
+        lock_time: LockTime::Blocks(tip),
+        input: inputs.iter().map(|(outpoint, _)| unsigned_input(*outpoint)).collect(),
         output: outputs,
     };
-    let proofs = inputs.iter().map(|utxo| proof(utxo, &owner.key)).collect();
+    let proofs = inputs.into_iter().map(|(_, proof)| proof).collect();
     Unsigned::new(tx, proofs).map_err(|_| BuildError::Unsupported("unspent outputs that no valid chain can hold"))
 }
 
+/// A fee rate as bitcoind compares them: satoshi per 1,000 virtual bytes, rounded down.
+pub(super) fn rate_per_kvb(fee: u64, vsize: u64) -> u64 {
+    fee.saturating_mul(1_000).checked_div(vsize).unwrap_or(0)
+}
+
 /// The output that the intent asks for.
-fn payment(network: BitcoinNetwork, intent: &Intent, owner: &Owner) -> Result<TxOut, BuildError> {
+pub(super) fn payment(network: BitcoinNetwork, intent: &Intent, owner: &Owner) -> Result<TxOut, BuildError> {
     let (asset, to, amount) = match &intent.action {
         Action::Transfer { asset, to, amount } => (*asset, to, *amount),
         Action::Call { .. } => return Err(BuildError::Unsupported("Bitcoin has no contract calls")),
+        Action::OpenNonce { .. } => return Err(BuildError::Unsupported("durable nonces are Solana's")),
     };
     if asset != Asset::Native {
         return Err(BuildError::WrongAsset { asset, network: Network::Bitcoin(network) });
@@ -186,7 +227,7 @@ fn choose(costs: &Costs, amount: Sats, utxos: &[Utxo]) -> Result<Selection, Buil
 
 /// The weight of a signed input, at the longest signature: 41 bytes without witness, then the count of the witness'
 /// elements and each with its length (BIP-141).
-fn input_weight(key: &OwnerKey) -> u64 {
+pub(super) fn input_weight(key: &OwnerKey) -> u64 {
     const BASE: u64 = 4 * (32 + 4 + 1 + 4);
     match key {
         OwnerKey::P2wpkh(_) => BASE + 1 + (1 + 72) + (1 + 33), // low-S DER with sighash byte, compressed key
@@ -199,7 +240,7 @@ fn unsigned_input(previous_output: OutPoint) -> TxIn {
 }
 
 /// What the PSBT tells of an input besides its outpoint.
-fn proof(utxo: &Utxo, key: &OwnerKey) -> psbt::Input {
+pub(super) fn proof(utxo: &Utxo, key: &OwnerKey) -> psbt::Input {
     match key {
         OwnerKey::P2wpkh(_) => super::wire::p2wpkh_input(utxo.txout.clone(), &utxo.previous),
         OwnerKey::P2tr(internal) => super::wire::p2tr_input(utxo.txout.clone(), *internal),

@@ -8,18 +8,19 @@ mod sync;
 use std::collections::BTreeSet;
 
 use bitcoin::absolute::Height;
-use bitcoin::{FeeRate, ScriptBuf};
+use bitcoin::{Amount as Sats, FeeRate, OutPoint, ScriptBuf, Transaction};
 use tokio::sync::{Mutex, MutexGuard};
 
 pub use self::follow::RestoreError;
 use self::follow::{Follower, Position};
 use self::node::{Node, Sent};
-use super::{Bitcoin, Signed, State};
+use super::build::rate_per_kvb;
+use super::{Bitcoin, Replaced, Signed, State, Unsigned, Waiting};
 use crate::account::Account;
 use crate::address::Address;
 use crate::amount::Amount;
 use crate::asset::Asset;
-use crate::chain::{BuildError, Chain, Slot};
+use crate::chain::{BuildError, Chain, Replacement, Slot};
 use crate::client::{BroadcastError, Client, Inclusion, StateError, Status, Tip};
 use crate::intent::Intent;
 use crate::network::BitcoinNetwork;
@@ -141,22 +142,75 @@ impl BitcoinClient {
         let floor = self.node.relay_floor().await?;
         Ok(estimate.unwrap_or(self.options.fallback_fee_rate).max(floor).min(self.options.max_fee_rate))
     }
+
+    /// What `script`'s wallet may spend, without what is `busy`, and what a transaction costs.
+    async fn gather(&self, script: &ScriptBuf, busy: &BTreeSet<Slot>, waiting: Waiting) -> Result<State, StateError> {
+        let network = self.chain.network();
+        let mut follower = self.synced().await?;
+        let mut utxos = follower.spendable(script);
+        let height = follower.tip().height;
+        drop(follower);
+
+        utxos.retain(|utxo| !busy.contains(&Slot::new(network, utxo.outpoint())));
+        let tip = Height::from_consensus(height).map_err(|e| self.node.contradiction("getblockchaininfo", e))?;
+        Ok(State { utxos, fee_rate: self.fee_rate().await?, tip, waiting })
+    }
+
+    /// Whether an output of `tx` is reserved for another payment, which may be on its way already.
+    fn is_spent_by(&self, tx: &Transaction, busy: &BTreeSet<Slot>) -> bool {
+        let txid = tx.compute_txid();
+        let outpoints = (0..).zip(&tx.output).map(|(vout, _)| OutPoint::new(txid, vout));
+        outpoints.into_iter().any(|outpoint| busy.contains(&Slot::new(self.chain.network(), outpoint)))
+    }
+
+    /// What leaves the mempool with `attempts`. They exclude each other, so it holds one of them at most.
+    async fn replaced(&self, attempts: &[&Transaction], own_descendants: bool) -> Result<Replaced, RpcError> {
+        let incremental = self.node.incremental_rate().await?;
+        let mut replaced = Replaced { incremental, fees: Sats::ZERO, rate: 0, count: 0, own_descendants };
+        for tx in attempts {
+            let Some(entry) = self.node.mempool_entry(tx.compute_txid()).await? else { continue };
+            replaced.fees = replaced.fees.max(entry.fees.descendant);
+            replaced.rate = replaced.rate.max(rate_per_kvb(entry.fees.base.to_sat(), entry.vsize));
+            replaced.count = replaced.count.max(entry.descendantcount);
+        }
+        Ok(replaced)
+    }
 }
 
 impl Client for BitcoinClient {
     type Chain = Bitcoin;
 
     async fn state(&self, _intent: &Intent, account: &Account, busy: &BTreeSet<Slot>) -> Result<State, StateError> {
-        let network = self.chain.network();
-        let script = self.script(account).await.ok_or(BuildError::WrongAccount(network))?;
-        let mut follower = self.synced().await?;
-        let mut utxos = follower.spendable(&script);
-        let height = follower.tip().height;
-        drop(follower);
+        let script = self.script(account).await.ok_or(BuildError::WrongAccount(self.chain.network()))?;
+        self.gather(&script, busy, Waiting::Untouched).await
+    }
 
-        utxos.retain(|utxo| !busy.contains(&Slot::new(network, utxo.outpoint())));
-        let tip = Height::from_consensus(height).map_err(|e| self.node.contradiction("getblockchaininfo", e))?;
-        Ok(State { utxos, fee_rate: self.fee_rate().await?, tip })
+    async fn replacement_state(
+        &self,
+        _intent: &Intent,
+        account: &Account,
+        previous: &[Unsigned],
+        _purpose: Replacement,
+        busy: &BTreeSet<Slot>,
+    ) -> Result<State, StateError> {
+        let script = self.script(account).await.ok_or(BuildError::WrongAccount(self.chain.network()))?;
+        let attempts: Vec<&Transaction> = previous.iter().map(Unsigned::transaction).collect();
+        let mut follower = self.synced().await?;
+        for tx in &attempts {
+            match follower.position(tx, 1) {
+                Position::Unknown | Position::InMempool => {}
+                Position::Confirmed { .. } => {
+                    return Err(BuildError::NotReplaceable("an attempt is in a block already").into());
+                }
+                Position::Excluded => {
+                    return Err(BuildError::NotReplaceable("what it spends is spent in a block already").into());
+                }
+            }
+        }
+        let spent_on = attempts.iter().any(|tx| follower.spends_change(tx, &script) || self.is_spent_by(tx, busy));
+        drop(follower);
+        let waiting = Waiting::Replaced(self.replaced(&attempts, spent_on).await?);
+        self.gather(&script, busy, waiting).await
     }
 
     /// Confirmed outputs and the wallet's own unconfirmed change. Others' unconfirmed payments don't count.

@@ -4,7 +4,7 @@ use alloy::consensus::{TxEip1559, TxEip2930};
 use alloy::eips::eip2930::AccessList;
 use alloy::primitives::{Address, Bytes, TxKind, U256};
 
-use super::{Ethereum, Gas, GasPrice, Nonce, Transaction, Unsigned, decode};
+use super::{BasisPoints, Ethereum, Gas, GasPrice, Nonce, Transaction, Unsigned, decode};
 use crate::account::Account;
 use crate::address::{Address as ChainAddress, AddressError, UncheckedAddress};
 use crate::amount::Amount;
@@ -25,6 +25,16 @@ pub struct State {
     pub fees: Fees,
     /// The most gas that the transaction may use.
     pub gas_limit: Gas,
+    /// What a replacement needs besides; `None` where the state is not for one.
+    pub replacing: Option<Replacing>,
+}
+
+/// What a transaction in the place of an earlier one needs. Nonce and balances are those of the best chain then, nothing
+/// pending counted: the earlier one would be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replacing {
+    /// By how much both prices must be above the earlier one's.
+    pub bump: BasisPoints,
 }
 
 /// What gas costs, and with it the type of the transaction.
@@ -93,7 +103,14 @@ impl Plan {
                 let to = address(chain, contract)?;
                 Ok(Self { from, to, value: *value, input: data.clone(), token: None })
             }
+            Action::OpenNonce { .. } => Err(BuildError::Unsupported("durable nonces are Solana's")),
         }
+    }
+
+    /// A payment of nothing from the account to itself.
+    pub(super) fn nothing(chain: &Ethereum, account: &Account) -> Result<Self, BuildError> {
+        let from = chain.address_of(account).ok_or_else(|| BuildError::WrongAccount(chain.network()))?;
+        Ok(Self { from, to: from, value: Amount::ZERO, input: Bytes::new(), token: None })
     }
 
     /// Makes sure that the account can pay what moves, and `max_fee` wei on top.
@@ -132,12 +149,17 @@ pub(super) fn build(
     }
     plan.check_funds(state.balance, state.token_balance, fee)?;
 
+    Ok(transaction(chain, plan, state.nonce, state.gas_limit, state.fees))
+}
+
+/// The transaction that does what `plan` says.
+pub(super) fn transaction(chain: &Ethereum, plan: Plan, nonce: Nonce, gas_limit: Gas, fees: Fees) -> Unsigned {
     let value: U256 = plan.value.base_units();
     let to = TxKind::Call(plan.to);
     let chain_id = chain.chain_id();
-    let (nonce, gas_limit) = (state.nonce.get(), state.gas_limit.units());
+    let (nonce, gas_limit) = (nonce.get(), gas_limit.units());
     let (input, access_list) = (plan.input, AccessList::default());
-    let tx = match state.fees {
+    let tx = match fees {
         Fees::Eip1559 { max_fee_per_gas, max_priority_fee_per_gas } => Transaction::Eip1559(TxEip1559 {
             chain_id,
             nonce,
@@ -160,7 +182,7 @@ pub(super) fn build(
             input,
         }),
     };
-    Ok(Unsigned::new(plan.from, tx).expect("it calls an address, and the tip was cut to the highest price"))
+    Unsigned::new(plan.from, tx).expect("it calls an address, and the tip was cut to the highest price")
 }
 
 fn address(chain: &Ethereum, text: &UncheckedAddress) -> Result<Address, AddressError> {

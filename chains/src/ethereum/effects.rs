@@ -18,6 +18,7 @@ pub(super) fn effects(unsigned: &Unsigned) -> Result<Effects, DecodeError> {
         change: Amount::ZERO,
         max_fee,
         touches: unsigned.access_list().iter().map(|item| ChainAddress::Ethereum(item.address)).collect(),
+        upkeep: None,
     };
 
     decode::call(&mut effects, from, to, unsigned.value(), unsigned.input())?;

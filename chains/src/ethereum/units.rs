@@ -14,6 +14,10 @@ pub struct Gas(u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GasPrice(u128);
 
+/// A share in ten-thousandths.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BasisPoints(u32);
+
 /// How many transactions an account has sent before this one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Nonce(u64);
@@ -66,6 +70,28 @@ impl GasPrice {
     /// `percent` of this price, rounded down, or `None` above 2^128 - 1.
     pub fn checked_percent(self, percent: u32) -> Option<Self> {
         self.0.checked_mul(u128::from(percent)).map(|scaled| Self(scaled / 100))
+    }
+
+    /// This price and `share` of it on top, rounded up and above this price in any case; `None` above 2^128 - 1.
+    pub fn checked_bump(self, share: BasisPoints) -> Option<Self> {
+        let added = U256::from(self.0).saturating_mul(U256::from(share.0)).div_ceil(U256::from(BasisPoints::WHOLE));
+        let added = u128::try_from(added).ok()?.max(1);
+        self.0.checked_add(added).map(Self)
+    }
+}
+
+impl BasisPoints {
+    /// What a whole has.
+    const WHOLE: u32 = 10_000;
+
+    /// So many ten-thousandths: 1,250 are 12.5 %.
+    pub const fn new(ten_thousandths: u32) -> Self {
+        Self(ten_thousandths)
+    }
+
+    /// The number of ten-thousandths.
+    pub const fn get(self) -> u32 {
+        self.0
     }
 }
 
@@ -120,6 +146,10 @@ mod tests {
         assert_eq!(most.base_units(), U256::from(u64::MAX) * U256::from(u128::MAX));
         assert_eq!(GasPrice::from_wei(u128::MAX).checked_percent(2), None);
         assert_eq!(GasPrice::from_gwei(3).checked_percent(150), Some(GasPrice::from_wei(4_500_000_000)));
+        let bump = |wei: u128| GasPrice::from_wei(wei).checked_bump(BasisPoints::new(1_250)).map(GasPrice::wei);
+        assert_eq!([bump(0), bump(1), bump(80), bump(81)], [Some(1), Some(2), Some(90), Some(92)], "rounded up");
+        assert_eq!(bump(u128::MAX), None);
+        assert_eq!(bump(u128::MAX / 10 * 8), Some(u128::MAX / 10 * 9));
         assert_eq!(Nonce::new(u64::MAX - 1).next(), None);
         assert_eq!(Nonce::new(7).next(), Some(Nonce::new(8)));
     }

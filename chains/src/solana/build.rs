@@ -1,7 +1,6 @@
 //! From an intent and the cluster's state to a message.
 
 use solana_compute_budget_interface::ComputeBudgetInstruction;
-use solana_sdk::hash::Hash;
 use solana_sdk::instruction::{AccountMeta, Instruction};
 use solana_sdk::message::{Message, VersionedMessage, v0};
 use solana_sdk::pubkey::Pubkey;
@@ -10,6 +9,7 @@ use spl_token_interface::instruction::TokenInstruction;
 
 use super::address;
 use super::fee::{self, ComputeBudget, Lamports, MAX_COMPUTE_UNITS};
+use super::nonce::{self, NONCE_ACCOUNTS, Validity, nonce_account};
 use super::token::{TokenProgram, associated_token_account};
 use super::wire::Unsigned;
 use crate::account::Account;
@@ -23,18 +23,18 @@ use crate::network::{Cluster, Network};
 /// What a cluster says that a message is built from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct State {
-    /// A recent blockhash; the message is valid as long as it is recent.
-    pub blockhash: Hash,
-    /// The last block height at which the blockhash is.
-    pub last_valid_block_height: u64,
+    /// How long the message will be valid.
+    pub validity: Validity,
     /// What the account has.
     pub balance: Lamports,
     /// The least that an account without data must keep.
     pub rent_exempt_minimum: Lamports,
-    /// The account that receives; for an SPL token, its owner.
+    /// The account that receives; for an SPL token, its owner. Where a nonce account is opened: what is there yet.
     pub destination: Destination,
     /// The token, where the intent moves one.
     pub token: Option<TokenState>,
+    /// What a durable nonce account must keep to exist, where the intent opens one.
+    pub nonce_rent: Option<Lamports>,
     /// What the message may compute and what it offers for that.
     pub compute: ComputeBudget,
     /// Which kind of message is built.
@@ -108,7 +108,7 @@ impl Order {
     /// Reads the intent, as far as that is possible without the state.
     pub(super) fn read(cluster: Cluster, intent: &Intent, account: &Account) -> Result<Self, BuildError> {
         let network = Network::Solana(cluster);
-        let payer = address::of_account(account, cluster).ok_or(BuildError::WrongAccount(network))?;
+        let payer = payer(cluster, account)?;
         let Action::Transfer { asset, to, amount } = &intent.action else {
             return Err(BuildError::Unsupported("contract calls are for EVM networks; Solana takes transfers"));
         };
@@ -128,6 +128,11 @@ impl Order {
     }
 }
 
+/// The account's address, which pays for everything.
+pub(super) fn payer(cluster: Cluster, account: &Account) -> Result<Pubkey, BuildError> {
+    address::of_account(account, cluster).ok_or(BuildError::WrongAccount(Network::Solana(cluster)))
+}
+
 /// Builds the message that does what the intent says.
 pub(super) fn build(
     cluster: Cluster,
@@ -135,49 +140,83 @@ pub(super) fn build(
     account: &Account,
     state: &State,
 ) -> Result<Unsigned, BuildError> {
-    let order = Order::read(cluster, intent, account)?;
-    require_payable(state.destination.kind)?;
-    if state.compute.unit_limit > MAX_COMPUTE_UNITS {
-        return Err(BuildError::Unsupported("a compute unit limit above 1,400,000"));
-    }
-    let plan = match order.mint {
-        None => sol(&order, state)?,
-        Some(mint) => spl(&order, state, mint)?,
-    };
-    plan.require_fee_below(intent.max_fee, state)?;
-    plan.require_lamports(state)?;
-
-    let mut instructions = vec![
-        ComputeBudgetInstruction::set_compute_unit_limit(state.compute.unit_limit),
-        ComputeBudgetInstruction::set_compute_unit_price(state.compute.unit_price.get()),
-    ];
-    instructions.extend(plan.instructions);
-    let message = match state.version {
-        MessageVersion::Legacy => {
-            VersionedMessage::Legacy(Message::new_with_blockhash(&instructions, Some(&order.payer), &state.blockhash))
+    let payer = payer(cluster, account)?;
+    let plan = if let Action::OpenNonce { index } = intent.action {
+        open_nonce(&payer, index, state)?
+    } else {
+        let order = Order::read(cluster, intent, account)?;
+        require_payable(state.destination.kind)?;
+        match order.mint {
+            None => sol(&order, state)?,
+            Some(mint) => spl(&order, state, mint)?,
         }
-        MessageVersion::V0 => v0::Message::try_compile(&order.payer, &instructions, &[], state.blockhash)
-            .map(VersionedMessage::V0)
-            .map_err(|_| BuildError::Unsupported("more accounts than a message holds"))?,
     };
-    Unsigned::new(cluster, message, state.last_valid_block_height, plan.owners)
-        .map_err(|_| BuildError::Unsupported("a message that the cluster wouldn't take"))
+    plan.compile(cluster, &payer, intent.max_fee, state)
 }
 
-/// What a payment does, beside its fee.
+/// Builds the message that does nothing but use up its nonce.
+pub(super) fn cancel(
+    cluster: Cluster,
+    intent: &Intent,
+    account: &Account,
+    state: &State,
+) -> Result<Unsigned, BuildError> {
+    let nothing = Plan { instructions: Vec::new(), spent: 0, rent: 0, owners: Vec::new() };
+    nothing.compile(cluster, &payer(cluster, account)?, intent.max_fee, state)
+}
+
+/// What a message does, beside its fee.
 struct Plan {
     instructions: Vec<Instruction>,
     /// Lamports that leave the account with it.
     spent: u128,
-    /// The token program under which it creates a token account.
-    created: Option<TokenProgram>,
+    /// The most of them that are rent, which counts as fee.
+    rent: u128,
     /// Owners of paid token accounts that the message doesn't name.
     owners: Vec<Pubkey>,
 }
 
 impl Plan {
+    fn compile(
+        self,
+        cluster: Cluster,
+        payer: &Pubkey,
+        cap: Option<Amount>,
+        state: &State,
+    ) -> Result<Unsigned, BuildError> {
+        if state.compute.unit_limit > MAX_COMPUTE_UNITS {
+            return Err(BuildError::Unsupported("a compute unit limit above 1,400,000"));
+        }
+        self.require_fee_below(cap, state)?;
+        self.require_lamports(state)?;
+
+        let mut instructions = Vec::with_capacity(self.instructions.len() + 3);
+        if let Validity::Nonce(nonce) = &state.validity {
+            instructions.push(solana_system_interface::instruction::advance_nonce_account(&nonce.account, payer));
+        }
+        instructions.push(ComputeBudgetInstruction::set_compute_unit_limit(state.compute.unit_limit));
+        instructions.push(ComputeBudgetInstruction::set_compute_unit_price(state.compute.unit_price.get()));
+        instructions.extend(self.instructions);
+        let hash = state.validity.hash();
+        let message = match state.version {
+            MessageVersion::Legacy => {
+                VersionedMessage::Legacy(Message::new_with_blockhash(&instructions, Some(payer), &hash))
+            }
+            MessageVersion::V0 => v0::Message::try_compile(payer, &instructions, &[], hash)
+                .map(VersionedMessage::V0)
+                .map_err(|_| BuildError::Unsupported("more accounts than a message holds"))?,
+        };
+        match &state.validity {
+            Validity::Blockhash { last_valid_block_height, .. } => {
+                Unsigned::new(cluster, message, *last_valid_block_height, self.owners)
+            }
+            Validity::Nonce(nonce) => Unsigned::durable(cluster, message, nonce.origin, nonce.seen_at, self.owners),
+        }
+        .map_err(|_| BuildError::Unsupported("a message that the cluster wouldn't take"))
+    }
+
     fn require_fee_below(&self, cap: Option<Amount>, state: &State) -> Result<(), BuildError> {
-        let fee = fee::max_fee(1, state.compute, self.created);
+        let fee = fee::amount(state.compute.fee(1) + self.rent);
         match cap {
             Some(cap) if fee > cap => Err(BuildError::FeeAboveCap { fee, cap }),
             _ => Ok(()),
@@ -221,7 +260,35 @@ fn sol(order: &Order, state: &State) -> Result<Plan, BuildError> {
         return Err(BuildError::Dust { minimum: Amount::from_lamports(minimum) });
     }
     let transfer = solana_system_interface::instruction::transfer(&order.payer, &order.to, order.amount);
-    Ok(Plan { instructions: vec![transfer], spent: order.amount.into(), created: None, owners: Vec::new() })
+    Ok(Plan { instructions: vec![transfer], spent: order.amount.into(), rent: 0, owners: Vec::new() })
+}
+
+/// Creates the wallet's nonce account and makes the wallet its authority, in one message: between two, anybody could
+/// initialize it.
+fn open_nonce(payer: &Pubkey, index: u8, state: &State) -> Result<Plan, BuildError> {
+    if index >= NONCE_ACCOUNTS {
+        return Err(BuildError::Unsupported("a nonce account beyond index 7"));
+    }
+    if !matches!(state.validity, Validity::Blockhash { .. }) {
+        return Err(BuildError::Unsupported("opening a nonce under a nonce; the state must have a blockhash"));
+    }
+    // The system program creates no account where there are lamports.
+    if state.destination.kind != DestinationKind::Absent || state.destination.lamports.get() > 0 {
+        return Err(BuildError::Unsupported("a nonce account that is there already; use it, or open another index"));
+    }
+    let rent = state.nonce_rent.ok_or(BuildError::Unsupported("the state doesn't tell of the rent; read it anew"))?;
+    if u128::from(rent.get()) > fee::max_nonce_account_rent() {
+        return Err(BuildError::Unsupported("a cluster whose rent is above the protocol's default"));
+    }
+    let instructions = solana_system_interface::instruction::create_nonce_account_with_seed(
+        payer,
+        &nonce_account(payer, index),
+        payer,
+        &nonce::seed(index),
+        payer,
+        rent.get(),
+    );
+    Ok(Plan { instructions, spent: rent.get().into(), rent: rent.get().into(), owners: Vec::new() })
 }
 
 fn spl(order: &Order, state: &State, mint: Pubkey) -> Result<Plan, BuildError> {
@@ -235,16 +302,17 @@ fn spl(order: &Order, state: &State, mint: Pubkey) -> Result<Plan, BuildError> {
         });
     }
     let rent = u128::from(token.account_rent.get());
-    if rent > fee::max_token_account_rent(token.program) {
+    let most = fee::max_token_account_rent(token.program);
+    if rent > most {
         return Err(BuildError::Unsupported("a cluster whose rent is above the protocol's default"));
     }
     let destination = associated_token_account(&order.to, &mint, token.program);
     let transfer = transfer_checked(order, &token, destination);
     if token.destination_exists {
-        return Ok(Plan { instructions: vec![transfer], spent: 0, created: None, owners: vec![order.to] });
+        return Ok(Plan { instructions: vec![transfer], spent: 0, rent: 0, owners: vec![order.to] });
     }
     let create = create_associated_token_account_idempotent(&order.payer, &order.to, &mint, &token.program.id());
-    Ok(Plan { instructions: vec![create, transfer], spent: rent, created: Some(token.program), owners: Vec::new() })
+    Ok(Plan { instructions: vec![create, transfer], spent: rent, rent: most, owners: Vec::new() })
 }
 
 /// `TransferChecked`, which both token programs know by the same number and accounts.

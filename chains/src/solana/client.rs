@@ -1,6 +1,7 @@
 //! What a node knows: balances, blockhash and fees for building, and what has become of a transaction.
 
 mod answer;
+mod durable;
 mod verdict;
 
 use std::collections::BTreeSet;
@@ -19,16 +20,18 @@ use tokio::sync::OnceCell;
 use self::answer::{
     AccountInfo, LatestBlockhash, PrioritizationFee, Simulation, TransactionMeta, TxStatus, WithContext,
 };
-use super::build::{Destination, DestinationKind, MessageVersion, Order, State, TokenState};
+use super::build::{self, Destination, DestinationKind, MessageVersion, Order, State, TokenState};
 use super::fee::{ComputeBudget, Lamports, MAX_COMPUTE_UNITS, MicroLamports};
+use super::nonce::{self, Validity, nonce_account};
+use super::replace;
 use super::token::{self, MintError, TokenProgram, associated_token_account};
-use super::{Signed, Solana};
+use super::{Signed, Solana, Unsigned};
 use crate::account::Account;
 use crate::amount::Amount;
 use crate::asset::Asset;
-use crate::chain::{BuildError, Chain, Slot};
+use crate::chain::{BuildError, Chain, Replacement, Slot};
 use crate::client::{BroadcastError, Client, Inclusion, StateError, Status, Tip};
-use crate::intent::Intent;
+use crate::intent::{Action, Intent};
 use crate::network::{Cluster, Network};
 use crate::rpc::{RpcClient, RpcError};
 
@@ -54,10 +57,24 @@ pub struct Options {
     pub priority: PriorityFee,
     /// What is added to the compute units that the simulation used.
     pub compute_margin: Percent,
+    /// Whether payments are made under the wallet's durable nonces.
+    pub durable: Durable,
     /// Whether the node sends without trying the transaction first.
     pub skip_preflight: bool,
     /// The genesis hash that the node must show. Without it: the known one of a public cluster, any on a local one.
     pub genesis: Option<Hash>,
+}
+
+/// Whether payments are made under the wallet's durable nonces. Opening one never is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durable {
+    /// Where one of them is free; else under a blockhash.
+    #[default]
+    Prefer,
+    /// Under nothing else.
+    Require,
+    /// Always under a blockhash.
+    Never,
 }
 
 /// How the price of a compute unit is found: a percentile of what transactions that touch the same accounts recently
@@ -98,6 +115,7 @@ impl Default for Options {
                 cap: MicroLamports::new(1_000_000),
             },
             compute_margin: Percent::new(20),
+            durable: Durable::default(),
             skip_preflight: false,
             genesis: None,
         }
@@ -110,6 +128,9 @@ const GENESIS: [(Cluster, &str); 3] = [
     (Cluster::Testnet, "4uhcVJyU9pJkvQyS88uRDiswHXSCkY3zQawwpjk2NsNY"),
     (Cluster::Devnet, "EtWTRABZaYq6iMfeYKouRu166VU2xqa1wcaWoxPkrZBG"),
 ];
+
+/// The budget under which a message is tried: all that there is, for nothing.
+const FREE: ComputeBudget = ComputeBudget { unit_limit: MAX_COMPUTE_UNITS, unit_price: MicroLamports::new(0) };
 
 const CONFIRMED: &str = "confirmed";
 const FINALIZED: &str = "finalized";
@@ -147,20 +168,38 @@ impl SolanaClient {
     }
 
     async fn accounts<const N: usize>(&self, keys: [Pubkey; N]) -> Result<[Option<AccountInfo>; N], RpcError> {
-        const METHOD: &str = "getMultipleAccounts";
-        let names = keys.map(|key| key.to_string());
-        let config = json!({ "encoding": "base64", "commitment": CONFIRMED });
-        let answer: WithContext<Vec<Option<AccountInfo>>> =
-            self.call(METHOD, json!([names.as_slice(), config])).await?;
-        let count = answer.value.len();
-        answer.value.try_into().map_err(|_| malformed(METHOD, format!("{count} accounts for {N} asked")))
+        self.accounts_at(keys, CONFIRMED, None).await.map(|(_, accounts)| accounts)
     }
 
-    async fn latest_blockhash(&self) -> Result<(Hash, u64), RpcError> {
+    /// The accounts in one snapshot, and the slot that it is of, which is `least` at least.
+    async fn accounts_at<const N: usize>(
+        &self,
+        keys: [Pubkey; N],
+        commitment: &str,
+        least: Option<u64>,
+    ) -> Result<(u64, [Option<AccountInfo>; N]), RpcError> {
+        const METHOD: &str = "getMultipleAccounts";
+        let names = keys.map(|key| key.to_string());
+        let mut config = json!({ "encoding": "base64", "commitment": commitment });
+        if let (Some(least), Some(config)) = (least, config.as_object_mut()) {
+            config.insert("minContextSlot".to_owned(), json!(least));
+        }
+        let answer: WithContext<Vec<Option<AccountInfo>>> =
+            self.call(METHOD, json!([names.as_slice(), config])).await?;
+        let slot = answer.context.slot;
+        if least.is_some_and(|least| slot < least) {
+            return Err(malformed(METHOD, format!("a snapshot of slot {slot}, older than was asked for")));
+        }
+        let count = answer.value.len();
+        let accounts = answer.value.try_into();
+        accounts.map(|found| (slot, found)).map_err(|_| malformed(METHOD, format!("{count} accounts for {N} asked")))
+    }
+
+    async fn latest_blockhash(&self) -> Result<Validity, RpcError> {
         const METHOD: &str = "getLatestBlockhash";
         let answer: WithContext<LatestBlockhash> = self.call(METHOD, json!([{ "commitment": CONFIRMED }])).await?;
-        let hash = answer.value.blockhash.parse().map_err(|e| malformed(METHOD, format!("blockhash: {e}")))?;
-        Ok((hash, answer.value.last_valid_block_height))
+        let blockhash = answer.value.blockhash.parse().map_err(|e| malformed(METHOD, format!("blockhash: {e}")))?;
+        Ok(Validity::Blockhash { blockhash, last_valid_block_height: answer.value.last_valid_block_height })
     }
 
     async fn rent(&self, len: usize) -> Result<Lamports, RpcError> {
@@ -179,10 +218,10 @@ impl SolanaClient {
         Ok(MicroLamports::new(price).max(priority.floor).min(priority.cap))
     }
 
-    /// The unit limit: what the node's own try of the message used, with the margin.
-    async fn unit_limit(&self, intent: &Intent, account: &Account, state: &State) -> Result<u32, StateError> {
+    /// The unit limit: what the node's own try of the message used, with the margin. The try is made under the node's own
+    /// latest blockhash, whatever the message's.
+    async fn unit_limit(&self, draft: &Unsigned) -> Result<u32, StateError> {
         const METHOD: &str = "simulateTransaction";
-        let draft = self.chain.build(intent, account, state)?;
         let transaction =
             VersionedTransaction { signatures: vec![Signature::default()], message: draft.message().clone() };
         let bytes = bincode::serialize(&transaction).map_err(|e| malformed(METHOD, e.to_string()))?;
@@ -203,7 +242,8 @@ impl SolanaClient {
     async fn parties(&self, order: &Order) -> Result<Parties, StateError> {
         let Some(mint) = order.mint else {
             let [payer, to] = self.accounts([order.payer, order.to]).await?;
-            return Ok(Parties { balance: lamports(&payer), destination: destination(&to), token: None });
+            let writable = vec![order.payer, order.to];
+            return Ok(Parties { balance: lamports(&payer), destination: destination(&to), token: None, writable });
         };
         // The token's program isn't known before its mint is; asking for the accounts under both keeps it one snapshot.
         let [source, source_2022] = TokenProgram::ALL.map(|p| associated_token_account(&order.payer, &mint, p));
@@ -234,7 +274,36 @@ impl SolanaClient {
             destination_exists,
             account_rent: self.rent(read.account_len).await?,
         };
-        Ok(Parties { balance: lamports(&payer), destination: destination(&to), token: Some(token) })
+        let accounts = [order.payer, order.to].map(|owner| associated_token_account(&owner, &mint, read.program));
+        let writable = [[order.payer].as_slice(), &accounts].concat();
+        Ok(Parties { balance: lamports(&payer), destination: destination(&to), token: Some(token), writable })
+    }
+
+    /// The state of a message that those take part in, with the market's price for a compute unit and no limit yet.
+    async fn priced(&self, parties: Parties, validity: Validity) -> Result<State, StateError> {
+        let (rent_exempt_minimum, unit_price) = try_join!(self.rent(0), self.unit_price(&parties.writable))?;
+        Ok(State {
+            validity,
+            balance: parties.balance,
+            rent_exempt_minimum,
+            destination: parties.destination,
+            token: parties.token,
+            nonce_rent: None,
+            compute: ComputeBudget { unit_limit: MAX_COMPUTE_UNITS, unit_price },
+            version: self.options.version,
+        })
+    }
+
+    /// The state in which nonce account `index` is opened. It is always opened under a blockhash.
+    async fn opening(&self, account: &Account, index: u8) -> Result<State, StateError> {
+        let payer = build::payer(self.cluster, account)?;
+        let nonce = nonce_account(&payer, index);
+        let [own, there] = self.accounts([payer, nonce]).await?;
+        let (balance, destination) = (lamports(&own), destination(&there));
+        let parties = Parties { balance, destination, token: None, writable: vec![payer, nonce] };
+        let validity = self.latest_blockhash().await?;
+        let nonce_rent = Some(self.rent(nonce::ACCOUNT_LEN).await?);
+        Ok(State { nonce_rent, ..self.priced(parties, validity).await? })
     }
 
     async fn signature_status(&self, signature: &str) -> Result<(u64, Option<TxStatus>), RpcError> {
@@ -245,6 +314,21 @@ impl SolanaClient {
         let [status] = <[_; 1]>::try_from(answer.value)
             .map_err(|statuses| malformed(METHOD, format!("{} statuses for one signature", statuses.len())))?;
         Ok((slot, status))
+    }
+
+    /// From which slot on the transaction can't be included any more, if final blocks show that its validity has passed.
+    async fn lapsed(&self, signed: &Signed) -> Result<Option<u64>, RpcError> {
+        match signed.validity() {
+            Validity::Blockhash { last_valid_block_height, .. } => {
+                let config = json!({ "commitment": FINALIZED });
+                let height: u64 = self.call("getBlockHeight", json!([config])).await?;
+                Ok((height > *last_valid_block_height).then_some(0))
+            }
+            Validity::Nonce(nonce) => {
+                let payer = signed.transaction().message.static_account_keys().first().copied().unwrap_or_default();
+                self.moved_on(&payer, nonce).await
+            }
+        }
     }
 
     /// The fee that a final transaction paid. A node without history answers with an error or nothing: then it is not
@@ -268,33 +352,21 @@ impl Client for SolanaClient {
     type Chain = Solana;
 
     async fn state(&self, intent: &Intent, account: &Account, busy: &BTreeSet<Slot>) -> Result<State, StateError> {
-        let order = Order::read(self.cluster, intent, account)?;
-        let parties = self.parties(&order).await?;
-        let mut writable = vec![order.payer];
-        match &parties.token {
-            None => writable.push(order.to),
-            Some(token) => writable.extend(
-                [order.payer, order.to].map(|owner| associated_token_account(&owner, &token.mint, token.program)),
-            ),
-        }
-        let ((blockhash, last_valid_block_height), rent_exempt_minimum, unit_price) =
-            try_join!(self.latest_blockhash(), self.rent(0), self.unit_price(&writable))?;
-        let free = ComputeBudget { unit_limit: MAX_COMPUTE_UNITS, unit_price: MicroLamports::new(0) };
-        let mut state = State {
-            blockhash,
-            last_valid_block_height,
-            balance: parties.balance,
-            rent_exempt_minimum,
-            destination: parties.destination,
-            token: parties.token,
-            compute: free,
-            version: self.options.version,
+        let mut state = if let Action::OpenNonce { index } = intent.action {
+            self.opening(account, index).await?
+        } else {
+            let order = Order::read(self.cluster, intent, account)?;
+            let parties = self.parties(&order).await?;
+            let validity = self.validity(&order.payer, busy).await?;
+            self.priced(parties, validity).await?
         };
-        let unit_limit = self.unit_limit(intent, account, &state).await?;
+        let unit_price = state.compute.unit_price;
+        state.compute = FREE;
+        let unit_limit = self.unit_limit(&self.chain.build(intent, account, &state)?).await?;
         state.compute = ComputeBudget { unit_limit, unit_price };
 
         // Two equal payments under one blockhash would be one message, which the cluster takes once. Another unit limit
-        // makes another message.
+        // makes another message. Under a nonce no two payments are.
         for _ in busy {
             let unsigned = self.chain.build(intent, account, &state)?;
             if self.chain.slots(account, &unsigned).is_disjoint(busy) {
@@ -302,6 +374,42 @@ impl Client for SolanaClient {
             }
             state.compute.unit_limit = state.compute.unit_limit.saturating_add(1);
         }
+        Ok(state)
+    }
+
+    async fn replacement_state(
+        &self,
+        intent: &Intent,
+        account: &Account,
+        previous: &[Unsigned],
+        purpose: Replacement,
+        _busy: &BTreeSet<Slot>,
+    ) -> Result<State, StateError> {
+        let nonce = replace::nonce_of(previous)?;
+        let least = replace::least(previous)?;
+        if least.unit_price > self.options.priority.cap {
+            return Err(
+                BuildError::NotReplaceable("a higher price for a compute unit is above the configured one").into()
+            );
+        }
+        let payer = build::payer(self.cluster, account)?;
+        self.require_unmoved(&payer, &nonce).await?;
+        let parties = match purpose {
+            Replacement::SpeedUp => self.parties(&Order::read(self.cluster, intent, account)?).await?,
+            Replacement::Cancel => {
+                let [own] = self.accounts([payer]).await?;
+                let destination = destination(&None);
+                Parties { balance: lamports(&own), destination, token: None, writable: vec![payer] }
+            }
+        };
+        let mut state = self.priced(parties, Validity::Nonce(nonce)).await?;
+        let unit_price = state.compute.unit_price;
+        state.compute = FREE;
+        let draft = match purpose {
+            Replacement::SpeedUp => self.chain.build(intent, account, &state)?,
+            Replacement::Cancel => build::cancel(self.cluster, intent, account, &state)?,
+        };
+        state.compute = ComputeBudget { unit_limit: self.unit_limit(&draft).await?, unit_price };
         Ok(state)
     }
 
@@ -348,13 +456,13 @@ impl Client for SolanaClient {
         let signature = signed.signature().to_string();
         let (mut slot, mut found) = self.signature_status(&signature).await?;
         if found.is_none() {
-            let config = json!({ "commitment": FINALIZED });
-            let height: u64 = self.call("getBlockHeight", json!([config])).await?;
-            if height <= signed.last_valid_block_height() {
+            let Some(lapsed) = self.lapsed(signed).await? else { return Ok(Status::Unknown) };
+            // It may have been included between the two questions; after it has lapsed it can't be any more.
+            (slot, found) = self.signature_status(&signature).await?;
+            if found.is_none() && slot < lapsed {
+                // Another node may have answered, which is behind the one that saw it lapse.
                 return Ok(Status::Unknown);
             }
-            // It may have been included between the two questions; after the height has passed it can't be any more.
-            (slot, found) = self.signature_status(&signature).await?;
         }
         let Some(status) = found else { return Ok(Status::Expired) };
         let finalized = status.confirmation_status.as_deref() == Some(FINALIZED);
@@ -388,6 +496,8 @@ struct Parties {
     balance: Lamports,
     destination: Destination,
     token: Option<TokenState>,
+    /// The accounts that are written to, for which recent prices are looked up.
+    writable: Vec<Pubkey>,
 }
 
 fn lamports(account: &Option<AccountInfo>) -> Lamports {

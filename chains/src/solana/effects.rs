@@ -4,13 +4,17 @@
 //! account's address derives from the owner, the mint and the token program; where it doesn't, nothing is signed. What
 //! the bytes can't show is whether an associated account was later handed to another owner (SPL Token allows that): the
 //! client looks it up before a message is built.
+//!
+//! A message under a durable nonce starts by advancing a nonce account of the wallet's own; nothing else is advanced, and a
+//! message that opens such an account does nothing else.
 
 use std::collections::BTreeSet;
 
 use solana_sdk::pubkey::Pubkey;
 
 use super::fee::{self, ComputeBudget, DEFAULT_UNITS_PER_INSTRUCTION, MAX_COMPUTE_UNITS, MicroLamports};
-use super::instruction::{self, NewAccount, Step, TokenTransfer};
+use super::instruction::{self, NewAccount, SeededAccount, Step, TokenTransfer};
+use super::nonce::{self, NONCE_ACCOUNTS, nonce_account};
 use super::token::associated_token_account;
 use super::wire::Unsigned;
 use crate::account::Account;
@@ -18,7 +22,7 @@ use crate::address::Address;
 use crate::amount::Amount;
 use crate::asset::Asset;
 use crate::chain::DecodeError;
-use crate::effects::{Effects, Transfer};
+use crate::effects::{Effects, Transfer, Upkeep};
 use crate::network::Cluster;
 
 /// Decodes everything that the message does.
@@ -35,9 +39,10 @@ pub(super) fn effects(cluster: Cluster, account: &Account, unsigned: &Unsigned) 
 
     let mut reading = Reading::new(payer, unsigned.owners());
     for (index, instruction) in message.instructions().iter().enumerate() {
-        reading.take(instruction::read(message, index, instruction)?)?;
+        reading.take(index, instruction::read(message, index, instruction)?)?;
     }
     let transfers = reading.transfers()?;
+    let upkeep = reading.upkeep()?;
 
     let limit = reading.unit_limit.unwrap_or_else(|| {
         let instructions = u32::try_from(message.instructions().len()).unwrap_or(u32::MAX);
@@ -45,14 +50,17 @@ pub(super) fn effects(cluster: Cluster, account: &Account, unsigned: &Unsigned) 
     });
     let compute = ComputeBudget { unit_limit: limit, unit_price: reading.unit_price.unwrap_or_default() };
     let created = reading.created.iter().map(|created| created.program);
+    let fee = fee::max_fee(message.header().num_required_signatures, compute, created);
+    let rent = Amount::from_lamports(reading.opening.map_or(0, |opening| opening.lamports));
     Ok(Effects {
         transfers,
         allowances: Vec::new(),
         calls: Vec::new(),
         proceeds: Vec::new(),
         change: Amount::ZERO,
-        max_fee: fee::max_fee(message.header().num_required_signatures, compute, created),
+        max_fee: fee.checked_add(rent).ok_or_else(|| undecodable("it costs more than there is"))?,
         touches: keys.iter().filter(|key| **key != payer).copied().map(Address::Solana).collect(),
+        upkeep,
     })
 }
 
@@ -64,6 +72,18 @@ struct Reading<'a> {
     unit_price: Option<MicroLamports>,
     created: Vec<NewAccount>,
     payments: Vec<Payment>,
+    /// Whether it is under a nonce.
+    advances: bool,
+    opening: Option<Opening>,
+}
+
+/// A nonce account of the wallet that is created, and not to be left without its authority.
+#[derive(Clone, Copy)]
+struct Opening {
+    index: u8,
+    account: Pubkey,
+    lamports: u64,
+    initialized: bool,
 }
 
 enum Payment {
@@ -73,10 +93,20 @@ enum Payment {
 
 impl<'a> Reading<'a> {
     fn new(payer: Pubkey, claimed: &'a [Pubkey]) -> Self {
-        Self { payer, claimed, unit_limit: None, unit_price: None, created: Vec::new(), payments: Vec::new() }
+        Self {
+            payer,
+            claimed,
+            unit_limit: None,
+            unit_price: None,
+            created: Vec::new(),
+            payments: Vec::new(),
+            advances: false,
+            opening: None,
+        }
     }
 
-    fn take(&mut self, step: Step) -> Result<(), DecodeError> {
+    /// Takes instruction `index`.
+    fn take(&mut self, index: usize, step: Step) -> Result<(), DecodeError> {
         let by = |who: &Pubkey, what: &str| {
             if *who == self.payer { Ok(()) } else { Err(undecodable(format!("{who} {what}, not the wallet"))) }
         };
@@ -95,6 +125,20 @@ impl<'a> Reading<'a> {
                 by(&from, "pays lamports")?;
                 self.payments.push(Payment::Lamports { to, amount });
             }
+            Step::AdvanceNonce { account, authority } => {
+                by(&authority, "advances a nonce")?;
+                if index != 0 || !nonce::is_own(&self.payer, &account) {
+                    return Err(undecodable("only a nonce of the wallet is advanced, and first of all"));
+                }
+                self.advances = true;
+            }
+            Step::CreateWithSeed(created) => self.open(&created)?,
+            Step::InitializeNonce { account, authority } => {
+                by(&authority, "would have the nonce")?;
+                let opening =
+                    self.opening.as_mut().filter(|opening| opening.account == account && !opening.initialized);
+                opening.ok_or_else(|| undecodable(format!("{account} is not created here")))?.initialized = true;
+            }
             Step::CreateAccount(created) => {
                 by(&created.payer, "pays for a token account")?;
                 if created.account != associated_token_account(&created.owner, &created.mint, created.program) {
@@ -108,6 +152,35 @@ impl<'a> Reading<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Takes the creation of an account, which must be a nonce account of the wallet that the wallet pays for.
+    fn open(&mut self, created: &SeededAccount) -> Result<(), DecodeError> {
+        let index = (0..NONCE_ACCOUNTS).find(|index| nonce::seed(*index) == created.seed);
+        let index = index.filter(|index| nonce_account(&self.payer, *index) == created.account);
+        let own = created.payer == self.payer
+            && created.base == self.payer
+            && created.owner == solana_system_interface::program::ID
+            && created.space == nonce::ACCOUNT_LEN as u64
+            && u128::from(created.lamports) <= fee::max_nonce_account_rent();
+        let (Some(index), true, None) = (index, own, self.opening) else {
+            return Err(undecodable("an account is created that is no nonce account of the wallet's own"));
+        };
+        let (account, lamports) = (created.account, created.lamports);
+        self.opening = Some(Opening { index, account, lamports, initialized: false });
+        Ok(())
+    }
+
+    /// What the message does for the wallet's own upkeep; then it does nothing else.
+    fn upkeep(&self) -> Result<Option<Upkeep>, DecodeError> {
+        let Some(opening) = self.opening else { return Ok(None) };
+        if !opening.initialized {
+            return Err(undecodable("a nonce account is left for others to initialize"));
+        }
+        if !self.payments.is_empty() || !self.created.is_empty() || self.advances {
+            return Err(undecodable("a nonce account is opened, and more than that is done"));
+        }
+        Ok(Some(Upkeep::OpenNonce { index: opening.index }))
     }
 
     /// The payments, receivers of tokens found. Every claimed owner must have been needed.

@@ -101,6 +101,11 @@ pub(super) fn max_token_account_rent(program: TokenProgram) -> u128 {
     (ACCOUNT_OVERHEAD + program.max_account_len()) * RENT_PER_BYTE
 }
 
+/// The most that a durable nonce account costs its creator, in lamports.
+pub(super) fn max_nonce_account_rent() -> u128 {
+    (ACCOUNT_OVERHEAD + super::nonce::ACCOUNT_LEN as u128) * RENT_PER_BYTE
+}
+
 /// The most that a transaction can cost beyond what it transfers: its fee and the rent of each token account that it may
 /// create.
 pub(super) fn max_fee(
@@ -143,5 +148,7 @@ mod tests {
     fn the_rent_of_a_token_account() {
         assert_eq!(max_token_account_rent(TokenProgram::Token), 2_039_280);
         assert!(max_token_account_rent(TokenProgram::Token2022) > 2_039_280);
+        // What `solana rent 80` answers.
+        assert_eq!(max_nonce_account_rent(), 1_447_680);
     }
 }

@@ -4,7 +4,7 @@ use ed25519_dalek::{Signature as DalekSignature, VerifyingKey};
 use solana_sdk::signature::Signature as SolanaSignature;
 use solana_sdk::transaction::VersionedTransaction;
 
-use super::wire::{Signed, Unsigned};
+use super::wire::{Lifetime, Signed, Unsigned};
 use crate::account::Account;
 use crate::chain::{AssembleError, DecodeError};
 use crate::network::Cluster;
@@ -35,7 +35,7 @@ pub(super) fn assemble(
         signatures: vec![SolanaSignature::from(*signature)],
         message: unsigned.message().clone(),
     };
-    Ok(Signed::new(cluster, transaction, unsigned.last_valid_block_height())?)
+    Ok(Signed::new(cluster, transaction, Lifetime::from(unsigned.validity()))?)
 }
 
 /// Verifies an Ed25519 signature (RFC 8032) as strictly as the cluster does: no small-order key or `R`, no second

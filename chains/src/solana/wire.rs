@@ -1,17 +1,22 @@
 //! The two transaction types and their bytes.
 //!
-//! Unsigned: format version (1), cluster (1 byte), last valid block height (8, little-endian), the number of owners (1)
-//! and each of them (32), the message as the cluster has it. Signed: format version, cluster, last valid block height,
-//! the transaction as the cluster has it.
+//! Both begin with a head, which tells how long the message is valid. Under a blockhash: format 1, cluster (1 byte), last
+//! valid block height (8, little-endian). Under a durable nonce: format 2, cluster, the slot at which the nonce account had the
+//! value (8, little-endian), the blockhash from which the value derives (32); account and value are in the message.
+//!
+//! Unsigned: head, the number of owners (1) and each of them (32), the message as the cluster has it. Signed: head, the
+//! transaction as the cluster has it.
 
 use bincode::Options;
 use serde::de::DeserializeOwned;
+use solana_sdk::hash::Hash;
 use solana_sdk::message::VersionedMessage;
 use solana_sdk::pubkey::Pubkey;
 use solana_sdk::signature::Signature;
 use solana_sdk::transaction::VersionedTransaction;
 
 use super::address;
+use super::nonce::{self, Nonce, Validity};
 use super::sign;
 use crate::account::Account;
 use crate::chain::DecodeError;
@@ -24,7 +29,7 @@ use crate::network::{Cluster, Network};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unsigned {
     cluster: Cluster,
-    last_valid_block_height: u64,
+    validity: Validity,
     owners: Vec<Pubkey>,
     message: VersionedMessage,
 }
@@ -33,11 +38,15 @@ pub struct Unsigned {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signed {
     cluster: Cluster,
-    last_valid_block_height: u64,
+    validity: Validity,
     transaction: VersionedTransaction,
 }
 
-const FORMAT: u8 = 1;
+/// The format of what is valid under a blockhash.
+const FORMAT_BLOCKHASH: u8 = 1;
+
+/// The format of what is valid under a durable nonce.
+const FORMAT_NONCE: u8 = 2;
 
 /// The longest transaction that the cluster takes: one IPv6 packet without its headers.
 const MAX_TRANSACTION_LEN: usize = 1_232;
@@ -52,11 +61,36 @@ impl Unsigned {
     /// it pays and doesn't create, in any order.
     ///
     /// # Errors
-    /// Where the message is neither legacy nor v0, points outside of itself, or makes a transaction that is too long.
+    /// Where the message is neither legacy nor v0, points outside of itself, makes a transaction that is too long, or starts by
+    /// advancing a nonce account.
     pub fn new(
         cluster: Cluster,
         message: VersionedMessage,
         last_valid_block_height: u64,
+        owners: Vec<Pubkey>,
+    ) -> Result<Self, DecodeError> {
+        Self::with(cluster, message, Lifetime::Blockhash { last_valid_block_height }, owners)
+    }
+
+    /// A message for `cluster` that starts by advancing a nonce account and can be included as long as that has the value
+    /// which the message names; `origin` and `seen_at` are those of its [`Nonce`].
+    ///
+    /// # Errors
+    /// Where the message doesn't start so, where the value doesn't derive from `origin`, and as for [`Unsigned::new`].
+    pub fn durable(
+        cluster: Cluster,
+        message: VersionedMessage,
+        origin: Hash,
+        seen_at: u64,
+        owners: Vec<Pubkey>,
+    ) -> Result<Self, DecodeError> {
+        Self::with(cluster, message, Lifetime::Nonce { origin, seen_at }, owners)
+    }
+
+    fn with(
+        cluster: Cluster,
+        message: VersionedMessage,
+        lifetime: Lifetime,
         mut owners: Vec<Pubkey>,
     ) -> Result<Self, DecodeError> {
         owners.sort_unstable();
@@ -68,7 +102,8 @@ impl Unsigned {
         if strict::<VersionedMessage>(&message.serialize())? != message {
             return Err(malformed("the message has no encoding"));
         }
-        Ok(Self { cluster, last_valid_block_height, owners, message })
+        let validity = lifetime.of(&message)?;
+        Ok(Self { cluster, validity, owners, message })
     }
 
     /// The cluster that the message is for.
@@ -86,9 +121,9 @@ impl Unsigned {
         self.message.serialize()
     }
 
-    /// The last block height at which the message can be included.
-    pub fn last_valid_block_height(&self) -> u64 {
-        self.last_valid_block_height
+    /// How long the message can be included.
+    pub fn validity(&self) -> &Validity {
+        &self.validity
     }
 
     /// The claimed owners of token accounts, ascending.
@@ -107,7 +142,7 @@ impl Unsigned {
 
     pub(super) fn encode(&self) -> Vec<u8> {
         let count = u8::try_from(self.owners.len()).expect("at most 16 owners, checked by the constructor");
-        let mut bytes = head(self.cluster, self.last_valid_block_height);
+        let mut bytes = head(self.cluster, &self.validity);
         bytes.push(count);
         bytes.extend(self.owners.iter().flat_map(|owner| owner.to_bytes()));
         bytes.extend(self.message_bytes());
@@ -115,12 +150,12 @@ impl Unsigned {
     }
 
     pub(super) fn decode(cluster: Cluster, bytes: &[u8]) -> Result<Self, DecodeError> {
-        let (last_valid_block_height, rest) = read_head(cluster, bytes)?;
+        let (lifetime, rest) = read_head(cluster, bytes)?;
         let short = || malformed("the owners are cut off");
         let (count, rest) = rest.split_first().ok_or_else(short)?;
         let (owners, message) = rest.split_at_checked(usize::from(*count) * 32).ok_or_else(short)?;
         let owners = owners.as_chunks::<32>().0.iter().map(|owner| Pubkey::new_from_array(*owner)).collect();
-        let unsigned = Self::new(cluster, strict(message)?, last_valid_block_height, owners)?;
+        let unsigned = Self::with(cluster, strict(message)?, lifetime, owners)?;
         if unsigned.encode() == bytes { Ok(unsigned) } else { Err(malformed("not the one way to write it")) }
     }
 }
@@ -129,11 +164,11 @@ impl Signed {
     /// A transaction whose every signature verifies under the key that its message names.
     ///
     /// # Errors
-    /// Where the transaction is malformed or a signature doesn't verify.
+    /// Where the transaction is malformed, is not valid as `lifetime` says, or a signature doesn't verify.
     pub(super) fn new(
         cluster: Cluster,
         transaction: VersionedTransaction,
-        last_valid_block_height: u64,
+        lifetime: Lifetime,
     ) -> Result<Self, DecodeError> {
         check(&transaction.message)?;
         transaction.sanitize().map_err(|e| malformed(e.to_string()))?;
@@ -144,7 +179,8 @@ impl Signed {
                 return Err(malformed(format!("signature {index} doesn't verify")));
             }
         }
-        Ok(Self { cluster, last_valid_block_height, transaction })
+        let validity = lifetime.of(&transaction.message)?;
+        Ok(Self { cluster, validity, transaction })
     }
 
     /// The cluster that the transaction is for.
@@ -162,9 +198,9 @@ impl Signed {
         bincode::serialize(&self.transaction).expect("a transaction in memory has a length, and bincode asks no more")
     }
 
-    /// The last block height at which the transaction can be included.
-    pub fn last_valid_block_height(&self) -> u64 {
-        self.last_valid_block_height
+    /// How long the transaction can be included.
+    pub fn validity(&self) -> &Validity {
+        &self.validity
     }
 
     /// The payer's signature, which is the transaction's id.
@@ -173,14 +209,14 @@ impl Signed {
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut bytes = head(self.cluster, self.last_valid_block_height);
+        let mut bytes = head(self.cluster, &self.validity);
         bytes.extend(self.transaction_bytes());
         bytes
     }
 
     pub(super) fn decode(cluster: Cluster, bytes: &[u8]) -> Result<Self, DecodeError> {
-        let (last_valid_block_height, rest) = read_head(cluster, bytes)?;
-        let signed = Self::new(cluster, strict(rest)?, last_valid_block_height)?;
+        let (lifetime, rest) = read_head(cluster, bytes)?;
+        let signed = Self::new(cluster, strict(rest)?, lifetime)?;
         if signed.encode() == bytes { Ok(signed) } else { Err(malformed("not the one way to write it")) }
     }
 }
@@ -205,22 +241,78 @@ fn strict<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     options.deserialize(bytes).map_err(|e| malformed(e.to_string()))
 }
 
-fn head(cluster: Cluster, last_valid_block_height: u64) -> Vec<u8> {
-    let mut bytes = vec![FORMAT, cluster_byte(cluster)];
-    bytes.extend(last_valid_block_height.to_le_bytes());
-    bytes
+/// What a head tells of a message's validity; the rest is in the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lifetime {
+    Blockhash { last_valid_block_height: u64 },
+    Nonce { origin: Hash, seen_at: u64 },
 }
 
-fn read_head(cluster: Cluster, bytes: &[u8]) -> Result<(u64, &[u8]), DecodeError> {
-    let ([format, found], rest) = bytes.split_first_chunk::<2>().ok_or_else(|| malformed("the head is cut off"))?;
-    if *format != FORMAT {
-        return Err(malformed(format!("format {format}; {FORMAT} is known")));
+impl Lifetime {
+    /// The validity of `message`, if it is of this kind.
+    fn of(self, message: &VersionedMessage) -> Result<Validity, DecodeError> {
+        let hash = *message.recent_blockhash();
+        match (self, nonce::advanced_by(message)) {
+            (Self::Blockhash { last_valid_block_height }, None) => {
+                Ok(Validity::Blockhash { blockhash: hash, last_valid_block_height })
+            }
+            // It would outlive the height that it is said to be valid to.
+            (Self::Blockhash { .. }, Some(_)) => {
+                Err(malformed("a message that advances a nonce is not one under a blockhash"))
+            }
+            (Self::Nonce { .. }, None) => Err(malformed("a message under a nonce that doesn't start by advancing one")),
+            (Self::Nonce { origin, seen_at }, Some(account)) => {
+                let nonce = Nonce { account, value: hash, origin, seen_at };
+                if !nonce.is_proven() {
+                    return Err(malformed("nothing proves that the message's hash is a nonce's value"));
+                }
+                Ok(Validity::Nonce(nonce))
+            }
+        }
+    }
+}
+
+impl From<&Validity> for Lifetime {
+    fn from(validity: &Validity) -> Self {
+        match *validity {
+            Validity::Blockhash { last_valid_block_height, .. } => Self::Blockhash { last_valid_block_height },
+            Validity::Nonce(Nonce { origin, seen_at, .. }) => Self::Nonce { origin, seen_at },
+        }
+    }
+}
+
+fn head(cluster: Cluster, validity: &Validity) -> Vec<u8> {
+    match Lifetime::from(validity) {
+        Lifetime::Blockhash { last_valid_block_height } => {
+            let mut bytes = vec![FORMAT_BLOCKHASH, cluster_byte(cluster)];
+            bytes.extend(last_valid_block_height.to_le_bytes());
+            bytes
+        }
+        Lifetime::Nonce { origin, seen_at } => {
+            let mut bytes = vec![FORMAT_NONCE, cluster_byte(cluster)];
+            bytes.extend(seen_at.to_le_bytes());
+            bytes.extend(origin.to_bytes());
+            bytes
+        }
+    }
+}
+
+fn read_head(cluster: Cluster, bytes: &[u8]) -> Result<(Lifetime, &[u8]), DecodeError> {
+    let short = || malformed("the head is cut off");
+    let ([format, found], rest) = bytes.split_first_chunk::<2>().ok_or_else(short)?;
+    if ![FORMAT_BLOCKHASH, FORMAT_NONCE].contains(format) {
+        return Err(malformed(format!("format {format}; {FORMAT_BLOCKHASH} and {FORMAT_NONCE} are known")));
     }
     let known = [Cluster::MainnetBeta, Cluster::Testnet, Cluster::Devnet, Cluster::Localnet];
     let found = known.into_iter().find(|known| cluster_byte(*known) == *found);
     require_cluster(cluster, found.ok_or_else(|| malformed("an unknown cluster"))?)?;
-    let (height, rest) = rest.split_first_chunk::<8>().ok_or_else(|| malformed("the head is cut off"))?;
-    Ok((u64::from_le_bytes(*height), rest))
+    let (number, rest) = rest.split_first_chunk::<8>().ok_or_else(short)?;
+    let number = u64::from_le_bytes(*number);
+    if *format == FORMAT_BLOCKHASH {
+        return Ok((Lifetime::Blockhash { last_valid_block_height: number }, rest));
+    }
+    let (origin, rest) = rest.split_first_chunk::<32>().ok_or_else(short)?;
+    Ok((Lifetime::Nonce { origin: Hash::new_from_array(*origin), seen_at: number }, rest))
 }
 
 fn require_cluster(expected: Cluster, found: Cluster) -> Result<(), DecodeError> {

@@ -16,7 +16,7 @@ use chains::account::{Account, KeyPath, PublicKey};
 use chains::address::{Address, UncheckedAddress};
 use chains::amount::Amount;
 use chains::asset::Asset;
-use chains::bitcoin::{Bitcoin, State, Utxo};
+use chains::bitcoin::{Bitcoin, State, Utxo, Waiting};
 use chains::intent::{Action, Intent};
 use chains::network::{BitcoinNetwork, Network};
 use chains::payload::{Message, Payload, Signature};
@@ -89,6 +89,7 @@ impl Wallet {
             utxos: coins.map(|(sat, salt)| self.coin(*sat, salt)).collect(),
             fee_rate: FeeRate::from_sat_per_vb_u32(5),
             tip: Height::from_consensus(840_000).expect("a height"),
+            waiting: Waiting::Untouched,
         }
     }
 }

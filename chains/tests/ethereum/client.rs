@@ -62,6 +62,7 @@ async fn the_state_of_a_payment() {
             max_priority_fee_per_gas: GasPrice::from_gwei(3),
         },
         gas_limit: Gas::from_units(25_200),
+        replacing: None,
     };
     assert_eq!(state, expected);
     assert_eq!(node.asked("eth_getTransactionCount"), [json!([evm_address(&alice()), "latest"])]);

@@ -181,6 +181,7 @@ proptest! {
                 prop_assert_eq!(made.value, *value);
                 prop_assert_eq!(effects.transfers.len(), usize::from(!value.is_zero()));
             }
+            other => panic!("no such intent is made: {other:?}"),
         }
         prop_assert_eq!(effects.max_fee, Amount::from_wei(100_000 * 30_000_000_000));
         prop_assert!(effects.allowances.is_empty());

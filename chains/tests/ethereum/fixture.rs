@@ -72,6 +72,7 @@ pub(crate) fn state() -> State {
             max_priority_fee_per_gas: GasPrice::from_gwei(1),
         },
         gas_limit: Gas::from_units(100_000),
+        replacing: None,
     }
 }
 

@@ -153,6 +153,7 @@ fn eip1559_from_intent_to_signed_bytes() {
                 max_priority_fee_per_gas: GasPrice::from_wei(case.max_priority_fee_per_gas),
             },
             gas_limit: Gas::from_units(case.gas_limit),
+            replacing: None,
             ..state()
         };
         let intent = transfer(Asset::Native, cases.to, case.value);

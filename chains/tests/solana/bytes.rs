@@ -11,7 +11,9 @@ use chains::chain::{Chain, DecodeError};
 use chains::effects::Transfer;
 use chains::network::{Cluster, Network};
 use chains::payload::Signature;
-use chains::solana::{ComputeBudget, Lamports, MessageVersion, MicroLamports, Solana, State, TokenProgram, Unsigned};
+use chains::solana::{
+    ComputeBudget, Lamports, MessageVersion, MicroLamports, Solana, State, TokenProgram, Unsigned, Validity,
+};
 use proptest::prelude::*;
 use serde_json::Value;
 use solana_sdk::hash::Hash;
@@ -21,7 +23,8 @@ use solana_sdk::pubkey::Pubkey;
 use solana_sdk::transaction::VersionedTransaction;
 
 use crate::fixture::{
-    CHAIN, LAST_VALID, Wallet, account, key, legacy, pay, pay_sol, pay_spl, state, token, transfer, unsigned, wallet,
+    CHAIN, LAST_VALID, Wallet, account, key, legacy, pay, pay_sol, pay_spl, state, token, transfer, under_blockhash,
+    unsigned, wallet,
 };
 
 fn vectors(text: &str) -> (Value, Vec<Value>) {
@@ -124,7 +127,7 @@ fn transactions_of_web3_js() {
             _ => None,
         };
         let state = State {
-            blockhash: parse(&all["blockhash"]),
+            validity: under_blockhash(parse::<Hash>(&all["blockhash"])),
             token,
             version: if row["version"] == "legacy" { MessageVersion::Legacy } else { MessageVersion::V0 },
             ..state()
@@ -137,10 +140,10 @@ fn transactions_of_web3_js() {
 }
 
 /// A program, its accounts and whether each is writable, and the data.
-type Resolved = (Pubkey, Vec<(Pubkey, bool)>, Vec<u8>);
+pub(crate) type Resolved = (Pubkey, Vec<(Pubkey, bool)>, Vec<u8>);
 
 /// The instructions with their accounts in words; implementations order the accounts of a message differently.
-fn resolved(message: &VersionedMessage) -> Vec<Resolved> {
+pub(crate) fn resolved(message: &VersionedMessage) -> Vec<Resolved> {
     let keys = message.static_account_keys();
     let header = message.header();
     let writable = |at: u8| {
@@ -237,7 +240,7 @@ proptest! {
         let bytes = CHAIN.encode_unsigned(&built);
         let read = CHAIN.decode_unsigned(&bytes).expect("its own encoding");
         prop_assert_eq!(&read, &built);
-        prop_assert_eq!(read.last_valid_block_height(), LAST_VALID);
+        prop_assert_eq!(read.validity(), &state.validity);
 
         let effects = CHAIN.effects(&wallet.account, &read).expect("decodable");
         prop_assert_eq!(&effects.transfers, &transfer(&wallet, asset, to, amount));
@@ -356,8 +359,9 @@ fn equal_messages_exclude_each_other_and_others_do_not() {
     assert_eq!(first.len(), 1);
     assert_eq!(first, slots(&state()));
     // When it is valid is not part of the message.
-    assert_eq!(first, slots(&State { last_valid_block_height: 7, ..state() }));
-    assert!(first.is_disjoint(&slots(&State { blockhash: Hash::new_from_array([8; 32]), ..state() })));
+    let later = Validity::Blockhash { blockhash: Hash::new_from_array([9; 32]), last_valid_block_height: 7 };
+    assert_eq!(first, slots(&State { validity: later, ..state() }));
+    assert!(first.is_disjoint(&slots(&State { validity: under_blockhash([8; 32]), ..state() })));
     let slot = first.first().expect("one").to_string();
     assert!(slot.starts_with("solana:localnet/") && slot.len() == "solana:localnet/".len() + 64, "{slot}");
 }

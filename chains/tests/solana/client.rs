@@ -25,9 +25,12 @@ use spl_token_interface::state::{Account as TokenAccount, AccountState, Mint};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate, matchers};
 
-use crate::fixture::{CHAIN, LAST_VALID, MINIMUM, key, pay_sol, pay_spl, state, wallet};
+use crate::fixture::{CHAIN, LAST_VALID, MINIMUM, key, pay_sol, pay_spl, state, under_blockhash, wallet};
 
 const GENESIS: &str = "4sGjMW1sUnHzSxGspuhpqLDx6wiyjNtZAMdL4VZHirAn";
+
+/// `getMultipleAccounts` for the wallet's eight nonce accounts.
+pub(crate) const NONCES: &str = "the nonce accounts";
 
 /// A node that answers each method from its own queue; the last answer stays.
 struct Node {
@@ -47,6 +50,7 @@ impl Node {
             .says("getRecentPrioritizationFees", json!([]))
             .says("simulateTransaction", valued(json!({ "err": null, "logs": [], "unitsConsumed": 450 })))
             .says("getMultipleAccounts", accounts(&[wallet_account(1_000_000_000), Value::Null]))
+            .says(NONCES, accounts(&[const { Value::Null }; 8]))
     }
 
     fn answer(self, method: &'static str, answers: impl IntoIterator<Item = Result<Value, Value>>) -> Self {
@@ -73,7 +77,10 @@ impl Respond for Node {
     fn respond(&self, request: &Request) -> ResponseTemplate {
         let body: Value = request.body_json().expect("JSON");
         let mut answers = self.answers.lock().expect("no panic before");
-        let queue = answers.get_mut(body["method"].as_str().expect("a method"));
+        // The wallet's durable nonces are asked for by the same method as the parties of a payment.
+        let nonces = body["method"] == "getMultipleAccounts" && body["params"][0].as_array().map(Vec::len) == Some(8);
+        let method = if nonces { NONCES } else { body["method"].as_str().expect("a method") };
+        let queue = answers.get_mut(method);
         let answer = queue.and_then(|queue| if queue.len() > 1 { queue.pop_front() } else { queue.front().cloned() });
         let (name, value) = match answer {
             Some(Ok(result)) => ("result", result),
@@ -154,8 +161,7 @@ async fn a_state_for_sol() {
     let server = node.start().await;
     let intent = pay_sol(key(5), MINIMUM);
     let state = client(&server).state(&intent, &wallet().account, &BTreeSet::new()).await.expect("a state");
-    assert_eq!(state.blockhash.to_bytes(), [9; 32]);
-    assert_eq!(state.last_valid_block_height, LAST_VALID);
+    assert_eq!(state.validity, under_blockhash([9; 32]));
     assert_eq!(state.balance, Lamports::new(1_000_000_000));
     assert_eq!(state.rent_exempt_minimum, Lamports::new(MINIMUM));
     assert_eq!((state.destination.kind, state.destination.lamports), (DestinationKind::Absent, Lamports::new(0)));

@@ -9,10 +9,11 @@ use chains::intent::{Action, Intent};
 use chains::network::{Cluster, Network};
 use chains::payload::{Message, Payload, Signature};
 use chains::solana::{
-    ComputeBudget, Destination, DestinationKind, Lamports, MessageVersion, MicroLamports, Solana, State, TokenProgram,
-    TokenState, Unsigned,
+    ComputeBudget, Destination, DestinationKind, Lamports, MessageVersion, MicroLamports, Nonce, Solana, State,
+    TokenProgram, TokenState, Unsigned, Validity, nonce_account,
 };
 use ed25519_dalek::{Signer, SigningKey};
+use solana_nonce::state::DurableNonce;
 use solana_sdk::hash::Hash;
 use solana_sdk::instruction::Instruction;
 use solana_sdk::message::{Message as SolanaMessage, VersionedMessage};
@@ -81,15 +82,35 @@ pub(crate) fn pay_spl(mint: Pubkey, to: Pubkey, amount: u64) -> Intent {
     pay(Asset::Spl(mint), &to.to_string(), Amount::from_lamports(amount))
 }
 
+pub(crate) fn under_blockhash(blockhash: impl Into<Hash>) -> Validity {
+    Validity::Blockhash { blockhash: blockhash.into(), last_valid_block_height: LAST_VALID }
+}
+
+/// A value of the wallet's first nonce account that derives from the blockhash which is `n` in every byte.
+pub(crate) fn nonce(wallet: &Wallet, n: u8) -> Nonce {
+    let origin = Hash::new_from_array([n; 32]);
+    let value = *DurableNonce::from_blockhash(&origin).as_hash();
+    Nonce { account: nonce_account(&wallet.address(), 0), value, origin, seen_at: 900 }
+}
+
+/// The state under a durable nonce of `wallet`.
+pub(crate) fn durable(wallet: &Wallet, n: u8) -> State {
+    State { validity: Validity::Nonce(nonce(wallet, n)), ..state() }
+}
+
+pub(crate) fn open_nonce(index: u8) -> Intent {
+    Intent { action: Action::OpenNonce { index }, ..pay_sol(key(5), 1) }
+}
+
 /// A wallet with one SOL that pays another wallet with one SOL.
 pub(crate) fn state() -> State {
     State {
-        blockhash: Hash::new_from_array([9; 32]),
-        last_valid_block_height: LAST_VALID,
+        validity: under_blockhash([9; 32]),
         balance: Lamports::new(1_000_000_000),
         rent_exempt_minimum: Lamports::new(MINIMUM),
         destination: Destination { lamports: Lamports::new(1_000_000_000), kind: DestinationKind::Wallet },
         token: None,
+        nonce_rent: None,
         compute: ComputeBudget { unit_limit: 30_000, unit_price: MicroLamports::new(12_345) },
         version: MessageVersion::V0,
     }

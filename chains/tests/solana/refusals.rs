@@ -203,7 +203,6 @@ fn instructions_that_are_not_known() {
             vec![bend(&sol, &|i| i.accounts.push(AccountMeta::new(key(6), false)))],
         ),
         ("another system instruction", vec![system::assign(&own, &other)]),
-        ("a nonce", vec![system::advance_nonce_account(&key(6), &own)]),
         ("a heap frame", vec![ComputeBudgetInstruction::request_heap_frame(65_536)]),
         ("a data limit", vec![ComputeBudgetInstruction::set_loaded_accounts_data_size_limit(1)]),
         ("two limits", vec![ComputeBudgetInstruction::set_compute_unit_limit(1); 2]),

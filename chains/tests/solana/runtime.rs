@@ -12,7 +12,7 @@ use solana_sdk::account::Account;
 use solana_sdk::pubkey::Pubkey;
 use spl_token_interface::state::{Account as TokenAccount, AccountState, Mint};
 
-use crate::fixture::{CHAIN, MINIMUM, Wallet, key, pay_sol, pay_spl, state, token, wallet};
+use crate::fixture::{CHAIN, MINIMUM, Wallet, key, pay_sol, pay_spl, state, token, under_blockhash, wallet};
 
 const FUNDS: u64 = 1_000_000_000;
 
@@ -26,7 +26,7 @@ fn world(wallet: &Wallet) -> LiteSVM {
 fn read(svm: &LiteSVM, wallet: &Wallet, to: Pubkey, token: Option<TokenState>, version: MessageVersion) -> State {
     let there = svm.get_balance(&to).filter(|lamports| *lamports > 0);
     State {
-        blockhash: svm.latest_blockhash(),
+        validity: under_blockhash(svm.latest_blockhash()),
         balance: Lamports::new(svm.get_balance(&wallet.address()).unwrap_or(0)),
         rent_exempt_minimum: Lamports::new(svm.minimum_balance_for_rent_exemption(0)),
         destination: Destination {

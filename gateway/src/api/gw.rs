@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::Context;
 use crate::auth::Asked;
 use crate::error::ApiError;
+use crate::pipeline::alerts::Alert;
 
 #[derive(Clone, Serialize)]
 pub(super) struct HealthView {
@@ -17,6 +18,8 @@ pub(super) struct HealthView {
     version: &'static str,
     networks: BTreeMap<String, NetworkView>,
     signers: SignersView,
+    /// How many alerts stand; `gw_alerts` tells them.
+    alerts: usize,
 }
 
 #[derive(Clone, Serialize)]
@@ -47,5 +50,12 @@ pub(super) async fn health(context: &Context, _: &Asked) -> Result<HealthView, A
         version: env!("CARGO_PKG_VERSION"),
         networks,
         signers: SignersView { up, needed },
+        alerts: context.pipeline.alerts().len(),
     })
+}
+
+/// `gw_alerts`: what somebody should look at.
+pub(super) async fn alerts(context: &Context, asked: &Asked) -> Result<Vec<Alert>, ApiError> {
+    asked.caller()?;
+    Ok(context.pipeline.alerts())
 }

@@ -5,7 +5,7 @@ use chains::address::{AddressError, UncheckedAddress};
 use chains::intent::{Action, Intent};
 use chains::network::Network;
 use serde::Deserialize;
-use signer::request::{IdempotencyKey, Submission};
+use signer::request::{Cancellation, IdempotencyKey, Submission};
 use signer::roster::Role;
 use uuid::Uuid;
 
@@ -13,8 +13,9 @@ use super::view::TxView;
 use super::{Context, params};
 use crate::auth::{Asked, Caller};
 use crate::error::ApiError;
-use crate::record::{Record, RecordId, State};
-use crate::store::{Filter, NewIntent};
+use crate::pipeline::replace::ReplaceError;
+use crate::record::{Purpose, Record, RecordId, State};
+use crate::store::{Cancelling, Filter, NewIntent, StoreError};
 
 /// How many records `tx_list` answers if not told otherwise, and at most.
 const PAGE: (u32, u32) = (50, 500);
@@ -24,6 +25,7 @@ pub(super) async fn submit(context: &Context, asked: &Asked) -> Result<TxView, A
     let caller = asked.caller_as(Role::Initiator)?;
     let submission = Submission::from_call(&asked.call)?;
     let network = check(context, &submission.intent)?;
+    let (at, until) = context.pipeline.term();
     let record = context
         .pipeline
         .accept(NewIntent {
@@ -33,7 +35,9 @@ pub(super) async fn submit(context: &Context, asked: &Asked) -> Result<TxView, A
             network,
             intent: submission.intent,
             request: (*caller.request).clone(),
-            at: context.clock.unix_millis(),
+            owner: context.pipeline.tenure.owner.clone(),
+            at,
+            until,
         })
         .await?;
     match record.state {
@@ -60,6 +64,8 @@ fn check(context: &Context, intent: &Intent) -> Result<Network, ApiError> {
             check_address(to, network)?;
         }
         Action::Call { contract, .. } => check_address(contract, network)?,
+        // Whether the network has such accounts, and which indices, is for its adapter to say.
+        Action::OpenNonce { .. } => {}
     }
     Ok(network)
 }
@@ -102,6 +108,79 @@ pub(super) async fn get_by_key(context: &Context, asked: &Asked) -> Result<TxVie
     shown(record, caller).ok_or_else(|| {
         ApiError::new("unknown_record", format!("there is no record of key {}", idempotency_key.as_str()))
     })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SpeedUp {
+    tx_id: RecordId,
+    attempt: Option<u32>,
+}
+
+/// `tx_speedUp {tx_id, attempt?}`: the same payment, or the same cancelling transaction, for a higher fee. Where there is a later
+/// attempt than `attempt` already, nothing is done. By its initiator or an operator.
+pub(super) async fn speed_up(context: &Context, asked: &Asked) -> Result<TxView, ApiError> {
+    let caller = asked.caller()?;
+    let SpeedUp { tx_id, attempt } = params(asked)?;
+    let record = steered(context, caller, tx_id).await?;
+    let pipeline = &context.pipeline;
+    pipeline.store().use_token(caller.claims.clone(), context.clock.unix_millis()).await?;
+    tracing::info!(%tx_id, credential = %caller.id, "a higher fee is asked for");
+    let replaced = pipeline.replace(tx_id, attempt).await;
+    Ok(replaced.map_err(|error| ApiError::from(error).about(&record))?.into())
+}
+
+/// `tx_cancel {tx_id}`: ends a payment that isn't signed; of any other it has a transaction signed that keeps it off the chain,
+/// and answers as soon as that is sent. Whether it wins, the record tells. By its initiator or an operator.
+pub(super) async fn cancel(context: &Context, asked: &Asked) -> Result<TxView, ApiError> {
+    let caller = asked.caller()?;
+    let tx_id = RecordId::new(Cancellation::from_call(&asked.call)?.tx_id);
+    let record = steered(context, caller, tx_id).await?;
+    let pipeline = &context.pipeline;
+    if let Some(included) = record.attempts.iter().find(|attempt| attempt.inclusion.is_some()) {
+        if included.purpose == Purpose::Cancel {
+            return Ok(record.into());
+        }
+        return Err(ApiError::from(ReplaceError::AlreadyIncluded(included.number)).about(&record));
+    }
+    tracing::info!(%tx_id, credential = %caller.id, "cancelling is asked for");
+    let (claims, request) = (caller.claims.clone(), (*caller.request).clone());
+    match pipeline.store().cancel(tx_id, claims, request, context.clock.unix_millis()).await {
+        Ok(Cancelling::Done) => {}
+        Ok(Cancelling::Asked) => {
+            let under_way =
+                record.attempts.iter().any(|try_| try_.purpose == Purpose::Cancel && try_.given_up.is_none());
+            match if under_way { Ok(record.clone()) } else { pipeline.replace(tx_id, None).await } {
+                // The request is kept: what passes is gone on with by itself, by whoever holds the record.
+                Ok(_)
+                | Err(
+                    ReplaceError::Retry(_)
+                    | ReplaceError::Busy
+                    | ReplaceError::HeldElsewhere
+                    | ReplaceError::NotOnItsWay(State::Queued | State::Signing | State::Signed),
+                ) => {}
+                Err(error) => return Err(ApiError::from(error).about(&record)),
+            }
+        }
+        Err(StoreError::Stale { found: State::Cancelled, .. }) => {}
+        Err(StoreError::Stale { found, .. }) => {
+            return Err(ApiError::from(ReplaceError::NotOnItsWay(found)).about(&record));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let record = pipeline.store().get(tx_id).await?;
+    record.map(TxView::from).ok_or_else(|| StoreError::NoRecord(tx_id).into())
+}
+
+/// The record, for somebody who may hurry it on or cancel it.
+async fn steered(context: &Context, caller: &Caller, id: RecordId) -> Result<Record, ApiError> {
+    if !matches!(caller.role, Role::Initiator | Role::Operator) {
+        let message = format!("this needs the payment's initiator or an operator; {} has {}", caller.id, caller.role);
+        return Err(ApiError::new("forbidden", message));
+    }
+    let record = context.pipeline.store().get(id).await?;
+    let own = record.filter(|record| caller.role == Role::Operator || record.client == caller.id);
+    own.ok_or_else(|| ApiError::new("unknown_record", format!("there is no record {id}")))
 }
 
 /// An initiator sees its own records, everybody else all of them.

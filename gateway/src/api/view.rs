@@ -8,7 +8,7 @@ use chains::network::Network;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::record::{Attempt, Exposure, Reason, Record, RecordId, State};
+use crate::record::{Attempt, Exposure, Purpose, Reason, Record, RecordId, State};
 
 /// A record, as `tx_submit`, `tx_get` and `tx_list` answer it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -29,6 +29,9 @@ pub struct TxView {
     pub reason: Option<Reason>,
     /// Can it still move money?
     pub exposure: Exposure,
+    /// Whether it is to be cancelled.
+    #[serde(default)]
+    pub cancelling: bool,
     /// Tries at bringing it on chain.
     pub attempts: Vec<AttemptView>,
     /// Every step so far.
@@ -40,10 +43,17 @@ pub struct TxView {
 pub struct AttemptView {
     /// 1 and up.
     pub number: u32,
+    /// What it is for.
+    pub purpose: Purpose,
     /// What it uses up on chain.
     pub slots: Vec<Slot>,
     /// The transaction's id on chain, once it is signed.
     pub chain_tx_id: Option<String>,
+    /// When it was about to be sent for the first time, in milliseconds since the Unix epoch.
+    pub sent_at: Option<u64>,
+    /// Why it will never be signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given_up: Option<Reason>,
     /// Where it stands in the best chain.
     pub inclusion: Option<Inclusion>,
 }
@@ -71,6 +81,7 @@ impl From<Record> for TxView {
             state: record.state,
             reason: record.reason,
             exposure: record.exposure,
+            cancelling: record.cancel.is_some() && record.state != State::Cancelled,
             attempts: record.attempts.into_iter().map(AttemptView::from).collect(),
             history: record
                 .history
@@ -85,8 +96,11 @@ impl From<Attempt> for AttemptView {
     fn from(attempt: Attempt) -> Self {
         Self {
             number: attempt.number,
+            purpose: attempt.purpose,
             slots: attempt.slots.into_iter().collect(),
             chain_tx_id: attempt.signed.map(|signed| signed.id),
+            sent_at: attempt.sent_at,
+            given_up: attempt.given_up,
             inclusion: attempt.inclusion,
         }
     }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{Context, params};
 use crate::auth::Asked;
 use crate::error::ApiError;
+use crate::pipeline::nonces::{Ledger, LedgerError};
 
 #[derive(Clone, Serialize)]
 pub(super) struct WalletView {
@@ -68,4 +69,23 @@ pub(super) async fn balance(context: &Context, asked: &Asked) -> Result<BalanceV
         .await
         .map_err(|error| ApiError::new("node_unreachable", error.to_string()).retry_after(1_000))?;
     Ok(BalanceView { wallet, asset, amount })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Named {
+    wallet: WalletId,
+}
+
+/// `wallet_nonces {wallet}`: the account's nonces as the store and the nodes have them, and what doesn't add up.
+pub(super) async fn nonces(context: &Context, asked: &Asked) -> Result<Ledger, ApiError> {
+    asked.caller()?;
+    let Named { wallet } = params(asked)?;
+    let unknown = || ApiError::new("unknown_wallet", format!("there is no wallet {wallet}"));
+    let account = context.pipeline.account(&wallet).ok_or_else(unknown)?;
+    context.pipeline.nonces(account).await.map_err(|error| match error {
+        LedgerError::Store(error) => error.into(),
+        LedgerError::Lane(error) => ApiError::new("node_unreachable", error.to_string()).retry_after(1_000),
+        LedgerError::NoLane(_) => unknown(),
+    })
 }

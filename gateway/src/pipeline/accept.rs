@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::Pipeline;
+use crate::fail;
 use crate::record::Record;
 use crate::store::{Accepted, NewIntent, StoreError};
 
@@ -18,13 +19,16 @@ impl Pipeline {
     /// # Errors
     /// Where the key names another intent, the request token was used before, or the store fails.
     pub async fn accept(self: &Arc<Self>, intent: NewIntent) -> Result<Record, StoreError> {
+        let network = intent.network;
+        fail::point("accept.before");
         let id = match self.store.accept(intent).await? {
             Accepted::Known(id) => id,
-            Accepted::New(id) => {
+            Accepted::New(hold) => {
+                fail::point("accept.after");
                 let (judged, verdict) = oneshot::channel();
-                self.spawn_drive(id, Some(judged));
+                self.hold_and_drive(hold, network, Some(judged));
                 let _ = tokio::time::timeout(VERDICT_WAIT, verdict).await; // late or not, the record says where it stands
-                id
+                hold.id
             }
         };
         self.store.get(id).await?.ok_or(StoreError::NoRecord(id))

@@ -6,25 +6,35 @@ use chains::account::Account;
 use super::evaluate::refusal;
 use super::stage::Frozen;
 use super::{Next, Pipeline, StepError, Wallet};
+use crate::fail;
 use crate::lane::Lane;
-use crate::record::{Reason, Record, State};
-use crate::store::StoreError;
+use crate::record::{Attempt, Purpose, Reason, Record, State};
+use crate::store::{Hold, StoreError};
 
 impl Pipeline {
     /// `queued` -> `signing` -> `signed`: reserves, freezes and signs.
-    pub(super) async fn allocate_and_sign(&self, record: &Record) -> Result<Next, StepError> {
+    pub(super) async fn allocate_and_sign(&self, record: &Record, hold: Hold) -> Result<Next, StepError> {
         let (wallet, lane) = self.place(record)?;
+        if record.cancel.is_some() {
+            // Asked for between T3 and T4. No signer was, so nothing has to win on chain.
+            let message = "cancelled before it was signed".to_owned();
+            let reason = Reason { kind: "cancelled".to_owned(), message, rule: None };
+            return self.abandon(hold, State::Cancelled, reason).await;
+        }
         if record.attempt().is_some() {
             // A crash came between T3 and T4. No signer was asked, so the slot is free to be chosen anew.
-            self.store.thaw(record.id, self.clock.unix_millis()).await?;
+            self.store.thaw(hold, self.clock.unix_millis()).await?;
         }
-        match self.allocate(record, wallet, lane.as_ref()).await? {
-            Ok(frozen) => self.sign(record, &wallet.account, lane.as_ref(), frozen).await,
-            Err((state, reason)) => {
-                self.store.abandon(record.id, State::Queued, state, reason, self.clock.unix_millis()).await?;
-                Ok(Next::Go)
-            }
+        match self.allocate(record, hold, wallet, lane.as_ref()).await? {
+            Ok(frozen) => self.sign(record, hold, &wallet.account, lane.as_ref(), frozen).await,
+            Err((state, reason)) => self.abandon(hold, state, reason).await,
         }
+    }
+
+    /// Ends a record that was queued and never signed.
+    async fn abandon(&self, hold: Hold, state: State, reason: Reason) -> Result<Next, StepError> {
+        self.store.abandon(hold, State::Queued, state, reason, self.clock.unix_millis()).await?;
+        Ok(Next::Go)
     }
 
     /// Builds on the slots that are free, screens and evaluates again, and makes the result durable. One payment of a
@@ -32,6 +42,7 @@ impl Pipeline {
     async fn allocate(
         &self,
         record: &Record,
+        hold: Hold,
         wallet: &Wallet,
         lane: &dyn Lane,
     ) -> Result<Result<Frozen, (State, Reason)>, StepError> {
@@ -41,13 +52,17 @@ impl Pipeline {
             Ok(draft) => draft,
             Err(error) => return Ok(Err(refusal(error)?)),
         };
-        let allowed = match self.judge(draft, &wallet.account) {
+        let allowed = match self.judge(draft, record, &wallet.account, Purpose::Pay) {
             Ok(allowed) => allowed,
             Err(end) => return Ok(Err(end)),
         };
         let (unsigned, slots) = (allowed.draft().unsigned().to_vec(), allowed.draft().slots().clone());
-        match self.store.freeze(record.id, unsigned, slots, self.clock.unix_millis()).await {
-            Ok(_) => Ok(Ok(allowed.freeze())),
+        fail::point("freeze.before");
+        match self.store.freeze(hold, unsigned, slots, self.clock.unix_millis()).await {
+            Ok(number) => {
+                fail::point("freeze.after");
+                Ok(Ok(allowed.freeze(number)))
+            }
             Err(StoreError::SlotTaken(slot)) => Err(StepError::Retry(Reason {
                 kind: "slot_taken".to_owned(),
                 message: format!("slot {slot} was taken by another payment; the next free one will be used"),
@@ -57,20 +72,24 @@ impl Pipeline {
         }
     }
 
-    /// The frozen bytes of a record that was `signing` when the process ended, decoded, screened and evaluated anew.
+    /// The frozen bytes of an attempt that waited for its signatures when the process ended, decoded, screened and evaluated
+    /// anew.
+    ///
+    /// # Errors
+    /// Why they are not to be signed. A signature may exist all the same.
     pub(super) fn thawed(
         &self,
         record: &Record,
+        attempt: &Attempt,
         account: &Account,
         lane: &dyn Lane,
-    ) -> Result<Frozen, (State, Reason)> {
-        let broken = |message: String| {
-            (State::Quarantined, Reason { kind: "unreadable_attempt".to_owned(), message, rule: None })
-        };
-        let attempt = record.attempt().ok_or_else(|| broken("the record is signing but has no attempt".to_owned()))?;
-        let draft = lane.decode(account, attempt.unsigned.clone()).map_err(|error| broken(error.to_string()))?;
-        // The slot is burned and a signature may exist already: what isn't allowed any more is for a person to see.
-        let allowed = self.judge(draft, account).map_err(|(_, reason)| (State::Quarantined, reason))?;
-        Ok(allowed.freeze())
+    ) -> Result<Frozen, Reason> {
+        let draft = lane.decode(account, attempt.unsigned.clone()).map_err(|error| Reason {
+            kind: "unreadable_attempt".to_owned(),
+            message: error.to_string(),
+            rule: None,
+        })?;
+        let allowed = self.judge(draft, record, account, attempt.purpose).map_err(|(_, reason)| reason)?;
+        Ok(allowed.freeze(attempt.number))
     }
 }

@@ -4,45 +4,74 @@ use chains::client::BroadcastError;
 use tokio::time::Instant;
 
 use super::{Next, Pipeline, StepError};
+use crate::fail;
 use crate::lane::{Lane, LaneError};
-use crate::record::{Reason, Record, RecordId, State};
+use crate::record::{Attempt, Reason, Record, State};
+use crate::store::Hold;
 
 impl Pipeline {
     /// Notes that the bytes are about to leave the house, and sends them. From then on the record is the tracker's.
-    pub(super) async fn broadcast(&self, record: &Record) -> Result<Next, StepError> {
+    pub(super) async fn broadcast(&self, record: &Record, hold: Hold) -> Result<Next, StepError> {
         let (_, lane) = self.place(record)?;
-        self.store.broadcasting(record.id, self.clock.unix_millis()).await?;
-        if let Some(signed) = record.attempt().and_then(|attempt| attempt.signed.as_ref()) {
-            self.send(record.id, State::Broadcasting, &signed.bytes, lane.as_ref()).await?;
+        if let Some(attempt) = record.attempt() {
+            self.store.sending(hold, attempt.number, self.clock.unix_millis()).await?;
+            fail::point("sending.after");
+            self.send(record, hold, State::Broadcasting, attempt, lane.as_ref()).await?;
         }
         Ok(Next::Rest)
     }
 
-    /// Sends signed bytes, and notes what the nodes say against it. An error proves nothing: the bytes may be on their
-    /// way, so the record stays with the tracker, which sends again.
+    /// Sends the signed bytes of an attempt, and notes what the nodes say against it. An error proves nothing: the bytes may be
+    /// on their way, so the record stays with the tracker, which looks at the chain and sends again.
     pub(super) async fn send(
         &self,
-        id: RecordId,
+        record: &Record,
+        hold: Hold,
         state: State,
-        signed: &[u8],
+        attempt: &Attempt,
         lane: &dyn Lane,
     ) -> Result<(), StepError> {
-        self.sent().insert(id, Instant::now());
-        let reason = match lane.broadcast(signed).await {
-            Ok(()) => None,
-            Err(error) => {
-                tracing::warn!(%id, %error, "no node took the transaction; it will be sent again");
-                let kind = match &error {
-                    LaneError::Broadcast(BroadcastError::Rejected { .. }) => "node_refused",
-                    _ => "node_unreachable",
-                };
-                Some(Reason { kind: kind.to_owned(), message: error.to_string(), rule: None })
-            }
+        let Some(signed) = &attempt.signed else { return Ok(()) };
+        let id = record.id;
+        if let Some(tracking) = self.tracking(record.network) {
+            self.due().insert(id, Instant::now() + tracking.resend_after);
+        }
+        let answer = lane.broadcast(&signed.bytes).await;
+        fail::point(if attempt.number == 1 { "send.after" } else { "replace.sent" });
+        let reason = answer.err().map(|error| {
+            tracing::warn!(%id, attempt = attempt.number, %error, "no node took the transaction; it will be sent again");
+            self.heed(record, &error);
+            Reason { kind: refusal_kind(&error).to_owned(), message: error.to_string(), rule: None }
+        });
+        // A refused repetition of what was seen on chain before is no news, and a node that takes the bytes again doesn't mean
+        // that they are stuck no more.
+        let news = match &reason {
+            Some(_) => state == State::Broadcasting || attempt.number > 1,
+            None => record.reason.as_ref().is_none_or(|standing| standing.kind != super::track::STUCK),
         };
-        // A refused repetition of what was seen on chain before is no news.
-        if reason.is_none() || state == State::Broadcasting {
-            self.store.note(id, reason, self.clock.unix_millis()).await?;
+        if news {
+            self.store.note(hold, reason, self.clock.unix_millis()).await?;
         }
         Ok(())
+    }
+
+    /// What a refusal makes more urgent. None is ever taken as proof that the bytes are not out.
+    fn heed(&self, record: &Record, error: &LaneError) {
+        let _ = (record, error);
+    }
+
+    /// Has the network's records looked at without waiting for the next turn.
+    pub(super) fn look_now(&self, record: &Record) {
+        if let Some(look) = self.look.get(&record.network) {
+            look.notify_one();
+        }
+    }
+}
+
+/// The stable word for what the nodes say.
+fn refusal_kind(error: &LaneError) -> &'static str {
+    match error {
+        LaneError::Broadcast(BroadcastError::Rejected { .. }) => "node_refused",
+        _ => "node_unreachable",
     }
 }

@@ -7,15 +7,16 @@ use serde_json::json;
 
 use super::stage::{Allowed, Screened};
 use super::{Next, Pipeline, StepError};
+use crate::fail;
 use crate::lane::{Draft, LaneError};
 use crate::nodes::NodeFault;
-use crate::record::{Event, Reason, Record, State};
-use crate::store::Judgement;
+use crate::record::{Event, Purpose, Reason, Record, State};
+use crate::store::{Hold, Judgement, StoreError};
 
 impl Pipeline {
     /// `received` -> `queued`, `rejected` or `blocked`. The transaction is built on the chain's present state to see what it
     /// would do; the one that is signed is built, screened and evaluated again once its slot is reserved.
-    pub(super) async fn evaluate(&self, record: &Record) -> Result<Next, StepError> {
+    pub(super) async fn evaluate(&self, record: &Record, hold: Hold) -> Result<Next, StepError> {
         let (wallet, lane) = self.place(record)?;
         let busy = self.store.busy(record.network).await?;
         let mut steps = vec![Event { at: self.clock.unix_millis(), state: State::Screening, detail: None }];
@@ -24,7 +25,7 @@ impl Pipeline {
             Err(error) => Err(refusal(error)?),
             Ok(draft) => {
                 steps.push(Event { at: self.clock.unix_millis(), state: State::Evaluating, detail: None });
-                self.judge(draft, &wallet.account)
+                self.judge(draft, record, &wallet.account, Purpose::Pay)
             }
         };
         let at = self.clock.unix_millis();
@@ -33,11 +34,20 @@ impl Pipeline {
                 state: State::Queued,
                 reason: None,
                 detail: Some(json!({ "rule": allowed.rule(), "effects": allowed.draft().effects() })),
+                draws: allowed.reservations(at),
                 at,
             },
-            Err((state, reason)) => Judgement { state, reason: Some(reason), detail: None, at },
+            Err(end) => ended(end, at),
         };
-        self.store.judge(record.id, steps, judgement).await?;
+        fail::point("judge.before");
+        match self.store.judge(hold, steps.clone(), judgement).await {
+            Err(error @ StoreError::LimitExceeded { .. }) => {
+                let reason = Reason { kind: "above_velocity".to_owned(), message: error.to_string(), rule: None };
+                self.store.judge(hold, steps, ended((State::Rejected, reason), at)).await?;
+            }
+            other => other?,
+        }
+        fail::point("judge.after");
         Ok(Next::Go)
     }
 
@@ -45,12 +55,25 @@ impl Pipeline {
     ///
     /// # Errors
     /// The state that the record ends in, and why.
-    pub(super) fn judge(&self, draft: Draft, account: &Account) -> Result<Allowed, (State, Reason)> {
-        Screened::new(draft, &self.screening)
-            .map_err(|listed| (State::Blocked, listed.into()))?
-            .evaluate(&self.policy, account)
-            .map_err(|denied| (State::Rejected, denied.into()))
+    pub(super) fn judge(
+        &self,
+        draft: Draft,
+        record: &Record,
+        account: &Account,
+        purpose: Purpose,
+    ) -> Result<Allowed, (State, Reason)> {
+        let screened = Screened::new(draft, &self.screening).map_err(|listed| (State::Blocked, listed.into()))?;
+        let judged = match purpose {
+            Purpose::Cancel => screened.evaluate_cancel(&self.policy, record, account),
+            Purpose::Pay | Purpose::SpeedUp => screened.evaluate(&self.policy, record, account),
+        };
+        judged.map_err(|denied| (State::Rejected, denied.into()))
     }
+}
+
+/// The end of a record that goes no further than this.
+fn ended((state, reason): (State, Reason), at: u64) -> Judgement {
+    Judgement { state, reason: Some(reason), detail: None, draws: Vec::new(), at }
 }
 
 /// What a lane's error means for a record that was never signed: its end, or another try.
@@ -79,6 +102,7 @@ pub fn build_kind(error: &BuildError) -> &'static str {
         BuildError::Address(_) => "invalid_address",
         BuildError::WrongAsset { .. } => "wrong_asset",
         BuildError::WrongAccount(_) => "wrong_account",
+        BuildError::NotReplaceable(_) => "not_replaceable",
         _ => "unsupported",
     }
 }

@@ -1,85 +1,134 @@
 //! T4 and T5: the slot is burned, the signers are asked, and the signed bytes are durable before anyone sees them.
 
 use chains::account::Account;
-use serde_json::json;
+use serde_json::{Value, json};
 use signer::request::{Evidence, SigningRequest};
 
 use super::stage::Frozen;
 use super::{Next, Pipeline, StepError};
+use crate::fail;
 use crate::lane::Lane;
-use crate::record::{Reason, Record, State};
+use crate::record::{Exposure, Reason, Record, SignedBytes, State};
+use crate::store::{Hold, Sight};
 
-/// The only lease that there is with one gateway on one store.
-const FENCE: u64 = 1;
+/// What the signers made of frozen bytes.
+pub(super) enum Signing {
+    /// Signed bytes, and what there is to say of how.
+    Signed(SignedBytes, Value),
+    /// They will not sign. A part of them may have.
+    Refused(Reason),
+}
 
 impl Pipeline {
     /// `queued` -> `signing` -> `signed`.
     pub(super) async fn sign(
         &self,
         record: &Record,
+        hold: Hold,
         account: &Account,
         lane: &dyn Lane,
         frozen: Frozen,
     ) -> Result<Next, StepError> {
-        self.store.burn(record.id, self.clock.unix_millis()).await?;
-        self.ask_signers(record, account, lane, frozen).await
+        self.store.burn(hold, self.clock.unix_millis()).await?;
+        fail::point("burn.after");
+        self.sign_first(record, hold, account, lane, frozen).await
     }
 
     /// `signing` -> `signed` after a crash or a failed try: the same frozen bytes, a fresh signing session.
-    pub(super) async fn sign_again(&self, record: &Record) -> Result<Next, StepError> {
+    pub(super) async fn sign_again(&self, record: &Record, hold: Hold) -> Result<Next, StepError> {
         let (wallet, lane) = self.place(record)?;
-        match self.thawed(record, &wallet.account, lane.as_ref()) {
-            Ok(frozen) => self.ask_signers(record, &wallet.account, lane.as_ref(), frozen).await,
-            Err((state, reason)) => self.quarantine(record, state, reason).await,
+        let Some(attempt) = record.attempt() else {
+            let message = "the record is signing but has no attempt".to_owned();
+            let reason = Reason { kind: "unreadable_attempt".to_owned(), message, rule: None };
+            return self.quarantine(hold, 0, reason).await;
+        };
+        match self.thawed(record, attempt, &wallet.account, lane.as_ref()) {
+            Ok(frozen) => self.sign_first(record, hold, &wallet.account, lane.as_ref(), frozen).await,
+            // The slot is burned and a signature may exist already: what isn't allowed any more is for a person to see.
+            Err(reason) => self.quarantine(hold, attempt.number, reason).await,
         }
     }
 
-    async fn ask_signers(
+    async fn sign_first(
         &self,
         record: &Record,
+        hold: Hold,
         account: &Account,
         lane: &dyn Lane,
         frozen: Frozen,
     ) -> Result<Next, StepError> {
+        let number = frozen.number();
+        match self.ask_signers(record, hold, account, lane, frozen).await? {
+            Signing::Signed(signed, detail) => {
+                fail::point("sign.after");
+                self.store.signed(hold, number, signed, detail, self.clock.unix_millis()).await?;
+                fail::point("signed.after");
+                Ok(Next::Go)
+            }
+            Signing::Refused(reason) => self.quarantine(hold, number, reason).await,
+        }
+    }
+
+    /// Has frozen bytes signed, with the client's own words as evidence.
+    pub(super) async fn ask_signers(
+        &self,
+        record: &Record,
+        hold: Hold,
+        account: &Account,
+        lane: &dyn Lane,
+        frozen: Frozen,
+    ) -> Result<Signing, StepError> {
         let request = SigningRequest {
             tx: record.id.uuid(),
             wallet: account.wallet().clone(),
             unsigned: frozen.unsigned().to_vec(),
-            evidence: Evidence { request: record.request.clone(), approvals: Vec::new() },
-            fence: FENCE,
+            evidence: Evidence {
+                request: record.request.clone(),
+                approvals: Vec::new(),
+                cancel: record.cancel.clone().filter(|_| frozen.cancels()),
+            },
+            fence: hold.fence,
         };
         let outcome = match self.pool.sign(request).await {
             Ok(outcome) => outcome,
             Err(error) => {
                 let kind = if error.is_transient() { "signers_unavailable" } else { "signers_refused" };
                 let reason = Reason { kind: kind.to_owned(), message: error.to_string(), rule: None };
-                if error.is_transient() {
-                    return Err(StepError::Retry(reason));
-                }
-                return self.quarantine(record, State::Quarantined, reason).await;
+                return if error.is_transient() { Err(StepError::Retry(reason)) } else { Ok(Signing::Refused(reason)) };
             }
         };
-        let signed = match lane.assemble(account, &frozen.into_unsigned(), &outcome.signatures) {
-            Ok(signed) => signed,
-            Err(error) => {
-                let reason = Reason { kind: "invalid_signature".to_owned(), message: error.to_string(), rule: None };
-                return self.quarantine(record, State::Quarantined, reason).await;
+        let number = frozen.number();
+        Ok(match lane.assemble(account, &frozen.into_unsigned(), &outcome.signatures) {
+            Ok(signed) => {
+                let detail = json!({
+                    "attempt": number,
+                    "tx_id": signed.id,
+                    "signers": outcome.participants,
+                    "culprits": outcome.culprits,
+                });
+                Signing::Signed(signed, detail)
             }
-        };
-        let detail = json!({
-            "tx_id": signed.id,
-            "signers": outcome.participants,
-            "culprits": outcome.culprits,
-        });
-        self.store.signed(record.id, signed, detail, self.clock.unix_millis()).await?;
-        Ok(Next::Go)
+            Err(error) => Signing::Refused(Reason {
+                kind: "invalid_signature".to_owned(),
+                message: error.to_string(),
+                rule: None,
+            }),
+        })
     }
 
     /// Sets aside a record whose slot is burned and that can't go on by itself. Its exposure stays `possible`.
-    async fn quarantine(&self, record: &Record, state: State, reason: Reason) -> Result<Next, StepError> {
-        tracing::error!(id = %record.id, reason = reason.message, "quarantined: a person must look");
-        let at = self.clock.unix_millis();
-        self.store.observed(record.id, State::Signing, state, None, Some(reason), at).await?;
-        Ok(Next::Rest)
+    async fn quarantine(&self, hold: Hold, attempt: u32, reason: Reason) -> Result<Next, StepError> {
+        tracing::error!(id = %hold.id, reason = reason.message, "quarantined: a person must look");
+        let sight = Sight {
+            from: State::Signing,
+            to: State::Quarantined,
+            attempt,
+            inclusion: None,
+            exposure: Exposure::Possible,
+            reason: Some(reason),
+            at: self.clock.unix_millis(),
+        };
+        self.store.observed(hold, sight).await?;
+        Ok(Next::Go)
     }
 }

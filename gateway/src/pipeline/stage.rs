@@ -4,9 +4,9 @@
 //! A transaction can't be frozen, and so not signed, unless it was screened and allowed:
 //!
 //! ```compile_fail,E0451
-//! use gateway::{lane::Draft, pipeline::stage::{Allowed, Screened}};
+//! use gateway::{lane::Draft, pipeline::stage::Allowed, record::Purpose};
 //! fn skip_the_policy(draft: Draft) -> Allowed {
-//!     Allowed { draft, rule: "none".to_owned() }
+//!     Allowed { draft, rule: "none".to_owned(), draws: Vec::new(), purpose: Purpose::Pay }
 //! }
 //! ```
 //!
@@ -23,8 +23,9 @@ use chains::account::Account;
 use signer::policy::{self, Denial, Policy, Verdict};
 
 use crate::lane::Draft;
-use crate::record::Reason;
+use crate::record::{Purpose, Reason, Record};
 use crate::screening::{Listed, Screening};
+use crate::store::Draw;
 
 /// A draft none of whose parties is on a denylist.
 #[derive(Debug)]
@@ -32,17 +33,21 @@ pub struct Screened {
     draft: Draft,
 }
 
-/// A screened draft that the policy allows.
+/// A screened draft that the policy allows, as what it was judged to be.
 #[derive(Debug)]
 pub struct Allowed {
     draft: Draft,
     rule: String,
+    draws: Vec<policy::limit::Draw>,
+    purpose: Purpose,
 }
 
 /// Bytes that are durable with their slots reserved: the only thing that is handed to the signers.
 #[derive(Debug)]
 pub struct Frozen {
     unsigned: Vec<u8>,
+    number: u32,
+    purpose: Purpose,
 }
 
 /// The policy's no.
@@ -64,16 +69,52 @@ impl Screened {
         Ok(Self { draft })
     }
 
-    /// Asks the policy.
+    /// Asks the policy about a payment, or about the wallet's own upkeep where the intent asks for that.
     ///
     /// # Errors
     /// Its denial.
-    pub fn evaluate(self, policy: &Policy, account: &Account) -> Result<Allowed, Denied> {
-        // The signers hold the limits: the gateway keeps no counters to check draws against.
-        match policy::evaluate_rules(policy, account, self.draft.effects()) {
-            Verdict::Allow { rule, .. } => Ok(Allowed { draft: self.draft, rule }),
+    pub fn evaluate(self, policy: &Policy, record: &Record, account: &Account) -> Result<Allowed, Denied> {
+        let verdict = if record.intent.action.is_upkeep() {
+            policy::evaluate_upkeep(policy, account, self.draft.effects())
+        } else {
+            policy::evaluate(policy, account, &record.client, self.draft.effects())
+        };
+        self.allowed(verdict, Purpose::Pay)
+    }
+
+    /// Asks the policy about a transaction that is to keep every attempt of the record off the chain. It may cost no more than
+    /// the intent permits.
+    ///
+    /// # Errors
+    /// Its denial.
+    pub fn evaluate_cancel(self, policy: &Policy, record: &Record, account: &Account) -> Result<Allowed, Denied> {
+        let fee = self.draft.effects().max_fee;
+        if let Some(limit) = record.intent.max_fee.filter(|limit| fee > *limit) {
+            return Err(Denied { rule: None, denial: Denial::AboveFeeLimit { fee, limit } });
+        }
+        let verdict = policy::evaluate_upkeep(policy, account, self.draft.effects());
+        self.allowed(verdict, Purpose::Cancel)
+    }
+
+    fn allowed(self, verdict: Verdict, purpose: Purpose) -> Result<Allowed, Denied> {
+        match verdict {
+            Verdict::Allow { rule, draws } => Ok(Allowed { draft: self.draft, rule, draws, purpose }),
             Verdict::Deny { rule, reason } => Err(Denied { rule, denial: reason }),
         }
+    }
+}
+
+/// A draw as the store reserves it: in the bucket of its time, against every bucket that counts then.
+fn reservation(draw: &policy::limit::Draw, at: u64) -> Draw {
+    let counted = draw.window.buckets_counted(at);
+    let number = |bucket: policy::limit::BucketId| u64::try_from(bucket.get()).unwrap_or_default();
+    Draw {
+        counter: draw.counter.as_str().to_owned(),
+        bucket: number(*counted.end()),
+        since: number(*counted.start()),
+        amount: draw.amount,
+        max_amount: draw.max_amount,
+        max_count: draw.max_count,
     }
 }
 
@@ -88,9 +129,15 @@ impl Allowed {
         &self.draft
     }
 
-    /// The frozen bytes, once the store has them. Only the pipeline's T3, and recovery of what T3 left, come here.
-    pub(super) fn freeze(self) -> Frozen {
-        Frozen { unsigned: self.draft.unsigned }
+    /// What it takes of the limits, reserved `at` a time in milliseconds since the Unix epoch.
+    pub fn reservations(&self, at: u64) -> Vec<Draw> {
+        self.draws.iter().map(|draw| reservation(draw, at)).collect()
+    }
+
+    /// The frozen bytes, once the store has them as attempt `number`. Only the pipeline's T3, and recovery of what T3 left,
+    /// come here.
+    pub(super) fn freeze(self, number: u32) -> Frozen {
+        Frozen { unsigned: self.draft.unsigned, number, purpose: self.purpose }
     }
 }
 
@@ -103,6 +150,16 @@ impl Frozen {
     /// The unsigned bytes, to put the signatures in.
     pub fn unsigned(&self) -> &[u8] {
         &self.unsigned
+    }
+
+    /// The attempt that they are, 1 and up.
+    pub const fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Whether they were judged as a cancelling transaction, which signers want a request for.
+    pub fn cancels(&self) -> bool {
+        self.purpose == Purpose::Cancel
     }
 }
 

@@ -1,4 +1,8 @@
 //! `broadcasting` -> `in_mempool` -> `included` -> `confirmed` -> `finalized`: what the chain says, reorgs included.
+//!
+//! All signed attempts of a record are looked up. At most one of them is ever included, because they exclude each other; that
+//! one decides. A cancelling attempt leads to `cancelled` once it is final, and not before: until then a reorg may yet let the
+//! payment in.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,15 +11,21 @@ use chains::client::{Inclusion, Status};
 use chains::network::Family;
 use futures::StreamExt;
 use futures::stream;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
-use super::{Pipeline, StepError};
+use super::replace::FeePolicy;
+use super::{Pipeline, StepError, Turn};
+use crate::fail;
 use crate::lane::{Lane, LaneError};
-use crate::record::{Reason, Record, RecordId, State};
-use crate::store::StoreError;
+use crate::nodes::Seen;
+use crate::record::{Attempt, Exposure, Purpose, Reason, Record, RecordId, State};
+use crate::store::{Hold, Sight, StoreError};
 
 /// How many records of a network are looked up side by side.
 const WIDTH: usize = 8;
+
+/// The kind of the reason that a record has which is in no block for too long.
+pub(super) const STUCK: &str = "stuck";
 
 /// How a network's transactions are followed.
 #[derive(Clone, Copy, Debug)]
@@ -28,25 +38,72 @@ pub struct Tracking {
     pub poll_interval: Duration,
     /// After how long a transaction that no node knows is sent again.
     pub resend_after: Duration,
+    /// After how long in no block a payment is raised as stuck.
+    pub stuck_after: Duration,
+    /// When a payment of a wallet without a policy of its own is hurried on.
+    pub fees: FeePolicy,
+}
+
+/// What the nodes say of one signed attempt.
+struct Look<'r> {
+    attempt: &'r Attempt,
+    seen: Seen,
+}
+
+/// What the chain holds of an intent, over all its signed attempts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnChain {
+    /// None of them is in a block; that proves nothing.
+    Nothing,
+    /// One that does what the intent asks for is in a block.
+    Payment,
+    /// A cancelling one is in a block.
+    Cancel {
+        /// Whether it is final.
+        is_final: bool,
+    },
+    /// None can ever be included: what they would use up is gone at final depth.
+    Conflict {
+        /// Whether that is the word of every node, or of enough of them about a blockhash that is too old.
+        proven: bool,
+    },
+}
+
+/// Can the intent still move money? [`Exposure::None`] only where no signature exists, or where something final stands in the
+/// way of every attempt.
+pub const fn exposure(state: State, chain: OnChain) -> Exposure {
+    match (state, chain) {
+        (
+            State::Received
+            | State::Screening
+            | State::Evaluating
+            | State::AwaitingApproval
+            | State::Queued
+            | State::Rejected
+            | State::Blocked,
+            _,
+        ) => Exposure::None,
+        (_, OnChain::Payment) => Exposure::Certain,
+        (_, OnChain::Cancel { is_final: true } | OnChain::Conflict { proven: true }) => Exposure::None,
+        (_, OnChain::Nothing | OnChain::Cancel { is_final: false } | OnChain::Conflict { proven: false }) => {
+            Exposure::Possible
+        }
+    }
 }
 
 impl Pipeline {
-    /// Follows every record of one network, for as long as the process lives.
+    /// Follows every record of one network that this gateway holds, for as long as the process lives.
     pub(super) async fn track_network(self: Arc<Self>, lane: Arc<dyn Lane>) {
         let network = lane.network();
-        let Some(tracking) = self.tracking(network).copied() else { return };
+        let (Some(tracking), Some(look)) = (self.tracking(network).copied(), self.look.get(&network)) else { return };
         let mut ticks = tokio::time::interval(tracking.poll_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            ticks.tick().await;
-            let active = match self.store.active(network).await {
-                Ok(active) => active,
-                Err(error) => {
-                    tracing::warn!(%network, %error, "the store can't be read");
-                    continue;
-                }
-            };
-            let looks = active.into_iter().map(|id| {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = look.notified() => {}
+            }
+            let looks = self.held(network).into_iter().map(|id| {
                 let (pipeline, lane) = (&self, lane.as_ref());
                 async move { (id, pipeline.track(id, lane, &tracking).await) }
             });
@@ -54,7 +111,7 @@ impl Pipeline {
             let results: Vec<_> = stream::iter(looks).buffer_unordered(WIDTH).collect().await;
             for (id, result) in results {
                 match result {
-                    Ok(()) | Err(StepError::Store(StoreError::Stale { .. })) => {}
+                    Ok(()) | Err(StepError::Store(StoreError::Stale { .. } | StoreError::Fenced(_))) => {}
                     Err(error) => tracing::warn!(%id, %error, "can't be followed just now"),
                 }
             }
@@ -66,30 +123,111 @@ impl Pipeline {
         }
     }
 
-    /// Looks one record up and moves it where the chain says. Bytes that no node knows go out again: at once where this
-    /// process hasn't sent them, which is so after a crash, else after a while.
-    async fn track(&self, id: RecordId, lane: &dyn Lane, tracking: &Tracking) -> Result<(), StepError> {
-        let record = self.store.get(id).await?.ok_or(StoreError::NoRecord(id))?;
-        if !record.state.is_on_its_way() {
+    /// Looks one record up and moves it where the chain says; a record that isn't on its way gets a driver.
+    async fn track(self: &Arc<Self>, id: RecordId, lane: &dyn Lane, tracking: &Tracking) -> Result<(), StepError> {
+        let Ok(hold) = self.hold(id) else { return Ok(()) };
+        let Some(turn) = self.begin(id) else { return Ok(()) };
+        let outcome = self.track_in(turn, hold, lane, tracking).await;
+        if let Err(StepError::Store(StoreError::Fenced(_))) = &outcome {
+            self.let_go(hold);
+        }
+        outcome
+    }
+
+    async fn track_in(
+        self: &Arc<Self>,
+        turn: Turn,
+        hold: Hold,
+        lane: &dyn Lane,
+        tracking: &Tracking,
+    ) -> Result<(), StepError> {
+        let id = hold.id;
+        let mut record = self.store.get(id).await?.ok_or(StoreError::NoRecord(id))?;
+        if matches!(record.state, State::Received | State::Queued | State::Signing | State::Signed) {
+            if self.holds().get(&id).is_some_and(|held| !held.halted) {
+                self.drive_in(turn, None);
+            }
             return Ok(());
         }
-        let Some(signed) = record.attempt().and_then(|attempt| attempt.signed.as_ref()) else { return Ok(()) };
-        let status = lane.status(&signed.bytes).await.map_err(unanswered)?;
-        let unseen = status == Status::Unknown;
-        let mut state = record.state;
-        if let Some((next, reason)) = arrow(&record, &status, tracking) {
-            let inclusion = match status {
-                Status::Included(inclusion) => Some(inclusion),
-                _ => None,
-            };
-            tracing::info!(%id, from = %record.state, to = %next, tx_id = signed.id, "the chain says");
-            self.store.observed(id, record.state, next, inclusion, reason, self.clock.unix_millis()).await?;
-            state = next;
+        if record.state.is_on_its_way() {
+            self.follow(&mut record, hold, lane, tracking).await?;
         }
-        if state.is_terminal() {
-            self.sent().remove(&id);
-        } else if unseen && self.sent().get(&id).is_none_or(|last| last.elapsed() >= tracking.resend_after) {
-            self.send(id, state, &signed.bytes, lane).await?;
+        if let Some(wanted) = self.wanted(&record, tracking) {
+            self.replace_in(turn, wanted);
+        } else if record.state.is_terminal() {
+            self.alerts.settle(&id.to_string());
+            self.let_go(hold);
+        }
+        Ok(())
+    }
+
+    /// Looks up every signed attempt of a record and moves the record where the one in the best chain is. Bytes that no node
+    /// knows go out again: at once where this process hasn't sent them, which is so after a crash, else after a while.
+    async fn follow(
+        &self,
+        record: &mut Record,
+        hold: Hold,
+        lane: &dyn Lane,
+        tracking: &Tracking,
+    ) -> Result<(), StepError> {
+        let mut looks = Vec::new();
+        for attempt in record.attempts.iter().rev() {
+            let Some(signed) = &attempt.signed else { continue };
+            let seen = lane.status(&signed.bytes).await.map_err(unanswered)?;
+            let included = matches!(seen.status, Status::Included(_));
+            looks.push(Look { attempt, seen });
+            if included {
+                break;
+            }
+        }
+        let unseen = looks.first().is_some_and(|latest| latest.seen.status == Status::Unknown)
+            && !looks.iter().any(|look| matches!(look.seen.status, Status::Included(_)));
+        let sight = sight(record, &looks, tracking, self.clock.unix_millis());
+        if let Some(sight) = sight {
+            let (state, exposure) = (sight.to, sight.exposure);
+            tracing::info!(id = %record.id, from = %record.state, to = %state, attempt = sight.attempt, "the chain says");
+            fail::point("observe.before");
+            if state.is_terminal() {
+                fail::point("final.before");
+            }
+            let reason = sight.reason.clone();
+            self.store.observed(hold, sight).await?;
+            fail::point("observe.after");
+            self.alerts.settle(&record.id.to_string());
+            (record.state, record.exposure, record.reason) = (state, exposure, reason);
+        }
+        if record.state.is_terminal() {
+            return Ok(());
+        }
+        self.raise_if_stuck(record, hold, tracking).await?;
+        let due = self.due().get(&record.id).is_none_or(|due| *due <= Instant::now());
+        if unseen && due {
+            let latest = record.attempts.iter().rev().find(|attempt| attempt.signed.is_some());
+            // One that was never sent is the replacement's to send: that is recorded first.
+            if let Some(latest) = latest.filter(|attempt| attempt.sent_at.is_some()) {
+                self.send(record, hold, record.state, latest, lane).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells of a record that has been in no block for too long.
+    async fn raise_if_stuck(&self, record: &Record, hold: Hold, tracking: &Tracking) -> Result<(), StepError> {
+        let at = self.clock.unix_millis();
+        let Some(since) = record.attempts.iter().find_map(|attempt| attempt.sent_at) else { return Ok(()) };
+        let waited = Duration::from_millis(at.saturating_sub(since));
+        if !matches!(record.state, State::Broadcasting | State::InMempool) || waited < tracking.stuck_after {
+            return Ok(());
+        }
+        let message = format!("in no block for {} s; speed it up or cancel it", waited.as_secs());
+        if self.alerts.raise(STUCK, record.id.to_string(), message.clone(), at) {
+            tracing::error!(id = %record.id, wallet = %record.intent.wallet, message, "a payment is stuck");
+        }
+        // What a node says against the bytes tells more; it stays.
+        if record.reason.is_none() {
+            self.store
+                .note(hold, Some(reason(STUCK, "in no block for too long; speed it up or cancel it")), at)
+                .await?;
         }
         Ok(())
     }
@@ -99,47 +237,101 @@ fn unanswered(error: LaneError) -> StepError {
     StepError::Retry(Reason { kind: "node_unreachable".to_owned(), message: error.to_string(), rule: None })
 }
 
-/// Where a status takes a record; nowhere, mostly.
-fn arrow(record: &Record, status: &Status, tracking: &Tracking) -> Option<(State, Option<Reason>)> {
-    let (next, reason) = match status {
-        // Absence proves nothing; after an inclusion it means that the block is gone, and the bytes go out again.
-        Status::Unknown if record.state == State::Broadcasting => return None,
-        Status::Unknown | Status::InMempool => (State::InMempool, None),
-        Status::Expired => match record.network.family() {
-            Family::Solana => (State::Expired, Some(reason("expired", "its blockhash is too old at finalized height"))),
+/// What the looks at a record's signed attempts, the latest first, make of it; nothing, mostly.
+fn sight(record: &Record, looks: &[Look<'_>], tracking: &Tracking, at: u64) -> Option<Sight> {
+    let latest = looks.first()?;
+    let included = looks.iter().find_map(|look| match &look.seen.status {
+        Status::Included(inclusion) => Some((look, inclusion)),
+        _ => None,
+    });
+    let (about, inclusion, (to, reason, chain)) = match included {
+        // From one attempt to another the way is a reorg: first the block of the one is gone, then the other's is there.
+        Some((look, _)) if moved(record, look) => (latest, None, (State::InMempool, None, OnChain::Nothing)),
+        Some((look, inclusion)) => {
+            let to = arrival(record, look, inclusion, tracking)?;
+            (look, Some(inclusion.clone()), to)
+        }
+        None => (latest, None, absence(record, looks)?),
+    };
+    if !record.state.may_become(to) {
+        return None;
+    }
+    let exposure = exposure(to, chain);
+    Some(Sight { from: record.state, to, attempt: about.attempt.number, inclusion, exposure, reason, at })
+}
+
+type Arrow = (State, Option<Reason>, OnChain);
+
+/// Where a record goes one of whose attempts is in a block.
+fn arrival(record: &Record, look: &Look<'_>, inclusion: &Inclusion, tracking: &Tracking) -> Option<Arrow> {
+    let deep = tracking.finality_depth.is_some_and(|depth| look.seen.agreed_depth >= depth);
+    let is_final = inclusion.finalized || deep;
+    let confirmed = inclusion.confirmations >= tracking.confirmations;
+    if look.attempt.purpose == Purpose::Cancel {
+        let chain = OnChain::Cancel { is_final };
+        // Whatever it says of success: the slot is used up.
+        let why = |text| Some(reason("cancelled", text));
+        return match (is_final, confirmed) {
+            (true, _) => Some((State::Cancelled, why("the cancelling transaction is final"), chain)),
+            (false, true) => Some((State::Confirmed, why("the cancelling transaction is in a block"), chain)),
+            (false, false) if record.state == State::Confirmed && same_block(look, inclusion) => None,
+            (false, false) => Some((State::Included, why("the cancelling transaction is in a block"), chain)),
+        };
+    }
+    let failure = || {
+        let why = inclusion.failure.as_deref().unwrap_or("it reverted");
+        Some(reason("failed_on_chain", &format!("included, but failed: {why}")))
+    };
+    let (state, reason) = match (is_final, inclusion.succeeded) {
+        (true, true) => (State::Finalized, None),
+        (true, false) => (State::Failed, failure()),
+        (false, true) if confirmed => (State::Confirmed, None),
+        // A node that lags sees the same block less deep; that is no reorg.
+        (false, true) if record.state == State::Confirmed && same_block(look, inclusion) => return None,
+        (false, true) => (State::Included, None),
+        (false, false) => (State::Included, failure()),
+    };
+    Some((state, reason, OnChain::Payment))
+}
+
+/// Where a record goes none of whose attempts is in a block.
+fn absence(record: &Record, looks: &[Look<'_>]) -> Option<Arrow> {
+    let in_mempool = looks.iter().any(|look| look.seen.status == Status::InMempool);
+    // A replacement that waits for its signatures is looked up before anything is concluded.
+    let expired =
+        looks.iter().all(|look| look.seen.status == Status::Expired) && record.unsigned_replacement().is_none();
+    match (in_mempool, expired) {
+        (false, true) => Some(match record.network.family() {
+            Family::Solana => (
+                State::Expired,
+                Some(reason("expired", "what it was valid for has passed at finalized height")),
+                OnChain::Conflict { proven: true },
+            ),
             Family::Bitcoin | Family::Ethereum => (
                 State::Quarantined,
                 Some(reason("conflict_final", "another transaction has used up its slot, at final depth")),
+                OnChain::Conflict { proven: looks.iter().all(|look| look.seen.unanimous) },
             ),
-        },
-        Status::Included(inclusion) => {
-            let deep = tracking.finality_depth.is_some_and(|depth| inclusion.confirmations >= depth);
-            let is_final = inclusion.finalized || deep;
-            let failure = || {
-                let why = inclusion.failure.as_deref().unwrap_or("it reverted");
-                reason("failed_on_chain", &format!("included, but failed: {why}"))
-            };
-            match (is_final, inclusion.succeeded) {
-                (true, true) => (State::Finalized, None),
-                (true, false) => (State::Failed, Some(failure())),
-                (false, true) if inclusion.confirmations >= tracking.confirmations => (State::Confirmed, None),
-                // A node that lags sees the same block less deep; that is no reorg.
-                (false, true) if record.state == State::Confirmed && same_block(record, inclusion) => return None,
-                (false, true) => (State::Included, None),
-                (false, false) => (State::Included, Some(failure())),
-            }
-        }
-    };
-    record.state.may_become(next).then_some((next, reason))
+        }),
+        // Absence proves nothing; after an inclusion it means that the block is gone, and the bytes go out again.
+        (false, false) if record.state == State::Broadcasting => None,
+        _ => Some((State::InMempool, None, OnChain::Nothing)),
+    }
 }
 
-/// Whether the record was last seen in this very block.
-fn same_block(record: &Record, inclusion: &Inclusion) -> bool {
-    let last = record.attempt().and_then(|attempt| attempt.inclusion.as_ref());
+/// Whether another attempt than this one was last seen in a block.
+fn moved(record: &Record, look: &Look<'_>) -> bool {
+    matches!(record.state, State::Included | State::Confirmed)
+        && record.attempts.iter().any(|other| other.inclusion.is_some() && other.number != look.attempt.number)
+}
+
+/// Whether the attempt was last seen in this very block.
+fn same_block(look: &Look<'_>, inclusion: &Inclusion) -> bool {
+    let last = look.attempt.inclusion.as_ref();
     last.is_some_and(|last| last.block.is_some() && last.block == inclusion.block)
 }
 
-fn reason(kind: &str, message: &str) -> Reason {
+pub(super) fn reason(kind: &str, message: &str) -> Reason {
     Reason { kind: kind.to_owned(), message: message.to_owned(), rule: None }
 }
 
@@ -151,17 +343,33 @@ mod tests {
     use signer::request::SignedRequest;
 
     use super::*;
-    use crate::record::{Attempt, Exposure};
+    use crate::record::SignedBytes;
 
     const TRACKING: Tracking = Tracking {
         confirmations: 2,
         finality_depth: None,
         poll_interval: Duration::from_secs(1),
         resend_after: Duration::from_secs(10),
+        stuck_after: Duration::from_secs(600),
+        fees: FeePolicy { bump_after: None, bump_limit: 3 },
     };
     const BY_DEPTH: Tracking = Tracking { finality_depth: Some(6), ..TRACKING };
 
-    fn record(network: &str, state: State) -> Record {
+    fn attempt(number: u32, purpose: Purpose) -> Attempt {
+        Attempt {
+            number,
+            purpose,
+            unsigned: Vec::new(),
+            slots: BTreeSet::new(),
+            signed: Some(SignedBytes { bytes: vec![1], id: format!("tx-{number}") }),
+            given_up: None,
+            sent_at: Some(1),
+            inclusion: None,
+        }
+    }
+
+    /// A record with these attempts, numbered from 1.
+    fn record_with(network: &str, state: State, purposes: &[Purpose]) -> Record {
         Record {
             id: RecordId::new(uuid::Uuid::nil()),
             client: "trader".parse().unwrap(),
@@ -173,12 +381,17 @@ mod tests {
             }))
             .unwrap(),
             request: SignedRequest { token: String::new(), body: Vec::new() },
+            cancel: None,
             state,
             reason: None,
             exposure: Exposure::Possible,
-            attempts: Vec::new(),
+            attempts: (1..).zip(purposes).map(|(number, purpose)| attempt(number, *purpose)).collect(),
             history: Vec::new(),
         }
+    }
+
+    fn record(network: &str, state: State) -> Record {
+        record_with(network, state, &[Purpose::Pay])
     }
 
     fn included(confirmations: u64, finalized: bool, succeeded: bool) -> Status {
@@ -186,8 +399,26 @@ mod tests {
         Status::Included(Inclusion { height: 7, block: None, confirmations, finalized, succeeded, failure, fee: None })
     }
 
+    /// What every node says the same of.
+    fn seen(status: Status) -> Seen {
+        let agreed_depth = match &status {
+            Status::Included(inclusion) => inclusion.confirmations,
+            _ => 0,
+        };
+        let unanimous = status == Status::Expired;
+        Seen { status, agreed_depth, unanimous }
+    }
+
+    /// What becomes of the record where its attempts, the latest first, have these statuses.
+    fn sighted(record: &Record, latest_first: Vec<Status>, tracking: &Tracking) -> Option<Sight> {
+        let attempts = record.attempts.iter().rev();
+        let looks: Vec<_> =
+            attempts.zip(latest_first).map(|(attempt, status)| Look { attempt, seen: seen(status) }).collect();
+        sight(record, &looks, tracking, 5)
+    }
+
     fn next(network: &str, from: State, status: Status, tracking: &Tracking) -> Option<State> {
-        arrow(&record(network, from), &status, tracking).map(|(state, _)| state)
+        sighted(&record(network, from), vec![status], tracking).map(|sight| sight.to)
     }
 
     #[test]
@@ -207,30 +438,29 @@ mod tests {
         let deep = included(6, false, true);
         assert_eq!(next("bitcoin:regtest", State::Confirmed, deep.clone(), &BY_DEPTH), Some(State::Finalized));
         assert_eq!(next("bitcoin:regtest", State::Confirmed, included(5, false, true), &BY_DEPTH), None);
-        assert_eq!(next("ethereum:1", State::Confirmed, deep, &TRACKING), None);
+        assert_eq!(next("ethereum:1", State::Confirmed, deep.clone(), &TRACKING), None);
+        // One node's depth isn't everybody's.
+        let record = record("bitcoin:regtest", State::Confirmed);
+        let lonely = Seen { agreed_depth: 0, ..seen(deep) };
+        assert_eq!(sight(&record, &[Look { attempt: &record.attempts[0], seen: lonely }], &BY_DEPTH, 5), None);
     }
 
     #[test]
     fn a_reorg_is_the_only_way_back() {
         for from in [State::Included, State::Confirmed] {
             for status in [Status::Unknown, Status::InMempool] {
-                assert_eq!(next("ethereum:1", from, status, &TRACKING), Some(State::InMempool));
+                let back = sighted(&record("ethereum:1", from), vec![status], &TRACKING).unwrap();
+                assert_eq!((back.to, back.exposure), (State::InMempool, Exposure::Possible));
             }
         }
         // Less deep: in another block, or seen by a node that lags.
         let mut record = record("ethereum:1", State::Confirmed);
         let Status::Included(before) = included(2, false, true) else { unreachable!() };
         let in_block = |block: &str| Inclusion { block: Some(block.to_owned()), confirmations: 1, ..before.clone() };
-        record.attempts.push(Attempt {
-            number: 1,
-            unsigned: Vec::new(),
-            slots: BTreeSet::new(),
-            signed: None,
-            inclusion: Some(in_block("a")),
-        });
-        assert_eq!(arrow(&record, &Status::Included(in_block("a")), &TRACKING), None);
-        let (state, _) = arrow(&record, &Status::Included(in_block("b")), &TRACKING).unwrap();
-        assert_eq!(state, State::Included);
+        record.attempts[0].inclusion = Some(in_block("a"));
+        assert_eq!(sighted(&record, vec![Status::Included(in_block("a"))], &TRACKING), None);
+        let moved = sighted(&record, vec![Status::Included(in_block("b"))], &TRACKING).unwrap();
+        assert_eq!(moved.to, State::Included);
     }
 
     #[test]
@@ -241,17 +471,98 @@ mod tests {
 
     #[test]
     fn a_failure_is_terminal_only_once_it_is_final() {
-        let (state, reason) =
-            arrow(&record("ethereum:1", State::InMempool), &included(3, false, false), &TRACKING).unwrap();
-        assert_eq!((state, reason.unwrap().kind.as_str()), (State::Included, "failed_on_chain"));
+        let failed = included(3, false, false);
+        let sight = sighted(&record("ethereum:1", State::InMempool), vec![failed], &TRACKING).unwrap();
+        assert_eq!((sight.to, sight.reason.unwrap().kind.as_str()), (State::Included, "failed_on_chain"));
         assert_eq!(next("ethereum:1", State::Included, included(70, true, false), &TRACKING), Some(State::Failed));
     }
 
     #[test]
     fn what_can_never_be_included_expires_or_is_looked_at() {
-        let expired = |network| next(network, State::Broadcasting, Status::Expired, &TRACKING);
-        assert_eq!(expired("solana:localnet"), Some(State::Expired));
-        assert_eq!(expired("ethereum:1"), Some(State::Quarantined));
-        assert_eq!(expired("bitcoin:regtest"), Some(State::Quarantined));
+        let expired = |network| {
+            let sight = sighted(&record(network, State::Broadcasting), vec![Status::Expired], &TRACKING).unwrap();
+            (sight.to, sight.exposure)
+        };
+        assert_eq!(expired("solana:localnet"), (State::Expired, Exposure::None));
+        assert_eq!(expired("ethereum:1"), (State::Quarantined, Exposure::None));
+        assert_eq!(expired("bitcoin:regtest"), (State::Quarantined, Exposure::None));
+        // A node that didn't answer may have the payment in a block.
+        let record = record("ethereum:1", State::Broadcasting);
+        let most = Seen { unanimous: false, ..seen(Status::Expired) };
+        let sight = sight(&record, &[Look { attempt: &record.attempts[0], seen: most }], &TRACKING, 5).unwrap();
+        assert_eq!((sight.to, sight.exposure), (State::Quarantined, Exposure::Possible));
+    }
+
+    #[test]
+    fn the_attempt_in_the_best_chain_decides() {
+        let purposes = [Purpose::Pay, Purpose::SpeedUp, Purpose::SpeedUp];
+        let record = record_with("ethereum:1", State::InMempool, &purposes);
+        let first = vec![Status::Unknown, Status::Unknown, included(1, false, true)];
+        let sight = sighted(&record, first, &TRACKING).unwrap();
+        assert_eq!((sight.to, sight.attempt, sight.exposure), (State::Included, 1, Exposure::Certain));
+        // One that is expired beside one that may yet come concludes nothing.
+        let mixed = vec![Status::Unknown, Status::Expired, Status::Expired];
+        assert_eq!(sighted(&record, mixed, &TRACKING), None);
+        let all = vec![Status::Expired; 3];
+        assert_eq!(sighted(&record, all.clone(), &TRACKING).unwrap().to, State::Quarantined);
+        // Nor is anything concluded while a further attempt waits for its signatures.
+        let mut waiting = record;
+        waiting.attempts.push(Attempt { signed: None, sent_at: None, ..attempt(4, Purpose::SpeedUp) });
+        let looks: Vec<_> = waiting.attempts[..3]
+            .iter()
+            .rev()
+            .zip(all)
+            .map(|(attempt, status)| Look { attempt, seen: seen(status) })
+            .collect();
+        assert_eq!(super::sight(&waiting, &looks, &TRACKING, 5), None);
+    }
+
+    #[test]
+    fn a_cancelling_attempt_ends_the_exposure_only_once_it_is_final() {
+        let record = record_with("ethereum:1", State::InMempool, &[Purpose::Pay, Purpose::Cancel]);
+        let cancel = |confirmations, finalized| {
+            let sight = sighted(&record, vec![included(confirmations, finalized, true), Status::Unknown], &TRACKING);
+            sight.map(|sight| (sight.to, sight.attempt, sight.exposure)).unwrap()
+        };
+        assert_eq!(cancel(1, false), (State::Included, 2, Exposure::Possible));
+        assert_eq!(cancel(2, false), (State::Confirmed, 2, Exposure::Possible));
+        assert_eq!(cancel(70, true), (State::Cancelled, 2, Exposure::None));
+        // The payment was faster.
+        let lost = sighted(&record, vec![Status::Unknown, included(70, true, true)], &TRACKING).unwrap();
+        assert_eq!((lost.to, lost.attempt, lost.exposure), (State::Finalized, 1, Exposure::Certain));
+    }
+
+    #[test]
+    fn from_one_attempt_to_another_the_way_is_a_reorg() {
+        let mut record = record_with("ethereum:1", State::Confirmed, &[Purpose::Pay, Purpose::Cancel]);
+        let Status::Included(block) = included(2, false, true) else { unreachable!() };
+        record.attempts[0].inclusion = Some(block);
+        let cancelled = vec![included(3, false, true), Status::Unknown];
+        let sight = sighted(&record, cancelled.clone(), &TRACKING).unwrap();
+        assert_eq!((sight.to, sight.exposure, sight.inclusion), (State::InMempool, Exposure::Possible, None));
+        (record.state, record.attempts[0].inclusion) = (State::InMempool, None);
+        let sight = sighted(&record, cancelled, &TRACKING).unwrap();
+        assert_eq!((sight.to, sight.exposure, sight.attempt), (State::Confirmed, Exposure::Possible, 2));
+    }
+
+    /// The whole table: only what is unsigned, or conflicts with something final, can't move money.
+    #[test]
+    fn exposure_is_none_only_with_no_signature_or_a_final_conflict() {
+        let chains = [
+            OnChain::Nothing,
+            OnChain::Payment,
+            OnChain::Cancel { is_final: false },
+            OnChain::Cancel { is_final: true },
+            OnChain::Conflict { proven: false },
+            OnChain::Conflict { proven: true },
+        ];
+        for state in [State::Signing, State::Signed, State::Broadcasting, State::InMempool, State::Quarantined] {
+            let row = chains.map(|chain| exposure(state, chain));
+            use Exposure::{Certain, None, Possible};
+            assert_eq!(row, [Possible, Certain, Possible, None, Possible, None], "{state}");
+        }
+        for state in [State::Received, State::AwaitingApproval, State::Queued, State::Rejected, State::Blocked] {
+            assert!(chains.into_iter().all(|chain| exposure(state, chain) == Exposure::None), "{state}");
+        }
     }
 }

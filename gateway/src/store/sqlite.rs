@@ -14,16 +14,19 @@ use std::thread;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chains::chain::Slot;
-use chains::client::Inclusion;
+use chains::chain::{Replacement, Slot};
 use chains::network::Network;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use serde_json::Value;
-use signer::request::IdempotencyKey;
+use signer::request::{Claims, IdempotencyKey, SignedRequest};
 use signer::roster::CredentialId;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-use super::{Accepted, Filter, Judgement, NewIntent, Store, StoreError};
+use super::steps::{Found, Plan};
+use super::{
+    Accepted, Cancelling, Filter, GatewayId, Hold, Judgement, NewIntent, Sight, SlotRow, Store, StoreError, Usage,
+};
+use crate::fail;
 use crate::record::{Event, Reason, Record, RecordId, SignedBytes, State};
 
 /// How many writes wait for the writer before callers wait too.
@@ -46,11 +49,13 @@ struct Outcome {
 pub struct SqliteStore {
     writer: mpsc::Sender<Job>,
     reader: Arc<Mutex<Connection>>,
+    /// Which opening of the database this is.
+    life: i64,
 }
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Database(error.to_string())
+        if writes::is_damage(&error) { Self::Corrupt(error.to_string()) } else { Self::Database(error.to_string()) }
     }
 }
 
@@ -65,7 +70,7 @@ impl SqliteStore {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", true)?;
-        schema::migrate(&mut connection)?;
+        let life = schema::migrate(&mut connection)?;
 
         let reader = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         reader.busy_timeout(Duration::from_secs(5))?;
@@ -75,7 +80,29 @@ impl SqliteStore {
             .name("store-writer".to_owned())
             .spawn(move || write(&mut connection, jobs))
             .map_err(|e| StoreError::Database(e.to_string()))?;
-        Ok(Self { writer, reader: Arc::new(Mutex::new(reader)) })
+        Ok(Self { writer, reader: Arc::new(Mutex::new(reader)), life })
+    }
+
+    /// One step of a record under a hold: reads what is known of it, and writes what the rules make of that. Answers the number
+    /// of the attempt that was made, if one was.
+    async fn step(
+        &self,
+        hold: Hold,
+        plan: impl FnOnce(&Found) -> Result<Plan, StoreError> + Send + 'static,
+    ) -> Result<u32, StoreError> {
+        let (attempt, gives_back) = self
+            .write(move |db| {
+                let found = rows::found(db, hold.id)?;
+                found.held(hold)?;
+                let plan = plan(&found)?;
+                writes::carry_out(db, hold, &plan)?;
+                Ok((plan.attempt, plan.gives_back()))
+            })
+            .await?;
+        if gives_back {
+            fail::point("refund.after");
+        }
+        Ok(attempt)
     }
 
     async fn write<T: Send + 'static>(
@@ -162,51 +189,100 @@ fn in_savepoint(transaction: &mut Transaction<'_>, job: Job, replies: &mut Vec<R
 #[async_trait]
 impl Store for SqliteStore {
     async fn accept(&self, intent: NewIntent) -> Result<Accepted, StoreError> {
-        self.write(move |db| writes::accept(db, &intent)).await
+        let life = self.life;
+        self.write(move |db| writes::accept(db, life, &intent)).await
     }
 
-    async fn judge(&self, id: RecordId, steps: Vec<Event>, verdict: Judgement) -> Result<(), StoreError> {
-        self.write(move |db| writes::judge(db, id, &steps, &verdict)).await
+    async fn judge(&self, hold: Hold, steps: Vec<Event>, verdict: Judgement) -> Result<(), StoreError> {
+        self.step(hold, move |found| found.judge(&steps, &verdict)).await.map(drop)
     }
 
-    async fn freeze(&self, id: RecordId, unsigned: Vec<u8>, slots: BTreeSet<Slot>, at: u64) -> Result<u32, StoreError> {
-        self.write(move |db| writes::freeze(db, id, &unsigned, &slots, at)).await
+    async fn freeze(&self, hold: Hold, unsigned: Vec<u8>, slots: BTreeSet<Slot>, at: u64) -> Result<u32, StoreError> {
+        self.step(hold, move |found| found.freeze(&unsigned, &slots, at)).await
     }
 
-    async fn thaw(&self, id: RecordId, at: u64) -> Result<(), StoreError> {
-        self.write(move |db| writes::thaw(db, id, at)).await
+    async fn thaw(&self, hold: Hold, at: u64) -> Result<(), StoreError> {
+        self.step(hold, move |found| found.thaw(at)).await.map(drop)
     }
 
-    async fn burn(&self, id: RecordId, at: u64) -> Result<(), StoreError> {
-        self.write(move |db| writes::burn(db, id, at)).await
+    async fn burn(&self, hold: Hold, at: u64) -> Result<(), StoreError> {
+        self.step(hold, move |found| found.burn(at)).await.map(drop)
     }
 
-    async fn signed(&self, id: RecordId, signed: SignedBytes, detail: Value, at: u64) -> Result<(), StoreError> {
-        self.write(move |db| writes::signed(db, id, &signed, &detail, at)).await
-    }
-
-    async fn broadcasting(&self, id: RecordId, at: u64) -> Result<(), StoreError> {
-        self.write(move |db| writes::advance(db, id, State::Signed, State::Broadcasting, None, None, at)).await
-    }
-
-    async fn observed(
+    async fn replace(
         &self,
-        id: RecordId,
-        from: State,
-        to: State,
-        inclusion: Option<Inclusion>,
-        reason: Option<Reason>,
+        hold: Hold,
+        purpose: Replacement,
+        unsigned: Vec<u8>,
+        slots: BTreeSet<Slot>,
+        at: u64,
+    ) -> Result<u32, StoreError> {
+        self.step(hold, move |found| found.replace(purpose, &unsigned, &slots, at)).await
+    }
+
+    async fn signed(
+        &self,
+        hold: Hold,
+        number: u32,
+        signed: SignedBytes,
+        detail: Value,
         at: u64,
     ) -> Result<(), StoreError> {
-        self.write(move |db| writes::observed(db, id, from, to, inclusion.as_ref(), reason.as_ref(), at)).await
+        self.step(hold, move |found| found.signed(number, &signed, &detail, at)).await.map(drop)
     }
 
-    async fn abandon(&self, id: RecordId, from: State, to: State, reason: Reason, at: u64) -> Result<(), StoreError> {
-        self.write(move |db| writes::abandon(db, id, from, to, &reason, at)).await
+    async fn give_up(&self, hold: Hold, number: u32, reason: Reason, at: u64) -> Result<(), StoreError> {
+        self.step(hold, move |found| found.give_up(number, &reason, at)).await.map(drop)
     }
 
-    async fn note(&self, id: RecordId, reason: Option<Reason>, at: u64) -> Result<(), StoreError> {
-        self.write(move |db| writes::note(db, id, reason.as_ref(), at)).await
+    async fn sending(&self, hold: Hold, number: u32, at: u64) -> Result<(), StoreError> {
+        self.step(hold, move |found| found.sending(number, at)).await.map(drop)
+    }
+
+    async fn observed(&self, hold: Hold, sight: Sight) -> Result<(), StoreError> {
+        self.step(hold, move |found| found.observed(&sight)).await.map(drop)
+    }
+
+    async fn abandon(&self, hold: Hold, from: State, to: State, reason: Reason, at: u64) -> Result<(), StoreError> {
+        self.step(hold, move |found| found.abandon(from, to, &reason, at)).await.map(drop)
+    }
+
+    async fn cancel(
+        &self,
+        id: RecordId,
+        claims: Claims,
+        request: SignedRequest,
+        at: u64,
+    ) -> Result<Cancelling, StoreError> {
+        self.write(move |db| writes::cancel(db, id, &claims, &request, at)).await
+    }
+
+    async fn use_token(&self, claims: Claims, at: u64) -> Result<(), StoreError> {
+        self.write(move |db| writes::use_token(db, &claims, at)).await
+    }
+
+    async fn note(&self, hold: Hold, reason: Option<Reason>, at: u64) -> Result<(), StoreError> {
+        self.step(hold, move |found| Ok(found.note(reason.as_ref(), at))).await.map(drop)
+    }
+
+    async fn claim(
+        &self,
+        owner: &GatewayId,
+        network: Network,
+        at: u64,
+        until: u64,
+        limit: u32,
+    ) -> Result<Vec<Hold>, StoreError> {
+        let (life, owner) = (self.life, owner.clone());
+        self.write(move |db| writes::claim(db, life, &owner, network, at, until, limit)).await
+    }
+
+    async fn renew(&self, holds: Vec<Hold>, until: u64) -> Result<Vec<Hold>, StoreError> {
+        self.write(move |db| writes::renew(db, &holds, until)).await
+    }
+
+    async fn release(&self, holds: Vec<Hold>) -> Result<(), StoreError> {
+        self.write(move |db| writes::release(db, &holds)).await
     }
 
     async fn get(&self, id: RecordId) -> Result<Option<Record>, StoreError> {
@@ -228,6 +304,16 @@ impl Store for SqliteStore {
 
     async fn busy(&self, network: Network) -> Result<BTreeSet<Slot>, StoreError> {
         self.read(move |db| rows::busy(db, network)).await
+    }
+
+    async fn slots(&self, network: Network, prefix: &str) -> Result<Vec<SlotRow>, StoreError> {
+        let prefix = prefix.to_owned();
+        self.read(move |db| rows::slots(db, network, &prefix)).await
+    }
+
+    async fn usage(&self, counter: &str, from: u64, to: u64) -> Result<Usage, StoreError> {
+        let counter = counter.to_owned();
+        self.read(move |db| rows::usage(db, &counter, from, to)).await
     }
 
     async fn save_chain_changes(&self, network: Network, node: u32, changes: Vec<u8>) -> Result<(), StoreError> {

@@ -16,8 +16,6 @@ pub(super) struct Memory {
     intents: BTreeMap<IntentId, Uuid>,
     payments: BTreeMap<Uuid, Payment>,
     usage: Usage,
-    /// The highest fence of an entry.
-    pub(super) fence: u64,
     /// How many entries there are.
     pub(super) entries: u64,
 }
@@ -25,6 +23,10 @@ pub(super) struct Memory {
 #[derive(Debug)]
 struct Payment {
     intent: IntentId,
+    /// When the first entry was made.
+    agreed: u64,
+    /// The highest fence of an entry.
+    fence: u64,
     attempts: BTreeMap<[u8; 32], BTreeSet<Slot>>,
     /// What its attempts have drawn together.
     drawn: BTreeMap<CounterKey, Amount>,
@@ -38,12 +40,17 @@ pub(super) enum Known {
 }
 
 impl Memory {
+    /// The highest fence that was seen for a payment.
+    pub(super) fn fence(&self, tx: Uuid) -> u64 {
+        self.payments.get(&tx).map_or(0, |payment| payment.fence)
+    }
+
     pub(super) fn check(&self, entry: &Entry) -> Result<Known, LedgerError> {
         let tx = entry.tx;
         if entry.slots.is_empty() {
             return Err(LedgerError::NoSlot { tx });
         }
-        let (given, seen) = (entry.fence, self.fence);
+        let (given, seen) = (entry.fence, self.fence(tx));
         match given.checked_sub(seen) {
             None => return Err(LedgerError::StaleFence { given, seen }),
             Some(step) if step > MAX_FENCE_STEP => return Err(LedgerError::WildFence { given, seen }),
@@ -92,16 +99,23 @@ impl Memory {
         self.usage.time(at)
     }
 
+    /// When an intent was first agreed to, in milliseconds since the Unix epoch.
+    pub(super) fn agreed(&self, intent: IntentId) -> Option<u64> {
+        self.payments.get(self.intents.get(&intent)?).map(|payment| payment.agreed)
+    }
+
     pub(super) fn remember(&mut self, entry: Entry) {
-        self.fence = self.fence.max(entry.fence);
         self.entries = self.entries.saturating_add(1);
         self.slots.extend(entry.slots.iter().map(|slot| (slot.clone(), entry.tx)));
         self.intents.insert(entry.intent, entry.tx);
         let payment = self.payments.entry(entry.tx).or_insert_with(|| Payment {
             intent: entry.intent,
+            agreed: entry.at,
+            fence: 0,
             attempts: BTreeMap::new(),
             drawn: BTreeMap::new(),
         });
+        payment.fence = payment.fence.max(entry.fence);
         payment.attempts.insert(entry.unsigned, entry.slots);
         for Drawn { counter, bucket, amount, count } in entry.draws {
             self.usage.add(&counter, bucket, Used { amount, count });

@@ -223,23 +223,26 @@ fn after_a_failed_write_nothing_is_burned() {
 #[test]
 fn a_fence_only_rises() {
     let (_dir, path) = place();
-    let fenced = |ledger: &mut Ledger, n: u8, fence: u64| {
-        ledger.burn(tx(n), intent(n), [n; 32], &uses(&[&n.to_string()]), fence)
+    let fenced = |ledger: &mut Ledger, n: u8, bytes: u8, fence: u64| {
+        ledger.burn(tx(n), intent(n), [bytes; 32], &uses(&[&n.to_string()]), fence)
     };
     let mut ledger = open(&path);
-    fenced(&mut ledger, 1, 5).expect("the first lease");
-    fenced(&mut ledger, 2, 5).expect("the same lease");
-    assert!(matches!(fenced(&mut ledger, 3, 4), Err(LedgerError::StaleFence { given: 4, seen: 5 })));
-    assert!(matches!(fenced(&mut ledger, 1, 4), Err(LedgerError::StaleFence { .. })), "not even the same bytes");
+    fenced(&mut ledger, 1, 1, 5).expect("the first lease");
+    assert!(matches!(fenced(&mut ledger, 1, 9, 4), Err(LedgerError::StaleFence { given: 4, seen: 5 })));
+    assert!(matches!(fenced(&mut ledger, 1, 1, 4), Err(LedgerError::StaleFence { .. })), "not even the same bytes");
+    // Several gateways work side by side, each on payments of its own: their fences say nothing of each other.
+    fenced(&mut ledger, 2, 2, 1).expect("another payment's first lease");
     for wild in [6 + MAX_FENCE_STEP, u64::MAX] {
-        assert!(matches!(fenced(&mut ledger, 3, wild), Err(LedgerError::WildFence { .. })), "{wild}");
+        assert!(matches!(fenced(&mut ledger, 1, 1, wild), Err(LedgerError::WildFence { .. })), "{wild}");
+        assert!(matches!(fenced(&mut ledger, 3, 3, wild), Err(LedgerError::WildFence { .. })), "{wild}");
     }
     // A takeover is remembered, even where it has nothing to sign but what was signed before.
-    fenced(&mut ledger, 1, 6).expect("the next lease");
+    fenced(&mut ledger, 1, 1, 6).expect("the next lease");
     drop(ledger);
     let mut ledger = open(&path);
-    assert!(matches!(fenced(&mut ledger, 3, 5), Err(LedgerError::StaleFence { given: 5, seen: 6 })));
-    fenced(&mut ledger, 3, 6).expect("a free slot");
+    assert!(matches!(fenced(&mut ledger, 1, 9, 5), Err(LedgerError::StaleFence { given: 5, seen: 6 })));
+    fenced(&mut ledger, 1, 9, 6).expect("a further attempt");
+    fenced(&mut ledger, 2, 2, 2).expect("the other payment's next lease");
 }
 
 proptest! {

@@ -10,6 +10,7 @@ use tokio::time::Instant as Deadline;
 use super::error::{Culprit, SignError};
 use super::quorum::Quarrels;
 use super::{Installed, KnownKey, Pool};
+use crate::ledger::{Clock as _, SystemClock};
 use crate::node::wire::{Answer, Command, WireSignature};
 use crate::request::SigningRequest;
 use crate::scheme;
@@ -92,7 +93,7 @@ impl Pool {
     pub fn judge(&self, request: &SigningRequest) -> Result<(), SignError> {
         let installed = self.installed.read().unwrap_or_else(PoisonError::into_inner).clone();
         let installed = installed.ok_or(SignError::NotInstalled)?;
-        installed.guard.judge(request).map(drop).map_err(|refusal| SignError::Invalid(refusal.to_string()))
+        installed.guard.judge(request, |_| SystemClock.unix_millis()).map(drop).map_err(|refusal| SignError::Invalid(refusal.to_string()))
     }
 
     /// The healthiest signers that are left.
@@ -191,7 +192,7 @@ impl Pool {
 
 /// What has to be signed, computed anew, off the async threads.
 async fn payloads(installed: Arc<Installed>, request: Arc<SigningRequest>) -> Result<Vec<Payload>, SignError> {
-    let judged = tokio::task::spawn_blocking(move || installed.guard.judge(&request)).await;
+    let judged = tokio::task::spawn_blocking(move || installed.guard.judge(&request, |_| SystemClock.unix_millis())).await;
     match judged {
         Ok(Ok(judged)) => Ok(judged.payloads),
         Ok(Err(refusal)) => Err(SignError::Invalid(format!("signed what the coordinator would refuse: {refusal}"))),

@@ -120,7 +120,7 @@ fn request(intent: &Value, unsigned: Vec<u8>) -> SigningRequest {
         tx: Uuid::from_u128(1),
         wallet: intent["wallet"].as_str().expect("a wallet").parse().expect("a name"),
         unsigned,
-        evidence: Evidence { request: signed_by("trader", 1, intent), approvals: Vec::new() },
+        evidence: Evidence { request: signed_by("trader", 1, intent), approvals: Vec::new(), cancel: None },
         fence: 1,
     }
 }
@@ -175,6 +175,7 @@ fn bitcoin_state(account: &Account) -> chains::bitcoin::State {
         utxos: utxos.to_vec(),
         fee_rate: FeeRate::from_sat_per_vb(2).expect("a rate"),
         tip: Height::from_consensus(100).expect("a height"),
+        waiting: chains::bitcoin::Waiting::Untouched,
     }
 }
 
@@ -188,6 +189,7 @@ fn ethereum_state() -> chains::ethereum::State {
             max_priority_fee_per_gas: GasPrice::from_gwei(1),
         },
         gas_limit: Gas::from_units(60_000),
+        replacing: None,
     }
 }
 
@@ -195,8 +197,10 @@ fn solana_state() -> chains::solana::State {
     let mint = UncheckedAddress::new(MINT).require_network(Network::Solana(Cluster::Localnet));
     let Ok(Address::Solana(mint)) = mint else { panic!("a mint") };
     chains::solana::State {
-        blockhash: Default::default(),
-        last_valid_block_height: 1_150,
+        validity: chains::solana::Validity::Blockhash {
+            blockhash: Default::default(),
+            last_valid_block_height: 1_150,
+        },
         balance: Lamports::new(1_000_000_000),
         rent_exempt_minimum: Lamports::new(890_880),
         destination: Destination { lamports: Lamports::new(1_000_000_000), kind: DestinationKind::Wallet },
@@ -208,6 +212,7 @@ fn solana_state() -> chains::solana::State {
             destination_exists: true,
             account_rent: Lamports::new(2_039_280),
         }),
+        nonce_rent: None,
         compute: ComputeBudget { unit_limit: 30_000, unit_price: MicroLamports::new(12_345) },
         version: MessageVersion::V0,
     }
@@ -343,7 +348,7 @@ fn only_an_initiator_asks() {
     let intent = &intents()[0];
     let good = request(intent, built(intent));
     let with = |request: SignedRequest| SigningRequest {
-        evidence: Evidence { request, approvals: Vec::new() },
+        evidence: Evidence { request, approvals: Vec::new(), cancel: None },
         ..good.clone()
     };
     for (id, seed, role) in [("approver", 2, Role::Approver), ("operator", 3, Role::Operator)] {

@@ -344,7 +344,7 @@ impl World {
     pub(crate) fn request(&self, number: u128, account: &Account, body: Vec<u8>, unsigned: Vec<u8>) -> SigningRequest {
         let (sub, jti) = ("desk".parse().unwrap(), format!("jti-{number}"));
         let request = SignedRequest::sign(&self.client, &sub, "/v1", &jti, 1_800_000_000, 60, body);
-        let evidence = Evidence { request, approvals: Vec::new() };
+        let evidence = Evidence { request, approvals: Vec::new(), cancel: None };
         SigningRequest { tx: Uuid::from_u128(number), wallet: account.wallet().clone(), unsigned, evidence, fence: 1 }
     }
 
@@ -421,12 +421,15 @@ pub(crate) fn solana() -> Solana {
 
 pub(crate) fn solana_state() -> chains::solana::State {
     chains::solana::State {
-        blockhash: "EkSnNWid2cvwEVnVx9aBqawnmiCNiDgp3gUdkDPTKN1N".parse().unwrap(),
-        last_valid_block_height: 1_000,
+        validity: chains::solana::Validity::Blockhash {
+            blockhash: "EkSnNWid2cvwEVnVx9aBqawnmiCNiDgp3gUdkDPTKN1N".parse().unwrap(),
+            last_valid_block_height: 1_000,
+        },
         balance: Lamports::new(10_000_000_000),
         rent_exempt_minimum: Lamports::new(890_880),
         destination: Destination { lamports: Lamports::new(1_000_000), kind: DestinationKind::Wallet },
         token: None,
+        nonce_rent: None,
         compute: ComputeBudget { unit_limit: 1_000, unit_price: MicroLamports::new(1_000) },
         version: MessageVersion::V0,
     }
@@ -446,6 +449,7 @@ pub(crate) fn ethereum_state(nonce: u64) -> chains::ethereum::State {
             max_priority_fee_per_gas: GasPrice::from_gwei(1),
         },
         gas_limit: Gas::from_units(21_000),
+        replacing: None,
     }
 }
 
@@ -468,6 +472,7 @@ pub(crate) fn bitcoin_state(account: &Account, sats: &[u64]) -> chains::bitcoin:
         utxos: sats.iter().enumerate().map(coin).collect(),
         fee_rate: bitcoin::FeeRate::from_sat_per_vb(2).unwrap(),
         tip: bitcoin::absolute::Height::from_consensus(200).unwrap(),
+        waiting: chains::bitcoin::Waiting::Untouched,
     }
 }
 

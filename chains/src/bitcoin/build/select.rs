@@ -26,17 +26,17 @@ pub(super) struct Coin {
 
 /// What inputs and outputs cost. All coins are of one account, so all inputs weigh the same.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Costs {
+pub(in crate::bitcoin) struct Costs {
     /// Fee per virtual byte.
-    pub(super) rate: FeeRate,
+    pub(in crate::bitcoin) rate: FeeRate,
     /// Weight units of a signed input.
-    pub(super) input: u64,
+    pub(in crate::bitcoin) input: u64,
     /// Weight units of the payment's output.
-    pub(super) payment: u64,
+    pub(in crate::bitcoin) payment: u64,
     /// Weight units of a change output.
-    pub(super) change: u64,
+    pub(in crate::bitcoin) change: u64,
     /// The least change that is relayed, satoshi.
-    pub(super) dust: u64,
+    pub(in crate::bitcoin) dust: u64,
 }
 
 /// Which coins are spent and where the surplus goes.
@@ -61,7 +61,7 @@ pub(super) struct Short {
 
 impl Costs {
     /// The weight of the signed transaction.
-    pub(super) fn weight(&self, inputs: usize, with_change: bool) -> u64 {
+    pub(in crate::bitcoin) fn weight(&self, inputs: usize, with_change: bool) -> u64 {
         let count = u64::try_from(inputs).unwrap_or(u64::MAX);
         let varint = |n: u64| u64::try_from(VarInt(n).size()).unwrap_or(u64::MAX).saturating_mul(4);
         let (outputs, change) = if with_change { (2, self.change) } else { (1, 0) };
@@ -73,6 +73,11 @@ impl Costs {
             .saturating_add(varint(outputs))
             .saturating_add(self.payment)
             .saturating_add(change)
+    }
+
+    /// What it costs to spend a coin, satoshi.
+    pub(in crate::bitcoin) fn own_cost(&self) -> u64 {
+        self.rate.fee_wu(Weight::from_wu(self.input)).unwrap_or(bitcoin::Amount::MAX).to_sat()
     }
 
     /// The fee of the signed transaction, by whole virtual bytes as nodes reckon it.
@@ -105,7 +110,7 @@ fn fee(rate: FeeRate, weight: u64) -> u64 {
 
 /// The cheapest of the selections that were found. `coins` come largest first.
 pub(super) fn select(costs: &Costs, amount: u64, coins: &[Coin]) -> Result<Selection, Short> {
-    let own_cost = costs.rate.fee_wu(Weight::from_wu(costs.input)).unwrap_or(bitcoin::Amount::MAX).to_sat();
+    let own_cost = costs.own_cost();
     let coins: Vec<Coin> = coins.iter().copied().filter(|coin| coin.value > own_cost).collect();
 
     let largest = largest_first(costs, amount, &coins)?;

@@ -14,7 +14,7 @@ use bdk_chain::{
     BlockId, CanonicalizationParams, ChainPosition, ConfirmationBlockTime, IndexedTxGraph, Merge, tx_graph,
 };
 use bitcoin::constants::{COINBASE_MATURITY, genesis_block};
-use bitcoin::{Amount as Sats, Block, ScriptBuf, Transaction, Txid};
+use bitcoin::{Amount as Sats, Block, OutPoint, ScriptBuf, Transaction, Txid};
 
 pub use self::changes::RestoreError;
 use self::changes::{Changes, Origin};
@@ -214,12 +214,40 @@ impl Follower {
         if self.mempool.contains(&txid) {
             return Position::InMempool;
         }
-        let spenders = tx.input.iter().flat_map(|input| self.graph.graph().outspends(input.previous_output));
-        let depths = spenders.filter_map(|spender| view.confirmed.get(spender)).map(|b| self.confirmations(b.height));
-        match depths.max() {
-            Some(depth) if depth >= conflict_depth => Position::Excluded,
-            _ => Position::Unknown,
+        match self.excluded(tx, &view, conflict_depth) {
+            true => Position::Excluded,
+            false => Position::Unknown,
         }
+    }
+
+    /// Whether what `tx` spends is spent by another transaction with at least `conflict_depth` confirmations, or was made by
+    /// one of which that is true: a payment falls with the attempt whose change it spends.
+    fn excluded(&self, tx: &Transaction, view: &View, conflict_depth: u32) -> bool {
+        let graph = self.graph.graph();
+        let mut seen = BTreeSet::new();
+        let mut waiting: Vec<OutPoint> = tx.input.iter().map(|input| input.previous_output).collect();
+        while let Some(outpoint) = waiting.pop() {
+            let depths = graph.outspends(outpoint).iter().filter_map(|spender| view.confirmed.get(spender));
+            if depths.map(|block| self.confirmations(block.height)).any(|depth| depth >= conflict_depth) {
+                return true;
+            }
+            let made_by = outpoint.txid;
+            if !view.confirmed.contains_key(&made_by) && seen.insert(made_by) {
+                let parent = graph.get_tx(made_by);
+                waiting.extend(parent.iter().flat_map(|tx| &tx.input).map(|input| input.previous_output));
+            }
+        }
+        false
+    }
+
+    /// Whether a transaction of the mempool spends what `tx` pays to `script`.
+    pub(super) fn spends_change(&self, tx: &Transaction, script: &ScriptBuf) -> bool {
+        let txid = tx.compute_txid();
+        let change = (0..).zip(&tx.output).filter(|(_, output)| output.script_pubkey == *script);
+        change.into_iter().any(|(vout, _)| {
+            let mut spenders = self.graph.graph().outspends(OutPoint::new(txid, vout)).iter();
+            spenders.any(|spender| self.mempool.contains(spender))
+        })
     }
 
     /// What `tx` pays to miners, where all that it spends is known.

@@ -20,6 +20,9 @@ const OUT_OF_RANGE: i64 = -8;
 /// `RPC_IN_WARMUP`: the node is starting; no verdict on anything.
 const IN_WARMUP: i64 = -28;
 
+/// The incremental rate of a node that doesn't tell it: bitcoind's default until version 29, since when it is a tenth.
+const INCREMENTAL_RATE: FeeRate = FeeRate::from_sat_per_vb_u32(1);
+
 /// How bitcoind says that it has the transaction already. The codes are of `rpc/protocol.h`; code -26 covers every
 /// refusal of the mempool, whose reason is in the words alone (`validation.cpp`).
 const KNOWN_ALREADY: [(i64, Option<&str>, Sent); 4] = [
@@ -64,6 +67,26 @@ struct MempoolInfo {
     mempoolminfee: Sats,
     #[serde(with = "bitcoin::amount::serde::as_btc")]
     minrelaytxfee: Sats,
+    /// Told since bitcoind 24.
+    #[serde(default, with = "bitcoin::amount::serde::as_btc::opt")]
+    incrementalrelayfee: Option<Sats>,
+}
+
+/// An unconfirmed transaction and those that it stands and falls with, all sizes virtual.
+#[derive(Debug, Deserialize)]
+pub(super) struct MempoolEntry {
+    pub(super) vsize: u64,
+    /// The transaction and all that spend its outputs.
+    pub(super) descendantcount: u64,
+    pub(super) fees: EntryFees,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct EntryFees {
+    #[serde(with = "bitcoin::amount::serde::as_btc")]
+    pub(super) base: Sats,
+    #[serde(with = "bitcoin::amount::serde::as_btc")]
+    pub(super) descendant: Sats,
 }
 
 impl Node {
@@ -137,6 +160,21 @@ impl Node {
     pub(super) async fn relay_floor(&self) -> Result<FeeRate, RpcError> {
         let info: MempoolInfo = self.rpc.call("getmempoolinfo", ()).await?;
         Ok(per_kvb(info.mempoolminfee.max(info.minrelaytxfee)))
+    }
+
+    /// What a replacement pays for its own relay.
+    pub(super) async fn incremental_rate(&self) -> Result<FeeRate, RpcError> {
+        let info: MempoolInfo = self.rpc.call("getmempoolinfo", ()).await?;
+        Ok(info.incrementalrelayfee.map_or(INCREMENTAL_RATE, per_kvb))
+    }
+
+    /// What the mempool knows of the transaction; `None` where it isn't there.
+    pub(super) async fn mempool_entry(&self, txid: Txid) -> Result<Option<MempoolEntry>, RpcError> {
+        match self.rpc.call("getmempoolentry", [txid]).await {
+            Ok(entry) => Ok(Some(entry)),
+            Err(RpcError::Node { code: NOT_FOUND, .. }) => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 
     /// Sends the transaction.

@@ -87,25 +87,30 @@ impl Node {
         Ok(Nonce::new(count.to()))
     }
 
-    /// Wei of `address`, pending transactions counted.
-    pub(super) async fn balance(&self, address: Address) -> Result<Amount, RpcError> {
-        let wei: U256 = self.rpc.call("eth_getBalance", json!([address, "pending"])).await?;
+    /// Wei of `address`, up to block `at`.
+    pub(super) async fn balance(&self, address: Address, at: &str) -> Result<Amount, RpcError> {
+        let wei: U256 = self.rpc.call("eth_getBalance", json!([address, at])).await?;
         Ok(Amount::from_base_units(wei))
     }
 
-    /// What `owner` has of `token`, pending transactions counted; `None` where `token` answers like no ERC-20 contract, as an
-    /// address without code does.
-    pub(super) async fn token_balance(&self, token: Address, owner: Address) -> Result<Option<Amount>, RpcError> {
+    /// What `owner` has of `token`, up to block `at`; `None` where `token` answers like no ERC-20 contract, as an address
+    /// without code does.
+    pub(super) async fn token_balance(
+        &self,
+        token: Address,
+        owner: Address,
+        at: &str,
+    ) -> Result<Option<Amount>, RpcError> {
         let call = json!({ "to": token, "data": decode::balance_of(owner) });
-        let word: Bytes = self.rpc.call("eth_call", json!([call, "pending"])).await?;
+        let word: Bytes = self.rpc.call("eth_call", json!([call, at])).await?;
         Ok(<[u8; 32]>::try_from(word.as_ref()).ok().map(Amount::from_be_bytes))
     }
 
-    /// The gas that `plan` needs on top of what is pending.
-    pub(super) async fn estimate_gas(&self, plan: &Plan) -> Result<Gas, RpcError> {
+    /// The gas that `plan` needs on top of block `at`.
+    pub(super) async fn estimate_gas(&self, plan: &Plan, at: &str) -> Result<Gas, RpcError> {
         let (value, data) = (plan.value.base_units(), &plan.input);
         let call = json!({ "from": plan.from, "to": plan.to, "value": value, "data": data });
-        let gas: U64 = self.rpc.call("eth_estimateGas", json!([call, "pending"])).await?;
+        let gas: U64 = self.rpc.call("eth_estimateGas", json!([call, at])).await?;
         Ok(Gas::from_units(gas.to()))
     }
 

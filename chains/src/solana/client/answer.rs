@@ -67,6 +67,20 @@ pub(super) struct TxStatus {
     pub(super) confirmation_status: Option<String>,
 }
 
+/// One transaction in `getSignaturesForAddress`.
+#[derive(Debug, Deserialize)]
+pub(super) struct SignatureOf {
+    pub(super) slot: u64,
+}
+
+/// `getBlock`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Block {
+    /// The blockhash of the block before it.
+    pub(super) previous_blockhash: String,
+}
+
 /// `getTransaction`.
 #[derive(Debug, Deserialize)]
 pub(super) struct TransactionMeta {

@@ -1,105 +1,79 @@
-//! Reading records back. What the database holds is parsed like any other input.
+//! The rows of the tables, read.
 
 use std::collections::BTreeSet;
-use std::str::FromStr;
 
 use chains::chain::Slot;
-
-use chains::client::Inclusion;
 use chains::network::Network;
+use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use serde::de::DeserializeOwned;
-use signer::request::{IdempotencyKey, SignedRequest};
+use signer::request::IdempotencyKey;
 use signer::roster::CredentialId;
 
-use crate::record::{Attempt, Event, Exposure, Record, RecordId, SignedBytes, State};
-use crate::store::{Filter, StoreError};
-
-/// SQLite's integers are signed 64 bit; times and heights are far below that.
-pub(super) fn signed_int(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-fn parse<T: FromStr>(text: &str) -> Result<T, StoreError>
-where
-    T::Err: std::fmt::Display,
-{
-    text.parse().map_err(|e: T::Err| StoreError::Corrupt(e.to_string()))
-}
-
-fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, StoreError> {
-    serde_json::from_str(text).map_err(|e| StoreError::Corrupt(e.to_string()))
-}
-
-pub(super) fn id_of(text: &str) -> Result<RecordId, StoreError> {
-    parse(text)
-}
-
-pub(super) fn state_of(db: &Connection, id: RecordId) -> Result<State, StoreError> {
-    let state = db
-        .prepare_cached("SELECT state FROM record WHERE id = ?1")?
-        .query_row([id.to_string()], |row| row.get::<_, String>(0))
-        .optional()?;
-    parse(&state.ok_or(StoreError::NoRecord(id))?)
-}
+use crate::record::{Record, RecordId, State};
+use crate::store::limits::{self, TallyRow};
+use crate::store::rows::{AttemptRow, EventRow, HeadRow, RecordRow, parse, signed_int, slot_row};
+use crate::store::steps::Found;
+use crate::store::{Filter, SlotRow, StoreError, Usage};
 
 const COLUMNS: &str =
-    "SELECT id, client, idempotency_key, network, intent, token, body, state, reason, exposure FROM record";
+    "SELECT id, client, idempotency_key, network, intent, token, body, cancel_token, cancel_body, state,
+     reason, exposure FROM record";
 
-/// A row of `record`, not parsed yet.
-struct Raw {
-    id: String,
-    client: String,
-    key: String,
-    network: String,
-    intent: String,
-    token: String,
-    body: Vec<u8>,
-    state: String,
-    reason: Option<String>,
-    exposure: String,
+pub(super) fn record_id(row: &Row<'_>, index: usize) -> rusqlite::Result<RecordId> {
+    let text: String = row.get(index)?;
+    text.parse().map_err(|e| rusqlite::Error::FromSqlConversionFailure(index, Type::Text, Box::new(e)))
 }
 
-fn raw(row: &Row<'_>) -> rusqlite::Result<Raw> {
-    Ok(Raw {
-        id: row.get(0)?,
+fn record_row(row: &Row<'_>) -> rusqlite::Result<RecordRow> {
+    Ok(RecordRow {
+        id: record_id(row, 0)?,
         client: row.get(1)?,
         key: row.get(2)?,
         network: row.get(3)?,
         intent: row.get(4)?,
         token: row.get(5)?,
         body: row.get(6)?,
-        state: row.get(7)?,
-        reason: row.get(8)?,
-        exposure: row.get(9)?,
+        cancel_token: row.get(7)?,
+        cancel_body: row.get(8)?,
+        state: row.get(9)?,
+        reason: row.get(10)?,
+        exposure: row.get(11)?,
     })
 }
 
-fn whole(db: &Connection, raw: Raw) -> Result<Record, StoreError> {
-    let id: RecordId = parse(&raw.id)?;
-    Ok(Record {
-        id,
-        client: parse(&raw.client)?,
-        idempotency_key: parse(&raw.key)?,
-        network: parse(&raw.network)?,
-        intent: from_json(&raw.intent)?,
-        request: SignedRequest { token: raw.token, body: raw.body },
-        state: parse(&raw.state)?,
-        reason: raw.reason.as_deref().map(from_json).transpose()?,
-        exposure: match raw.exposure.as_str() {
-            "none" => Exposure::None,
-            "possible" => Exposure::Possible,
-            "certain" => Exposure::Certain,
-            other => return Err(StoreError::Corrupt(format!("{other:?} is no exposure"))),
-        },
-        attempts: attempts(db, id)?,
-        history: history(db, id)?,
-    })
+fn whole(db: &Connection, row: RecordRow) -> Result<Record, StoreError> {
+    let id = row.id;
+    row.whole(attempts(db, id)?, history(db, id)?)
+}
+
+/// What a step needs to know of its record.
+pub(super) fn found(db: &Connection, id: RecordId) -> Result<Found, StoreError> {
+    let head = db
+        .prepare_cached(
+            "SELECT id, state, reason, exposure, fence, cancel_token IS NOT NULL FROM record WHERE id = ?1",
+        )?
+        .query_row([id.to_string()], |row| {
+            Ok(HeadRow {
+                id: record_id(row, 0)?,
+                state: row.get(1)?,
+                reason: row.get(2)?,
+                exposure: row.get(3)?,
+                fence: row.get(4)?,
+                asked: row.get(5)?,
+            })
+        })
+        .optional()?
+        .ok_or(StoreError::NoRecord(id))?;
+    if head.is_bare() {
+        return head.found(Vec::new(), Vec::new());
+    }
+    head.found(attempts(db, id)?, held_slots(db, id)?)
 }
 
 pub(super) fn record(db: &Connection, id: RecordId) -> Result<Option<Record>, StoreError> {
-    let found = db.prepare_cached(&format!("{COLUMNS} WHERE id = ?1"))?.query_row([id.to_string()], raw).optional()?;
-    found.map(|raw| whole(db, raw)).transpose()
+    let row =
+        db.prepare_cached(&format!("{COLUMNS} WHERE id = ?1"))?.query_row([id.to_string()], record_row).optional()?;
+    row.map(|row| whole(db, row)).transpose()
 }
 
 pub(super) fn by_key(
@@ -109,10 +83,10 @@ pub(super) fn by_key(
 ) -> Result<Option<Record>, StoreError> {
     let found = db
         .prepare_cached("SELECT record_id FROM idempotency WHERE client = ?1 AND key = ?2")?
-        .query_row(params![client.to_string(), key.as_str()], |row| row.get::<_, String>(0))
+        .query_row(params![client.to_string(), key.as_str()], |row| record_id(row, 0))
         .optional()?;
     match found {
-        Some(id) => record(db, id_of(&id)?),
+        Some(id) => record(db, id),
         None => Ok(None),
     }
 }
@@ -131,16 +105,16 @@ pub(super) fn list(db: &Connection, filter: &Filter) -> Result<Vec<Record>, Stor
                 filter.before.map(|id| id.to_string()),
                 filter.limit,
             ],
-            raw,
+            record_row,
         )?
         .collect::<Result<Vec<_>, _>>()?;
-    rows.into_iter().map(|raw| whole(db, raw)).collect()
+    rows.into_iter().map(|row| whole(db, row)).collect()
 }
 
 pub(super) fn active(db: &Connection, network: Network) -> Result<Vec<RecordId>, StoreError> {
     let mut statement = db.prepare_cached("SELECT id FROM record WHERE active = 1 AND network = ?1 ORDER BY id")?;
-    let ids = statement.query_map([network.to_string()], |row| row.get::<_, String>(0))?;
-    ids.map(|id| id_of(&id?)).collect()
+    let ids = statement.query_map([network.to_string()], |row| record_id(row, 0))?;
+    ids.map(|id| id.map_err(StoreError::from)).collect()
 }
 
 /// Slots that the chain may still show as free. Those of finished payments are left out: the chain itself has used them
@@ -154,6 +128,34 @@ pub(super) fn busy(db: &Connection, network: Network) -> Result<BTreeSet<Slot>, 
     slots.map(|slot| parse(&slot?)).collect()
 }
 
+pub(super) fn slots(db: &Connection, network: Network, prefix: &str) -> Result<Vec<SlotRow>, StoreError> {
+    let mut statement = db.prepare_cached(
+        "SELECT slot, record.id, record.state, burned FROM slot JOIN record ON record.id = slot.record_id
+         WHERE slot.network = ?1 AND substr(slot, 1, length(?2)) = ?2 ORDER BY slot",
+    )?;
+    let rows = statement
+        .query_map(params![network.to_string(), prefix], |row| {
+            Ok((row.get::<_, String>(0)?, record_id(row, 1)?, row.get::<_, String>(2)?, row.get(3)?))
+        })?
+        .collect::<Result<Vec<_>, _>>()?;
+    rows.into_iter().map(|(slot, id, state, burned)| slot_row(&slot, id, &state, burned)).collect()
+}
+
+pub(super) fn tally(row: &Row<'_>) -> rusqlite::Result<TallyRow> {
+    Ok(TallyRow { pending: row.get(0)?, pending_count: row.get(1)?, posted: row.get(2)?, posted_count: row.get(3)? })
+}
+
+pub(super) fn usage(db: &Connection, counter: &str, from: u64, to: u64) -> Result<Usage, StoreError> {
+    let mut statement = db.prepare_cached(
+        "SELECT pending, pending_count, posted, posted_count FROM usage
+         WHERE counter = ?1 AND bucket BETWEEN ?2 AND ?3",
+    )?;
+    let rows = statement
+        .query_map(params![counter, signed_int(from), signed_int(to)], tally)?
+        .collect::<Result<Vec<_>, _>>()?;
+    limits::sum(&rows)
+}
+
 pub(super) fn chain_changes(db: &Connection, network: Network, node: u32) -> Result<Vec<Vec<u8>>, StoreError> {
     let mut statement =
         db.prepare_cached("SELECT changes FROM chain_change WHERE network = ?1 AND node = ?2 ORDER BY seq")?;
@@ -161,43 +163,36 @@ pub(super) fn chain_changes(db: &Connection, network: Network, node: u32) -> Res
     changes.map(|change| change.map_err(StoreError::from)).collect()
 }
 
-fn attempts(db: &Connection, id: RecordId) -> Result<Vec<Attempt>, StoreError> {
+fn attempts(db: &Connection, id: RecordId) -> Result<Vec<AttemptRow>, StoreError> {
     let mut statement = db.prepare_cached(
-        "SELECT number, unsigned, slots, signed, tx_id, inclusion FROM attempt WHERE record_id = ?1 ORDER BY number",
+        "SELECT number, purpose, unsigned, slots, signed, tx_id, given_up, sent_at, inclusion
+         FROM attempt WHERE record_id = ?1 ORDER BY number",
     )?;
-    type Columns = (u32, Vec<u8>, String, Option<Vec<u8>>, Option<String>, Option<String>);
-    let rows = statement
-        .query_map([id.to_string()], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?))
-        })?
-        .collect::<Result<Vec<Columns>, _>>()?;
-    rows.into_iter()
-        .map(|(number, unsigned, slots, signed, tx_id, inclusion)| {
-            Ok(Attempt {
-                number,
-                unsigned,
-                slots: from_json(&slots)?,
-                signed: signed.zip(tx_id).map(|(bytes, id)| SignedBytes { bytes, id }),
-                inclusion: inclusion.as_deref().map(from_json::<Inclusion>).transpose()?,
-            })
+    let rows = statement.query_map([id.to_string()], |row| {
+        Ok(AttemptRow {
+            number: row.get(0)?,
+            purpose: row.get(1)?,
+            unsigned: row.get(2)?,
+            slots: row.get(3)?,
+            signed: row.get(4)?,
+            tx_id: row.get(5)?,
+            given_up: row.get(6)?,
+            sent_at: row.get(7)?,
+            inclusion: row.get(8)?,
         })
-        .collect()
+    })?;
+    rows.map(|row| row.map_err(StoreError::from)).collect()
 }
 
-fn history(db: &Connection, id: RecordId) -> Result<Vec<Event>, StoreError> {
+fn held_slots(db: &Connection, id: RecordId) -> Result<Vec<(String, bool)>, StoreError> {
+    let mut statement = db.prepare_cached("SELECT slot, burned FROM slot WHERE record_id = ?1")?;
+    let rows = statement.query_map([id.to_string()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    rows.map(|row| row.map_err(StoreError::from)).collect()
+}
+
+fn history(db: &Connection, id: RecordId) -> Result<Vec<EventRow>, StoreError> {
     let mut statement = db.prepare_cached("SELECT at, state, detail FROM event WHERE record_id = ?1 ORDER BY seq")?;
     let rows = statement
-        .query_map([id.to_string()], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, Option<String>>(2)?))
-        })?
-        .collect::<Result<Vec<_>, _>>()?;
-    rows.into_iter()
-        .map(|(at, state, detail)| {
-            Ok(Event {
-                at: u64::try_from(at).unwrap_or_default(),
-                state: parse(&state)?,
-                detail: detail.as_deref().map(from_json).transpose()?,
-            })
-        })
-        .collect()
+        .query_map([id.to_string()], |row| Ok(EventRow { at: row.get(0)?, state: row.get(1)?, detail: row.get(2)? }))?;
+    rows.map(|row| row.map_err(StoreError::from)).collect()
 }

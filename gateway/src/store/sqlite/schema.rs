@@ -4,13 +4,13 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use crate::store::StoreError;
 
-const MIGRATIONS: [&str; 1] = [include_str!("schema/0001_records.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("schema/0001_records.sql"), include_str!("schema/0002_leases.sql")];
 
-/// Brings the database to this version's tables.
+/// Brings the database to this version's tables, and begins a further life of the store: answers its number.
 ///
 /// # Errors
 /// Where the database failed, or was written by a later version.
-pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+pub(super) fn migrate(connection: &mut Connection) -> Result<i64, StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
     let version: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let known = (1..).zip(MIGRATIONS);
@@ -24,6 +24,7 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
         transaction.execute_batch(sql)?;
     }
     transaction.pragma_update(None, "user_version", latest)?;
+    let life = transaction.query_row("UPDATE life SET number = number + 1 RETURNING number", [], |row| row.get(0))?;
     transaction.commit()?;
-    Ok(())
+    Ok(life)
 }

@@ -1,50 +1,44 @@
-//! The arrows as SQL. Each function runs inside a savepoint of the writer's transaction: an error undoes all of it.
-
-use std::collections::BTreeSet;
+//! The writes as SQL. Each function runs inside a savepoint of the writer's transaction: an error undoes all of it. There is
+//! one writer, so what it has read stands until it commits.
 
 use chains::chain::Slot;
-
-use chains::client::Inclusion;
 use chains::network::Network;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
-use serde::Serialize;
-use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use signer::request::{Claims, SignedRequest};
 
-use super::rows::{id_of, signed_int, state_of};
-use crate::record::{Event, Exposure, Reason, RecordId, SignedBytes, State};
-use crate::store::{Accepted, Judgement, NewIntent, StoreError};
+use super::rows::{found, record_id, tally};
+use crate::fail;
+use crate::record::{Event, Exposure, RecordId, State};
+use crate::store::limits::{self, Tally};
+use crate::store::rows::{amount, optional_json, purpose_word, signed_int, to_json, unsigned_int};
+use crate::store::steps::{Plan, Settlement, Write};
+use crate::store::{Accepted, Cancelling, Draw, GatewayId, Hold, NewIntent, StoreError, TOKEN_GRACE_SECONDS};
 
-/// How long a used token is kept past its expiry: the leeway that its check may grant.
-const TOKEN_GRACE_SECONDS: u64 = 60;
-
-pub(super) fn to_json(value: &impl Serialize) -> Result<String, StoreError> {
-    serde_json::to_string(value).map_err(|e| StoreError::Corrupt(e.to_string()))
-}
-
-pub(super) fn accept(db: &Connection, new: &NewIntent) -> Result<Accepted, StoreError> {
-    use_token(db, new)?;
+pub(super) fn accept(db: &Connection, life: i64, new: &NewIntent) -> Result<Accepted, StoreError> {
+    use_token(db, &new.claims, new.at)?;
     let client = new.claims.sub.to_string();
     let intent = to_json(&new.intent)?;
     let digest = Sha256::digest(intent.as_bytes()).to_vec();
     let known = db
         .prepare_cached("SELECT intent, record_id FROM idempotency WHERE client = ?1 AND key = ?2")?
         .query_row(params![client, new.idempotency_key.as_str()], |row| {
-            Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, String>(1)?))
+            Ok((row.get::<_, Vec<u8>>(0)?, record_id(row, 1)?))
         })
         .optional()?;
     if let Some((known_digest, record)) = known {
-        let record = id_of(&record)?;
         if known_digest != digest {
             return Err(StoreError::IdempotencyConflict(record));
         }
-        if !burns_no_key(db, record)? {
+        if !found(db, record)?.burns_no_key() {
             return Ok(Accepted::Known(record));
         }
     }
+    let hold = Hold { id: new.id, fence: 1 };
     db.prepare_cached(
-        "INSERT INTO record (id, client, idempotency_key, wallet, network, intent, token, body, state, exposure, active)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 1)",
+        "INSERT INTO record (id, client, idempotency_key, wallet, network, intent, token, body, state, exposure, active,
+                             owner, life, lease_until, fence)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 1, ?11, ?12, ?13, ?14)",
     )?
     .execute(params![
         new.id.to_string(),
@@ -57,6 +51,10 @@ pub(super) fn accept(db: &Connection, new: &NewIntent) -> Result<Accepted, Store
         new.request.body,
         State::Received.as_str(),
         Exposure::None.as_str(),
+        new.owner.to_string(),
+        life,
+        signed_int(new.until),
+        signed_int(hold.fence),
     ])?;
     db.prepare_cached(
         "INSERT INTO idempotency (client, key, intent, record_id) VALUES (?1, ?2, ?3, ?4)
@@ -64,196 +62,241 @@ pub(super) fn accept(db: &Connection, new: &NewIntent) -> Result<Accepted, Store
     )?
     .execute(params![client, new.idempotency_key.as_str(), digest, new.id.to_string()])?;
     event(db, new.id, &Event { at: new.at, state: State::Received, detail: None })?;
-    Ok(Accepted::New(new.id))
+    Ok(Accepted::New(hold))
 }
 
-/// Whether the record ended without a signature, so that its key may be used for the same intent again.
-fn burns_no_key(db: &Connection, id: RecordId) -> Result<bool, StoreError> {
-    let state = state_of(db, id)?;
-    let signed: bool = db
-        .prepare_cached("SELECT EXISTS (SELECT 1 FROM slot WHERE record_id = ?1 AND burned = 1)")?
-        .query_row([id.to_string()], |row| row.get(0))?;
-    Ok(state.is_terminal() && !signed)
-}
-
-fn use_token(db: &Connection, new: &NewIntent) -> Result<(), StoreError> {
-    let now = new.at / 1000;
+pub(super) fn use_token(db: &Connection, claims: &Claims, at: u64) -> Result<(), StoreError> {
+    let now = at / 1000;
     db.prepare_cached("DELETE FROM token WHERE expires < ?1")?
         .execute([signed_int(now.saturating_sub(TOKEN_GRACE_SECONDS))])?;
-    let inserted = db.prepare_cached("INSERT INTO token (client, jti, expires) VALUES (?1, ?2, ?3)")?.execute(params![
-        new.claims.sub.to_string(),
-        new.claims.jti,
-        signed_int(new.claims.exp)
-    ]);
-    match inserted {
-        Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
-            Err(StoreError::TokenReplayed)
+    let used = db
+        .prepare_cached("INSERT INTO token (client, jti, expires) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
+        .execute(params![claims.sub.to_string(), claims.jti, signed_int(claims.exp)])?;
+    if used == 1 { Ok(()) } else { Err(StoreError::TokenReplayed) }
+}
+
+/// A request to cancel, which needs no hold.
+pub(super) fn cancel(
+    db: &Connection,
+    id: RecordId,
+    claims: &Claims,
+    request: &SignedRequest,
+    at: u64,
+) -> Result<Cancelling, StoreError> {
+    use_token(db, claims, at)?;
+    let found = found(db, id)?;
+    let (plan, outcome) = found.cancel(&claims.sub, request, at)?;
+    carry_out(db, Hold { id, fence: found.fence }, &plan)?;
+    Ok(outcome)
+}
+
+/// Writes what a step under this hold decided.
+pub(super) fn carry_out(db: &Connection, hold: Hold, plan: &Plan) -> Result<(), StoreError> {
+    plan.writes.iter().try_for_each(|write| carry_out_one(db, hold, write))
+}
+
+fn carry_out_one(db: &Connection, hold: Hold, write: &Write) -> Result<(), StoreError> {
+    let (id, fence) = (hold.id.to_string(), signed_int(hold.fence));
+    match write {
+        Write::State { state, reason, exposure, active } => {
+            let changed = db
+                .prepare_cached(
+                    "UPDATE record SET state = ?3, reason = ?4, exposure = ?5, active = ?6,
+                         owner = CASE WHEN ?6 THEN owner END, lease_until = CASE WHEN ?6 THEN lease_until END
+                     WHERE id = ?1 AND fence = ?2",
+                )?
+                .execute(params![
+                    id,
+                    fence,
+                    state.as_str(),
+                    optional_json(reason.as_ref())?,
+                    exposure.as_str(),
+                    active
+                ])?;
+            held(hold, changed)?;
         }
-        other => other.map(|_| ()).map_err(StoreError::from),
-    }
-}
-
-pub(super) fn judge(db: &Connection, id: RecordId, steps: &[Event], verdict: &Judgement) -> Result<(), StoreError> {
-    for step in steps {
-        event(db, id, step)?;
-    }
-    advance(db, id, State::Received, verdict.state, verdict.reason.as_ref(), verdict.detail.as_ref(), verdict.at)
-}
-
-pub(super) fn freeze(
-    db: &Connection,
-    id: RecordId,
-    unsigned: &[u8],
-    slots: &BTreeSet<Slot>,
-    at: u64,
-) -> Result<u32, StoreError> {
-    require(db, id, State::Queued)?;
-    let number: u32 = db
-        .prepare_cached("SELECT coalesce(max(number), 0) + 1 FROM attempt WHERE record_id = ?1")?
-        .query_row([id.to_string()], |row| row.get(0))?;
-    for slot in slots {
-        let inserted = db
-            .prepare_cached("INSERT INTO slot (slot, network, record_id, burned) VALUES (?1, ?2, ?3, 0)")?
-            .execute(params![slot.to_string(), slot.network().to_string(), id.to_string()]);
-        match inserted {
-            Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
-                return Err(StoreError::SlotTaken(slot.clone()));
-            }
-            other => other?,
-        };
-    }
-    db.prepare_cached("INSERT INTO attempt (record_id, number, unsigned, slots) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![id.to_string(), number, unsigned, to_json(slots)?])?;
-    let detail = json!({ "attempt": number, "slots": slots });
-    event(db, id, &Event { at, state: State::Queued, detail: Some(detail) })?;
-    Ok(number)
-}
-
-pub(super) fn thaw(db: &Connection, id: RecordId, at: u64) -> Result<(), StoreError> {
-    require(db, id, State::Queued)?;
-    release(db, id)?;
-    event(db, id, &Event { at, state: State::Queued, detail: Some(json!({ "thawed": true })) })
-}
-
-/// Frees the slots of a record that no signer was asked for, with the attempt that they were for.
-fn release(db: &Connection, id: RecordId) -> Result<(), StoreError> {
-    db.prepare_cached("DELETE FROM slot WHERE record_id = ?1 AND burned = 0")?.execute([id.to_string()])?;
-    db.prepare_cached(
-        "DELETE FROM attempt WHERE record_id = ?1 AND signed IS NULL
-         AND NOT EXISTS (SELECT 1 FROM slot WHERE slot.record_id = ?1)",
-    )?
-    .execute([id.to_string()])?;
-    Ok(())
-}
-
-pub(super) fn burn(db: &Connection, id: RecordId, at: u64) -> Result<(), StoreError> {
-    let burned = db.prepare_cached("UPDATE slot SET burned = 1 WHERE record_id = ?1")?.execute([id.to_string()])?;
-    if burned == 0 {
-        return Err(StoreError::Corrupt(format!("record {id} has no slot to burn")));
-    }
-    advance(db, id, State::Queued, State::Signing, None, None, at)
-}
-
-pub(super) fn signed(
-    db: &Connection,
-    id: RecordId,
-    signed: &SignedBytes,
-    detail: &Value,
-    at: u64,
-) -> Result<(), StoreError> {
-    let changed = db
-        .prepare_cached(
-            "UPDATE attempt SET signed = ?2, tx_id = ?3 WHERE record_id = ?1 AND signed IS NULL
-             AND number = (SELECT max(number) FROM attempt WHERE record_id = ?1)",
-        )?
-        .execute(params![id.to_string(), signed.bytes, signed.id])?;
-    if changed != 1 {
-        return Err(StoreError::Corrupt(format!("record {id} has no unsigned attempt")));
-    }
-    advance(db, id, State::Signing, State::Signed, None, Some(detail), at)
-}
-
-pub(super) fn observed(
-    db: &Connection,
-    id: RecordId,
-    from: State,
-    to: State,
-    inclusion: Option<&Inclusion>,
-    reason: Option<&Reason>,
-    at: u64,
-) -> Result<(), StoreError> {
-    let text = inclusion.map(to_json).transpose()?;
-    db.prepare_cached(
-        "UPDATE attempt SET inclusion = ?2 WHERE record_id = ?1
-         AND number = (SELECT max(number) FROM attempt WHERE record_id = ?1)",
-    )?
-    .execute(params![id.to_string(), text])?;
-    let detail = inclusion.map(|inclusion| json!(inclusion));
-    advance(db, id, from, to, reason, detail.as_ref(), at)
-}
-
-pub(super) fn abandon(
-    db: &Connection,
-    id: RecordId,
-    from: State,
-    to: State,
-    reason: &Reason,
-    at: u64,
-) -> Result<(), StoreError> {
-    if from >= State::Signing {
-        return Err(StoreError::NoSuchArrow { from, to });
-    }
-    release(db, id)?;
-    advance(db, id, from, to, Some(reason), None, at)
-}
-
-pub(super) fn note(db: &Connection, id: RecordId, reason: Option<&Reason>, at: u64) -> Result<(), StoreError> {
-    let text = reason.map(to_json).transpose()?;
-    let changed = db
-        .prepare_cached("UPDATE record SET reason = ?2 WHERE id = ?1 AND active = 1 AND reason IS NOT ?2")?
-        .execute(params![id.to_string(), text])?;
-    if changed == 1 {
-        let state = state_of(db, id)?;
-        event(db, id, &Event { at, state, detail: Some(json!({ "reason": reason })) })?;
+        Write::Reason(reason) => {
+            let changed = db
+                .prepare_cached("UPDATE record SET reason = ?3 WHERE id = ?1 AND fence = ?2")?
+                .execute(params![id, fence, optional_json(reason.as_ref())?])?;
+            held(hold, changed)?;
+        }
+        Write::Asked(request) => {
+            let changed = db
+                .prepare_cached(
+                    "UPDATE record SET cancel_token = ?3, cancel_body = ?4, active = 1 WHERE id = ?1 AND fence = ?2",
+                )?
+                .execute(params![id, fence, request.token, request.body])?;
+            held(hold, changed)?;
+        }
+        Write::Fence => {
+            let changed = db
+                .prepare_cached(
+                    "UPDATE record SET fence = fence + 1, owner = NULL, lease_until = NULL WHERE id = ?1 AND fence = ?2",
+                )?
+                .execute(params![id, fence])?;
+            held(hold, changed)?;
+        }
+        Write::Event(step) => event(db, hold.id, step)?,
+        Write::Take { slot, burned } => take(db, &id, slot, *burned)?,
+        Write::Burn => {
+            db.prepare_cached("UPDATE slot SET burned = 1 WHERE record_id = ?1")?.execute([id])?;
+        }
+        Write::Free => {
+            db.prepare_cached("DELETE FROM slot WHERE record_id = ?1 AND burned = 0")?.execute([id])?;
+        }
+        Write::Attempt { number, purpose, unsigned, slots } => {
+            db.prepare_cached(
+                "INSERT INTO attempt (record_id, number, purpose, unsigned, slots) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![id, number, purpose_word(*purpose), unsigned, to_json(slots)?])?;
+        }
+        Write::Forget => {
+            db.prepare_cached("DELETE FROM attempt WHERE record_id = ?1 AND signed IS NULL")?.execute([id])?;
+        }
+        Write::Signed { number, signed } => {
+            db.prepare_cached("UPDATE attempt SET signed = ?3, tx_id = ?4 WHERE record_id = ?1 AND number = ?2")?
+                .execute(params![id, number, signed.bytes, signed.id])?;
+        }
+        Write::GivenUp { number, reason } => {
+            db.prepare_cached("UPDATE attempt SET given_up = ?3 WHERE record_id = ?1 AND number = ?2")?
+                .execute(params![id, number, to_json(reason)?])?;
+        }
+        Write::Sent { number, at } => {
+            db.prepare_cached("UPDATE attempt SET sent_at = ?3 WHERE record_id = ?1 AND number = ?2")?
+                .execute(params![id, number, signed_int(*at)])?;
+        }
+        Write::Included { number, inclusion } => {
+            db.prepare_cached(
+                "UPDATE attempt SET inclusion = CASE WHEN number = ?2 THEN ?3 END
+                 WHERE record_id = ?1 AND (number = ?2 OR inclusion IS NOT NULL)",
+            )?
+            .execute(params![id, number, optional_json(inclusion.as_ref())?])?;
+        }
+        Write::Reserve(draws) => reserve(db, &id, draws)?,
+        Write::Settle(how) => settle(db, &id, *how)?,
     }
     Ok(())
 }
 
-/// Moves the record along one arrow and writes the event.
-pub(super) fn advance(
-    db: &Connection,
-    id: RecordId,
-    from: State,
-    to: State,
-    reason: Option<&Reason>,
-    detail: Option<&Value>,
-    at: u64,
-) -> Result<(), StoreError> {
-    if !from.may_become(to) {
-        return Err(StoreError::NoSuchArrow { from, to });
-    }
-    let changed = db
-        .prepare_cached(
-            "UPDATE record SET state = ?3, reason = ?4, exposure = ?5, active = ?6 WHERE id = ?1 AND state = ?2",
-        )?
-        .execute(params![
-            id.to_string(),
-            from.as_str(),
-            to.as_str(),
-            reason.map(to_json).transpose()?,
-            Exposure::of(to).as_str(),
-            !to.is_terminal(),
-        ])?;
-    if changed != 1 {
-        return Err(StoreError::Stale { id, expected: from, found: state_of(db, id)? });
-    }
-    let detail = detail.cloned().or_else(|| reason.map(|reason| json!({ "reason": reason })));
-    event(db, id, &Event { at, state: to, detail })
+fn held(hold: Hold, changed: usize) -> Result<(), StoreError> {
+    if changed == 1 { Ok(()) } else { Err(StoreError::Fenced(hold.id)) }
 }
 
-fn require(db: &Connection, id: RecordId, expected: State) -> Result<(), StoreError> {
-    let found = state_of(db, id)?;
-    if found == expected { Ok(()) } else { Err(StoreError::Stale { id, expected, found }) }
+fn take(db: &Connection, id: &str, slot: &Slot, burned: bool) -> Result<(), StoreError> {
+    let taken = db
+        .prepare_cached(
+            "INSERT INTO slot (slot, network, record_id, burned) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+        )?
+        .execute(params![slot.to_string(), slot.network().to_string(), id, burned])?;
+    if taken == 1 { Ok(()) } else { Err(StoreError::SlotTaken(slot.clone())) }
+}
+
+fn reserve(db: &Connection, id: &str, draws: &[Draw]) -> Result<(), StoreError> {
+    for (number, draw) in (0_i64..).zip(draws) {
+        // Later buckets count too: another gateway's clock may be ahead.
+        limits::admit(draw, super::rows::usage(db, &draw.counter, draw.since, u64::MAX)?)?;
+        let bucket = signed_int(draw.bucket);
+        let tally = tally_of(db, &draw.counter, bucket)?.reserve(draw.amount)?;
+        save_tally(db, &draw.counter, bucket, tally)?;
+        db.prepare_cached(
+            "INSERT INTO draw (record_id, number, counter, bucket, amount, state) VALUES (?1, ?2, ?3, ?4, ?5, 'pending')",
+        )?
+        .execute(params![id, number, draw.counter, bucket, draw.amount.to_be_bytes()])?;
+    }
+    Ok(())
+}
+
+fn settle(db: &Connection, id: &str, how: Settlement) -> Result<(), StoreError> {
+    if how == Settlement::GiveBack {
+        fail::point("refund.before");
+    }
+    let pending = db
+        .prepare_cached("SELECT counter, bucket, amount FROM draw WHERE record_id = ?1 AND state = 'pending'")?
+        .query_map([id], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?, row.get::<_, Vec<u8>>(2)?)))?
+        .collect::<Result<Vec<_>, _>>()?;
+    for (counter, bucket, drawn) in &pending {
+        let tally = tally_of(db, counter, *bucket)?.settle(amount(drawn)?, how)?;
+        save_tally(db, counter, *bucket, tally)?;
+    }
+    if !pending.is_empty() {
+        db.prepare_cached("UPDATE draw SET state = ?2 WHERE record_id = ?1 AND state = 'pending'")?
+            .execute(params![id, how.word()])?;
+    }
+    Ok(())
+}
+
+fn tally_of(db: &Connection, counter: &str, bucket: i64) -> Result<Tally, StoreError> {
+    let row = db
+        .prepare_cached(
+            "SELECT pending, pending_count, posted, posted_count FROM usage WHERE counter = ?1 AND bucket = ?2",
+        )?
+        .query_row(params![counter, bucket], tally)
+        .optional()?;
+    row.map_or(Ok(Tally::default()), |row| row.whole())
+}
+
+fn save_tally(db: &Connection, counter: &str, bucket: i64, tally: Tally) -> Result<(), StoreError> {
+    let row = tally.row();
+    db.prepare_cached(
+        "INSERT OR REPLACE INTO usage (counter, bucket, pending, pending_count, posted, posted_count)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?
+    .execute(params![counter, bucket, row.pending, row.pending_count, row.posted, row.posted_count])?;
+    Ok(())
+}
+
+pub(super) fn claim(
+    db: &Connection,
+    life: i64,
+    owner: &GatewayId,
+    network: Network,
+    at: u64,
+    until: u64,
+    limit: u32,
+) -> Result<Vec<Hold>, StoreError> {
+    let mut statement = db.prepare_cached(
+        "UPDATE record SET owner = ?1, life = ?2, lease_until = ?5, fence = fence + 1
+         WHERE id IN (SELECT id FROM record WHERE active = 1 AND network = ?3
+                      AND (owner IS NULL OR lease_until < ?4 OR (owner = ?1 AND life < ?2)) ORDER BY id LIMIT ?6)
+         RETURNING id, fence",
+    )?;
+    let rows = statement
+        .query_map(
+            params![owner.to_string(), life, network.to_string(), signed_int(at), signed_int(until), limit],
+            |row| Ok((record_id(row, 0)?, row.get::<_, i64>(1)?)),
+        )?
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut holds = rows
+        .into_iter()
+        .map(|(id, fence)| Ok(Hold { id, fence: unsigned_int(fence)? }))
+        .collect::<Result<Vec<_>, StoreError>>()?;
+    holds.sort_unstable();
+    Ok(holds)
+}
+
+pub(super) fn renew(db: &Connection, holds: &[Hold], until: u64) -> Result<Vec<Hold>, StoreError> {
+    let mut statement = db.prepare_cached(
+        "UPDATE record SET lease_until = ?3 WHERE id = ?1 AND fence = ?2 AND owner IS NOT NULL AND active = 1",
+    )?;
+    let mut standing = Vec::with_capacity(holds.len());
+    for hold in holds {
+        if statement.execute(params![hold.id.to_string(), signed_int(hold.fence), signed_int(until)])? == 1 {
+            standing.push(*hold);
+        }
+    }
+    Ok(standing)
+}
+
+/// A lease that was let go is over: its fence is passed, so that nothing is written under it any more.
+pub(super) fn release(db: &Connection, holds: &[Hold]) -> Result<(), StoreError> {
+    let mut statement = db.prepare_cached(
+        "UPDATE record SET owner = NULL, lease_until = NULL, fence = fence + 1 WHERE id = ?1 AND fence = ?2",
+    )?;
+    for hold in holds {
+        statement.execute(params![hold.id.to_string(), signed_int(hold.fence)])?;
+    }
+    Ok(())
 }
 
 fn event(db: &Connection, id: RecordId, event: &Event) -> Result<(), StoreError> {
@@ -261,7 +304,7 @@ fn event(db: &Connection, id: RecordId, event: &Event) -> Result<(), StoreError>
         id.to_string(),
         signed_int(event.at),
         event.state.as_str(),
-        event.detail.as_ref().map(to_json).transpose()?,
+        optional_json(event.detail.as_ref())?,
     ])?;
     Ok(())
 }
@@ -278,4 +321,9 @@ pub(super) fn save_chain_changes(
         changes
     ])?;
     Ok(())
+}
+
+/// Whether the failure says that the file itself is broken.
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }

@@ -133,7 +133,7 @@ impl Desk {
             tx: Uuid::from_u128(tx),
             wallet: wallet.parse().unwrap(),
             unsigned: self.build(intent, state),
-            evidence: Evidence { request: self.ask(&format!("payment-{tx}"), intent), approvals: Vec::new() },
+            evidence: Evidence { request: self.ask(&format!("payment-{tx}"), intent), approvals: Vec::new(), cancel: None },
             fence: 1,
         }
     }
@@ -197,6 +197,7 @@ fn bitcoin_state(account: &Account, state: u32) -> chains::bitcoin::State {
         utxos: vec![Utxo::new(Arc::new(previous), 0, 6).unwrap()],
         fee_rate: bitcoin::FeeRate::from_sat_per_vb(2).unwrap(),
         tip: bitcoin::absolute::Height::from_consensus(100).unwrap(),
+        waiting: chains::bitcoin::Waiting::Untouched,
     }
 }
 
@@ -210,6 +211,7 @@ fn ethereum_state(state: u32) -> chains::ethereum::State {
             max_priority_fee_per_gas: GasPrice::from_gwei(1),
         },
         gas_limit: Gas::from_units(60_000),
+        replacing: None,
     }
 }
 
@@ -219,8 +221,10 @@ fn solana_state(state: u32) -> chains::solana::State {
     let mut blockhash = [7; 32];
     blockhash[..4].copy_from_slice(&state.to_be_bytes());
     chains::solana::State {
-        blockhash: blockhash.into(),
-        last_valid_block_height: 1_150,
+        validity: chains::solana::Validity::Blockhash {
+            blockhash: blockhash.into(),
+            last_valid_block_height: 1_150,
+        },
         balance: Lamports::new(10_000_000_000),
         rent_exempt_minimum: Lamports::new(890_880),
         destination: Destination { lamports: Lamports::new(1_000_000_000), kind: DestinationKind::Wallet },
@@ -232,6 +236,7 @@ fn solana_state(state: u32) -> chains::solana::State {
             destination_exists: true,
             account_rent: Lamports::new(2_039_280),
         }),
+        nonce_rent: None,
         compute: ComputeBudget { unit_limit: 30_000, unit_price: MicroLamports::new(12_345) },
         version: MessageVersion::V0,
     }
