@@ -12,7 +12,7 @@ use chains::network::Network;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use signer::policy::limit::{BucketId, CounterKey, Draw, LimitConfig, LimitError, Minutes, Usage, Window};
-use signer::policy::{Denial, Policy, PolicyConfig, PolicyError, Verdict, evaluate};
+use signer::policy::{Circumstances, Denial, Policy, PolicyConfig, PolicyError, Verdict, evaluate};
 use signer::roster::CredentialId;
 
 const PAYEE: &str = "0x52908400098527886E0F7030069857D2E4169EE7";
@@ -72,6 +72,8 @@ fn effects(wallet: &str, payments: &[(Asset, &str, u64)]) -> Effects {
         transfers: payments.iter().map(transfer).collect(),
         allowances: Vec::new(),
         calls: Vec::new(),
+        proceeds: Vec::new(),
+        upkeep: None,
         change: Amount::ZERO,
         max_fee: Amount::from_wei(1_000_000),
         touches: Vec::new(),
@@ -80,7 +82,7 @@ fn effects(wallet: &str, payments: &[(Asset, &str, u64)]) -> Effects {
 
 fn draws(limits: &Value, wallet: &str, initiator: &str, effects: &Effects) -> Vec<(String, u64)> {
     let policy = compile(limits).expect("a sound policy");
-    match evaluate(&policy, &account(wallet), &credential(initiator), effects) {
+    match evaluate(&policy, &account(wallet), &Circumstances { initiator: &credential(initiator), at: 0 }, effects) {
         Verdict::Allow { draws, .. } => {
             let draw = |draw: Draw| {
                 assert_eq!((draw.count, draw.window), (1, draw.counter.window()));
@@ -88,7 +90,7 @@ fn draws(limits: &Value, wallet: &str, initiator: &str, effects: &Effects) -> Ve
             };
             draws.into_iter().map(draw).collect()
         }
-        Verdict::Deny { reason, .. } => panic!("denied: {reason}"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -138,7 +140,7 @@ fn one_transaction_draws_on_a_counter_once() {
 #[test]
 fn an_approval_draws_its_allowance() {
     let Address::Ethereum(contract) = address(TOKEN) else { panic!("an EVM address") };
-    let call = Call { contract, selector: APPROVE.into(), arguments: vec![0; 64].into(), value: Amount::ZERO };
+    let call = Call { caller: contract, depth: 0, contract, selector: APPROVE.into(), arguments: vec![0; 64].into(), value: Amount::ZERO };
     let allowance = Allowance { asset: erc20(), spender: address(OTHER), amount: Amount::from_sat(90) };
     let approves = Effects { allowances: vec![allowance], calls: vec![call], ..effects("eth", &[]) };
     let limits = json!([limit(json!({"asset": format!("erc20:{TOKEN}"), "per": "destination"}))]);
@@ -150,7 +152,7 @@ fn sums_beyond_256_bits_stay_above_every_cap() {
     let mut pays = effects("eth", &[(Asset::Native, PAYEE, 7), (Asset::Native, OTHER, 5)]);
     pays.transfers[0].amount = Amount::MAX;
     let policy = compile(&json!([limit(json!({"max_amount": Amount::MAX.to_string()}))])).expect("a sound policy");
-    let verdict = evaluate(&policy, &account("eth"), &credential("alice"), &pays);
+    let verdict = evaluate(&policy, &account("eth"), &Circumstances { initiator: &credential("alice"), at: 0 }, &pays);
     let Verdict::Allow { draws, .. } = verdict else { panic!("the rules allow it") };
     assert_eq!(draws[0].amount, Amount::MAX);
     let mut usage = Usage::default();
@@ -163,7 +165,7 @@ fn sums_beyond_256_bits_stay_above_every_cap() {
 fn a_denial_has_no_draws() {
     let policy = compile(&json!([limit(json!({"max_amount": "1"}))])).expect("a sound policy");
     let denied = effects("eth", &[(Asset::Native, TOKEN, 7)]);
-    let verdict = evaluate(&policy, &account("eth"), &credential("alice"), &denied);
+    let verdict = evaluate(&policy, &account("eth"), &Circumstances { initiator: &credential("alice"), at: 0 }, &denied);
     assert!(matches!(verdict, Verdict::Deny { reason: Denial::UnlistedAddress { .. }, .. }));
 }
 

@@ -11,7 +11,7 @@ use chains::effects::{Allowance, Call, Effects, Transfer};
 use chains::network::Network;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use signer::policy::{Denial, Policy, PolicyConfig, PolicyError, Selector, Verdict, evaluate, screen};
+use signer::policy::{Circumstances, Denial, Policy, PolicyConfig, PolicyError, Selector, Verdict, evaluate, screen};
 use signer::roster::CredentialId;
 
 const PAYEE: &str = "0x52908400098527886E0F7030069857D2E4169EE7";
@@ -53,6 +53,10 @@ fn account(wallet: &str) -> Account {
         ),
     };
     Account::new(wallet, network, "key".parse().expect("a name"), KeyPath::root(), public_key).expect("an account")
+}
+
+fn circumstances(initiator: &CredentialId) -> Circumstances<'_> {
+    Circumstances { initiator, at: 0 }
 }
 
 fn asker() -> CredentialId {
@@ -119,16 +123,16 @@ fn allows(account: &Account, spender: &str, amount: Amount) -> Effects {
 }
 
 fn denial(policy: &Policy, account: &Account, effects: &Effects) -> Denial {
-    match evaluate(policy, account, &asker(), effects) {
+    match evaluate(policy, account, &circumstances(&asker()), effects) {
         Verdict::Deny { reason, .. } => reason,
-        Verdict::Allow { rule, .. } => panic!("{rule} allows {effects:?}"),
+        other => panic!("{effects:?}: {other:?}"),
     }
 }
 
 fn allowed_by(policy: &Policy, account: &Account, effects: &Effects) -> String {
-    match evaluate(policy, account, &asker(), effects) {
+    match evaluate(policy, account, &circumstances(&asker()), effects) {
         Verdict::Allow { rule, .. } => rule,
-        Verdict::Deny { rule, reason } => panic!("{rule:?} denies: {reason}"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -190,7 +194,7 @@ fn every_effect_needs_a_rule() {
 fn each_denial_has_its_kind() {
     let policy = policy(eth_rules());
     let account = account("eth");
-    let verdict = |effects: &Effects| evaluate(&policy, &account, &asker(), effects);
+    let verdict = |effects: &Effects| evaluate(&policy, &account, &circumstances(&asker()), effects);
     let other = address(&account, OTHER);
 
     // Receivers and assets.
@@ -409,7 +413,7 @@ fn a_policy_that_means_nothing_does_not_compile() {
     // An address of a chain on which there is no wallet could never be met: a mistake.
     let only_sol: BTreeMap<_, _> = wallets().into_iter().filter(|(id, _)| id.as_str() == "sol").collect();
     let config =
-        PolicyConfig { denied_addresses: vec![UncheckedAddress::new(PAYEE)], rules: Vec::new(), limits: Vec::new() };
+        PolicyConfig { denied_addresses: vec![UncheckedAddress::new(PAYEE)], ..PolicyConfig::default() };
     assert!(matches!(config.compile(&only_sol), Err(PolicyError::DeniedAddress(_))));
 }
 
@@ -432,7 +436,7 @@ fn the_form_is_closed() {
 #[test]
 fn verdicts_have_a_json_form() {
     let account = account("eth");
-    let denied = evaluate(&policy(eth_rules()), &account, &asker(), &pays(&account, Asset::Native, PAYEE, 1001));
+    let denied = evaluate(&policy(eth_rules()), &account, &circumstances(&asker()), &pays(&account, Asset::Native, PAYEE, 1001));
     assert_eq!(
         serde_json::to_value(denied).expect("JSON"),
         json!({
@@ -482,7 +486,7 @@ fn some_effects() -> impl Strategy<Value = Effects> {
 const PARTIES: [&str; 6] = [PAYEE, OTHER, TOKEN, ROUTER, P2PKH, SOL_PAYEE];
 
 fn is_allowed(policy: &Policy, effects: &Effects) -> bool {
-    matches!(evaluate(policy, &account("eth"), &asker(), effects), Verdict::Allow { .. })
+    matches!(evaluate(policy, &account("eth"), &circumstances(&asker()), effects), Verdict::Allow { .. })
 }
 
 proptest! {

@@ -19,10 +19,12 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::*;
-use crate::approval::Approval;
+use crate::approval::{Approval, Approver, Decision, Statement};
 use crate::policy::PolicyConfig;
 use crate::request::{Evidence, SignedRequest};
 use crate::roster::Credential;
+
+mod approvals;
 
 /// Twice secp256k1's base point, a valid key of every kind. (Once is the payee.)
 const POINT_X: &str = "c6047f9441ed7d6d3045406e95c07cd85c778e4b8cef3ca7abac09b95c709ee5";
@@ -85,7 +87,15 @@ fn rules() -> Value {
     ])
 }
 
+/// When requests are judged.
+const NOW: u64 = 1_700_000_000_000;
+
 fn guard_with(config: Value) -> Guard {
+    guard_of(config, BTreeMap::new())
+}
+
+/// A guard that knows the people behind some credentials.
+fn guard_of(config: Value, people: BTreeMap<CredentialId, Approver>) -> Guard {
     let config: PolicyConfig = serde_json::from_value(config).expect("the policy's form");
     let networks = WALLETS.iter().map(|(name, network)| (wallet(name), network.parse().expect("a network"))).collect();
     let policy = config.compile(&networks).expect("a sound policy");
@@ -98,8 +108,14 @@ fn guard_with(config: Value) -> Guard {
         credential("trader", Role::Initiator, 1),
         credential("approver", Role::Approver, 2),
         credential("operator", Role::Operator, 3),
+        credential("fay", Role::Approver, 11),
+        credential("finn", Role::Approver, 12),
+        credential("carla", Role::Approver, 13),
+        credential("carla-2", Role::Approver, 14),
+        credential("tina", Role::Approver, 15),
     ])
-    .expect("three credentials");
+    .and_then(|roster| roster.with_people(people))
+    .expect("credentials and people");
     let accounts = WALLETS.iter().map(|(name, _)| (wallet(name), account(name))).collect();
     Guard::new(Shared::new(roster), Shared::new(policy), accounts)
 }
@@ -243,8 +259,14 @@ fn intents() -> Vec<Value> {
     ]
 }
 
+/// The intent that a request is about.
+fn intent_of(request: &SigningRequest) -> IntentId {
+    let call = parse_call(&request.evidence.request.body).expect("a call");
+    Submission::from_call(&call).expect("a submission").intent_id(&"trader".parse().expect("a name"))
+}
+
 fn refused(request: &SigningRequest) -> Refusal {
-    guard().judge(request).expect_err("it must be refused")
+    guard().judge(request, |_| NOW).expect_err("it must be refused")
 }
 
 #[test]
@@ -252,7 +274,7 @@ fn what_was_asked_for_is_signed() {
     let guard = guard();
     for intent in intents() {
         let request = request(&intent, built(&intent));
-        let judged = guard.judge(&request).unwrap_or_else(|e| panic!("{intent}: {e}"));
+        let judged = guard.judge(&request, |_| NOW).unwrap_or_else(|e| panic!("{intent}: {e}"));
         assert_eq!(judged.account, account(request.wallet.as_str()));
         // Two coins were needed; elsewhere there is one signature.
         let inputs = if request.wallet.as_str().starts_with("btc") { 2 } else { 1 };
@@ -272,7 +294,7 @@ fn what_was_asked_for_is_signed() {
 fn the_intent_is_the_clients_and_not_the_gateways() {
     let intent = &intents()[0];
     let first = request(intent, built(intent));
-    let judged = |request: &SigningRequest| guard().judge(request).expect("asked for").intent;
+    let judged = |request: &SigningRequest| guard().judge(request, |_| NOW).expect("asked for").intent;
     // Another name, another lease, another nonce: still the one intent.
     let again = SigningRequest { tx: Uuid::from_u128(2), fence: 9, ..first.clone() };
     assert_eq!(judged(&first), judged(&again));
@@ -374,17 +396,21 @@ fn only_an_initiator_asks() {
     let batch = SignedRequest::sign(&key(1), &trader, "/", "jti", 1_700_000_000, 30, batch);
     assert!(matches!(refused(&with(batch)), Refusal::Body(BodyError::NotACall(_))));
 
-    let approval = Approval { approver: "approver".parse().expect("a name"), signature: vec![0; 64] };
-    let mut approved = good;
+    // Nobody of the roster approves.
+    let approver: CredentialId = "approver".parse().expect("a name");
+    let subject = Subject { intent: intent_of(&good), initiator: &trader, body: &good.evidence.request.body };
+    let statement = Statement::about(&subject, Decision::Approve, 2_000_000_000);
+    let approval = Approval::sign(approver.clone(), &statement, &key(9));
+    let mut approved = good.clone();
     approved.evidence.approvals.push(approval);
-    assert_eq!(refused(&approved), Refusal::Approvals);
+    assert_eq!(refused(&approved), Refusal::Approval(ApprovalError::NotAnApprover(approver)));
 }
 
 #[test]
 fn the_fee_stays_below_the_intents_cap() {
     for mut intent in intents() {
         let unsigned = built(&intent);
-        let judge = |intent: &Value| guard().judge(&request(intent, unsigned.clone()));
+        let judge = |intent: &Value| guard().judge(&request(intent, unsigned.clone()), |_| NOW);
         // The highest cap that refuses tells the fee.
         intent["max_fee"] = json!("0");
         let Err(Refusal::FeeAboveCap { fee, cap }) = judge(&intent) else { panic!("{intent}") };
@@ -401,7 +427,7 @@ fn the_fee_stays_below_the_intents_cap() {
 fn the_policy_is_asked_last_and_denies() {
     let intent = &intents()[0];
     let request = request(intent, built(intent));
-    let deny = |config: Value| guard_with(config).judge(&request).expect_err("it must be denied");
+    let deny = |config: Value| guard_with(config).judge(&request, |_| NOW).expect_err("it must be denied");
     assert!(matches!(deny(json!({"rules": []})), Refusal::Denied(Denial::NoRule { .. })));
     let denied = json!({"denied_addresses": [EVM_PAYEE], "rules": rules()});
     assert!(matches!(deny(denied), Refusal::Denied(Denial::DeniedAddress { .. })));
@@ -410,7 +436,7 @@ fn the_policy_is_asked_last_and_denies() {
 
     // What a call does beyond the call itself is the policy's to judge.
     let approve = calls(TOKEN, &approve_data("5"), "0");
-    assert!(guard().judge(&super::tests::request(&approve, built(&approve))).is_ok());
+    assert!(guard().judge(&super::tests::request(&approve, built(&approve)), |_| NOW).is_ok());
     let unlimited = calls(TOKEN, &approve_data(&"f".repeat(64)), "0");
     let refusal = refused(&super::tests::request(&unlimited, built(&unlimited)));
     assert!(matches!(refusal, Refusal::Denied(Denial::UnlimitedAllowance { .. })));
@@ -485,7 +511,7 @@ fn flip_bits(intent: &Value, every: Bits, fixed: &[Vec<u8>]) {
     for bit in bits {
         let mut flipped = good.clone();
         flipped.unsigned[bit / 8] ^= 1 << (bit % 8);
-        if guard.judge(&flipped).is_ok() {
+        if guard.judge(&flipped, |_| NOW).is_ok() {
             accepted += 1;
             assert!(!is_fixed(bit / 8), "{intent}: bit {bit}");
             assert_eq!(pays_what(&account, &flipped.unsigned), pays_what(&account, &unsigned), "{intent}: bit {bit}");
@@ -573,7 +599,7 @@ proptest! {
         ][chain];
         let intent = |amount: u64, to: bool| pays(wallet, asset, payees[usize::from(to)], &(least + amount).to_string());
         let (first, second) = (intent(first, to_first), intent(second, to_second));
-        prop_assert!(guard().judge(&request(&first, built(&first))).is_ok());
+        prop_assert!(guard().judge(&request(&first, built(&first)), |_| NOW).is_ok());
         prop_assert_eq!(refused(&request(&second, built(&first))), Refusal::Mismatch(match chain {
             1 => Mismatch::Calls,
             _ => Mismatch::Transfers,
@@ -583,13 +609,13 @@ proptest! {
     #[test]
     fn no_bytes_make_the_guard_panic(at in 0_usize..8, bytes in prop::collection::vec(any::<u8>(), 0..300), cut: u16) {
         let intent = intents()[at].clone();
-        prop_assert!(guard().judge(&request(&intent, bytes.clone())).is_err());
+        prop_assert!(guard().judge(&request(&intent, bytes.clone()), |_| NOW).is_err());
         let mut unsigned = built(&intent);
         unsigned.truncate(usize::from(cut) % unsigned.len());
-        prop_assert!(guard().judge(&request(&intent, unsigned.clone())).is_err());
+        prop_assert!(guard().judge(&request(&intent, unsigned.clone()), |_| NOW).is_err());
         unsigned.extend(bytes);
         if unsigned != built(&intent) {
-            prop_assert!(guard().judge(&request(&intent, unsigned)).is_err());
+            prop_assert!(guard().judge(&request(&intent, unsigned), |_| NOW).is_err());
         }
     }
 }

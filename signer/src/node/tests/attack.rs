@@ -126,7 +126,7 @@ impl Arena {
         let requests = [request(2 * number + 1), request(2 * number + 2)];
         let guard = self.signers.node("b").guard.read().unwrap().clone().unwrap();
         let messages = requests.each_ref().map(|request| {
-            let judged = guard.judge(request).unwrap();
+            let judged = guard.judge(request, |_| 0).unwrap();
             judged.payloads.iter().map(|payload| (payload.path().clone(), payload.message().clone())).collect()
         });
         self.payments.push(Payment { requests, messages, intent });
@@ -165,7 +165,7 @@ impl Arena {
                 flipped.unsigned[at] ^= 1 << dice.below(8);
                 // What the intent leaves open, such as a block hash, makes another payment of it; `fields` looks at that.
                 let guard = self.signers.node("b").guard.read().unwrap().clone().unwrap();
-                if guard.judge(&flipped).is_err() {
+                if guard.judge(&flipped, |_| 0).is_err() {
                     request = flipped;
                 }
             }

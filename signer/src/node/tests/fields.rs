@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::desk::{self, BTC_OTHER, BTC_PAYEE, Desk, EVM_OTHER, EVM_PAYEE, MINT, SOL_OTHER, SOL_PAYEE, TOKEN, pays};
 use super::*;
-use crate::approval::Approval;
+use crate::approval::{Approval, Proof, pre_authentication};
 use crate::tests::cases;
 
 /// A world and the payment that every signer of it has agreed to.
@@ -179,14 +179,15 @@ fn every_field_of_the_evidence_is_bound() {
             let flip = |request: &mut SigningRequest| request.evidence.request.body[at] ^= 1 << (at % 8);
             agreed.refused("body", &agreed.with(flip));
         }
-        // No approval is passed over unchecked: not one that is right, and not one with any part of it wrong.
+        // No approval is passed over unchecked, though this policy asks for none.
         let approver = ed25519_dalek::SigningKey::from_bytes(&[43; 32]);
         let right = Approval {
             approver: "approver".parse().unwrap(),
-            signature: approver.sign(&signed.body).to_bytes().to_vec(),
+            payload: signed.body.clone(),
+            signature: Proof::Ed25519(approver.sign(&pre_authentication(&signed.body)).to_bytes().to_vec()),
         };
         let mut wrong = right.clone();
-        wrong.signature[0] ^= 1;
+        wrong.payload[0] ^= 1;
         let mut stranger = right.clone();
         stranger.approver = "stranger".parse().unwrap();
         let mut initiator = right.clone();
