@@ -425,7 +425,7 @@ fn the_form_is_closed() {
         json!({"rules": [{"wallets": []}]}),
         json!({"rules": [{"id": "a", "wallets": [], "max_amount": 1}]}),
         json!({"rules": [{"id": "a", "wallets": [], "assets": ["eth"]}]}),
-        json!({"rules": [{"id": "a", "wallets": [], "contracts": [{"address": TOKEN}]}]}),
+        json!({"rules": [{"id": "a", "wallets": [], "contracts": [{"address": TOKEN, "selector": "0xa9059cbb"}]}]}),
         json!({"rules": [{"id": "a", "wallets": [], "contracts": [{"address": TOKEN, "selectors": ["0xa9059c"]}]}]}),
         json!({"rules": [{"id": "a", "wallets": [], "contracts": [{"address": TOKEN, "selectors": ["a9059cbb"]}]}]}),
     ] {
