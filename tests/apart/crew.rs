@@ -69,24 +69,35 @@ impl Crew {
 
     /// Signs another payment, and puts the signatures in place, which verifies them.
     pub(crate) async fn sign(&mut self, wallet: &WalletSpec) -> SignOutcome {
-        self.signed += 1;
-        let account = self.pool.account(wallet).unwrap();
-        let request = request(&self.client, &account, self.signed);
-        let outcome = self.pool.sign(request.clone()).await.unwrap();
-        match wallet.network {
-            Network::Solana(_) => {
-                let chain = Solana::new(Cluster::Localnet);
-                let unsigned = chain.decode_unsigned(&request.unsigned).unwrap();
-                chain.assemble(&account, &unsigned, &outcome.signatures).unwrap();
+        self.sign_at_once(wallet, 1).await.remove(0)
+    }
+
+    /// The same with several payments in flight.
+    pub(crate) async fn sign_at_once(&mut self, wallet: &WalletSpec, count: u64) -> Vec<SignOutcome> {
+        let numbers = self.signed + 1..=self.signed + count;
+        self.signed += count;
+        let (pool, account) = (&self.pool, &self.pool.account(wallet).unwrap());
+        let signing = numbers.map(|number| {
+            let request = request(&self.client, account, number);
+            async move {
+                let outcome = pool.sign(request.clone()).await.unwrap();
+                match wallet.network {
+                    Network::Solana(_) => {
+                        let chain = Solana::new(Cluster::Localnet);
+                        let unsigned = chain.decode_unsigned(&request.unsigned).unwrap();
+                        chain.assemble(account, &unsigned, &outcome.signatures).unwrap();
+                    }
+                    Network::Ethereum(chain) => {
+                        let chain = Ethereum::new(chain);
+                        let unsigned = chain.decode_unsigned(&request.unsigned).unwrap();
+                        chain.assemble(account, &unsigned, &outcome.signatures).unwrap();
+                    }
+                    Network::Bitcoin(_) => panic!("no wallet here is on Bitcoin"),
+                }
+                outcome
             }
-            Network::Ethereum(chain) => {
-                let chain = Ethereum::new(chain);
-                let unsigned = chain.decode_unsigned(&request.unsigned).unwrap();
-                chain.assemble(&account, &unsigned, &outcome.signatures).unwrap();
-            }
-            Network::Bitcoin(_) => panic!("no wallet here is on Bitcoin"),
-        }
-        outcome
+        });
+        futures::future::join_all(signing).await
     }
 
     /// The generation of a key's shares.
