@@ -418,7 +418,7 @@ impl Node {
             Err(fault) => Err(self.end(id, &name_of(&fault), fault)),
             Ok(Step::Continue(run, outbox)) => {
                 let round = round.saturating_add(1);
-                let letters = Session::seal(&me, &peers, round, &outbox).map_err(|fault| self.end(id, &None, fault))?;
+                let letters = Session::seal(&me, &peers, round, outbox).map_err(|fault| self.end(id, &None, fault))?;
                 self.sessions.put(id, Session { run, purpose, round, me, peers }, Instant::now());
                 Ok(Answer::Letters { round, letters })
             }

@@ -174,11 +174,11 @@ impl<O: 'static> Protocol for Listen<O> {
             listener(from, memory)?;
             letters.insert(from, broadcast);
         }
-        let letter = |(from, letter): (PartyIndex, &Letter)| {
+        let letter = |(from, letter): (PartyIndex, Letter)| {
             let broadcast = letters.remove(&from).unwrap_or_default();
-            (from, Letter { broadcast, directed: letter.directed.clone() })
+            (from, Letter { broadcast, directed: letter.directed })
         };
-        let inner = Inbox::new(inbox.letters().map(letter).collect());
+        let inner = Inbox::new(inbox.into_letters().map(letter).collect());
         run.step(inner)
     }
 }
