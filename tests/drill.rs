@@ -254,3 +254,46 @@ async fn an_escrow_and_the_clients_share_move_funds_with_the_provider_gone() {
     assert!(!ok && text.contains("no age identity"), "{text}");
     site.world.shutdown().await;
 }
+
+/// Needs no chain and no gateway: importing and listing work on the signers' folders.
+#[test]
+fn a_key_is_imported_once_into_a_pool_that_does_not_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = process::quick_config(dir.path());
+    let data = dir.path().join("data");
+    std::fs::create_dir_all(data.join("signers")).unwrap();
+    std::fs::write(data.join("signers/passphrase"), "of the import").unwrap();
+    let (secret, damaged) = (dir.path().join("secret"), dir.path().join("damaged"));
+    std::fs::write(&secret, "07".repeat(32)).unwrap();
+    std::fs::write(&damaged, "07".repeat(31)).unwrap();
+    let keys = |args: &[&str]| {
+        let mut keys = portcullis();
+        keys.arg("keys").args(args).arg("--config").arg(&config).arg("--data-dir").arg(&data);
+        let output = keys.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        (output.status.success(), text)
+    };
+    let import = |key: &str, scheme: &str, file: &Path| {
+        keys(&["import", "--key", key, "--scheme", scheme, "--secret-file", file.to_str().unwrap()])
+    };
+    let (ok, text) = import("main-ed25519", "ed25519", &damaged);
+    assert!(!ok && text.contains("no secret key"), "{text}");
+    let (ok, text) = import("main-ed25519", "taproot", &secret);
+    assert!(!ok && text.contains("calls main-ed25519 a ed25519 key"), "{text}");
+    let (ok, text) = import("main-ed25519", "ed25519", &secret);
+    assert!(ok && text.contains("copies may exist"), "{text}");
+    let public = ed25519_dalek::SigningKey::from_bytes(&[7; 32]).verifying_key().to_bytes();
+    let public = public.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    assert!(text.contains(&format!("public   ed25519:{public}")), "{text}");
+    assert!(secret.exists(), "what it does not own it leaves");
+    let (ok, text) = import("main-ed25519", "ed25519", &secret);
+    assert!(!ok && text.contains("a key of that name exists"), "{text}");
+    let (ok, text) = keys(&["list"]);
+    assert!(ok && text.contains("main-ed25519: ed25519, 2 of 3, epoch 1"), "{text}");
+    assert!(text.contains("main-ecdsa: ecdsa, not generated yet"), "{text}");
+    // Another process holds a signer.
+    let lock = std::fs::File::options().write(true).open(data.join("signers/signer-2/lock")).unwrap();
+    lock.try_lock().unwrap();
+    let (ok, text) = import("another", "ed25519", &secret);
+    assert!(!ok, "a signer is in use, and the key was imported without it: {text}");
+}
