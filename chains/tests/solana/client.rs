@@ -9,7 +9,7 @@ use base64::prelude::BASE64_STANDARD;
 use chains::amount::Amount;
 use chains::asset::Asset;
 use chains::chain::{BuildError, Chain};
-use chains::client::{BroadcastError, Client, StateError, Status, Tip};
+use chains::client::{BroadcastError, Client, SendClass, StateError, Status, Tip};
 use chains::intent::Intent;
 use chains::network::Cluster;
 use chains::rpc::{Auth, RpcClient, RpcError};
@@ -448,9 +448,10 @@ async fn what_a_node_says_to_a_broadcast() {
     };
     assert!(send(-32002, json!({ "err": "AlreadyProcessed" })).await.is_ok());
     let late = send(-32002, json!({ "err": "BlockhashNotFound" })).await;
-    assert!(matches!(late, Err(BroadcastError::Rejected { code: -32002, .. })), "{late:?}");
+    let expired = |late: &_| matches!(late, Err(BroadcastError::Rejected { class: SendClass::Expired, .. }));
+    assert!(expired(&late), "{late:?}");
     let behind = send(-32005, json!({ "numSlotsBehind": 42 })).await;
-    assert!(matches!(behind, Err(BroadcastError::Rpc(RpcError::Node { code: -32005, .. }))), "{behind:?}");
+    assert!(matches!(behind, Err(BroadcastError::Rejected { class: SendClass::Busy, .. })), "{behind:?}");
 }
 
 // ---- status ----
