@@ -5,6 +5,8 @@ mod bad_input;
 #[cfg(test)]
 mod blockhash;
 #[cfg(test)]
+mod durable;
+#[cfg(test)]
 mod history;
 #[cfg(test)]
 mod node;
