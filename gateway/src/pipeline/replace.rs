@@ -11,6 +11,7 @@ use std::time::Duration;
 use chains::chain::Replacement;
 use tokio::time::Instant;
 
+use super::broadcast::{REPLACEMENT_UNDERPRICED, UNDERPRICED};
 use super::evaluate::refusal;
 use super::sign::Signing;
 use super::stage::Frozen;
@@ -332,11 +333,11 @@ fn due_for_a_bump(record: &Record, policy: &FeePolicy, at: u64) -> bool {
     let Some(sent_at) = record.attempts.iter().rev().find_map(|attempt| attempt.sent_at) else { return false };
     let said = record.reason.as_ref().map(|reason| reason.kind.as_str());
     // A replacement that was asked for and that the nodes find too cheap is followed by one that pays more, policy or not.
-    if said == Some("replacement_underpriced") && made > 0 {
+    if said == Some(REPLACEMENT_UNDERPRICED) && made > 0 {
         return made < if policy.bump_after.is_some() { policy.bump_limit } else { MOST };
     }
     policy.bump_after.is_some_and(|after| {
         let waited = Duration::from_millis(at.saturating_sub(sent_at));
-        made < policy.bump_limit && (waited >= after || said == Some("underpriced"))
+        made < policy.bump_limit && (waited >= after || said == Some(UNDERPRICED))
     })
 }
