@@ -60,8 +60,11 @@ impl PostgresStore {
     pub async fn open(url: &str, connections: u32) -> Result<Self, StoreError> {
         let options = PgConnectOptions::from_str(url)
             .map_err(|error| StoreError::Database(format!("the URL can't be read: {error}")))?
-            .application_name("portcullis")
             .options(SERVER_LIMITS);
+        let options = match options.get_application_name() {
+            Some(_) => options,
+            None => options.application_name("portcullis"),
+        };
         let pool = PgPoolOptions::new()
             .max_connections(connections.max(1))
             .acquire_timeout(CONNECT)

@@ -10,13 +10,16 @@ const MIGRATIONS: [&str; 1] = [include_str!("schema/0001_records.sql")];
 
 /// Makes the row that versions the tables. Two gateways that start at once may both try.
 pub(super) async fn prepare(db: &mut PgConnection) -> Result<(), Fault> {
-    let there: Option<String> = sqlx::query_scalar("SELECT to_regclass('schema_version')::text").fetch_one(&mut *db).await?;
+    let there: Option<String> =
+        sqlx::query_scalar("SELECT to_regclass('schema_version')::text").fetch_one(&mut *db).await?;
     if there.is_none() {
         sqlx::raw_sql("CREATE TABLE IF NOT EXISTS schema_version (one BOOLEAN PRIMARY KEY, version BIGINT NOT NULL)")
             .execute(&mut *db)
             .await?;
     }
-    sqlx::query("INSERT INTO schema_version (one, version) VALUES (true, 0) ON CONFLICT DO NOTHING").execute(db).await?;
+    sqlx::query("INSERT INTO schema_version (one, version) VALUES (true, 0) ON CONFLICT DO NOTHING")
+        .execute(db)
+        .await?;
     Ok(())
 }
 
