@@ -115,11 +115,13 @@ fn gateways_that_start_at_once_on_an_empty_database_make_its_tables_once() {
 }
 
 #[test]
-fn a_later_versions_database_and_a_wrong_url_are_refused() {
+fn a_later_versions_database_a_careless_server_and_a_wrong_url_are_refused() {
     let Some(admin) = postgres() else { return };
     run(async {
         let schema = Schema::new(admin).await;
         let url = schema.url();
+        let careless = format!("{url}&options[synchronous_commit]=off");
+        assert!(matches!(PostgresStore::open(&careless, 1).await, Err(StoreError::Database(_))));
         drop(PostgresStore::open(&url, 1).await.unwrap());
         schema.run(format!("UPDATE {}.schema_version SET version = 999", schema.name())).await;
         assert!(matches!(PostgresStore::open(&url, 1).await, Err(StoreError::Corrupt(_))));
