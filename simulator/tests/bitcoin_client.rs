@@ -10,6 +10,9 @@
     reason = "tests state their assumptions bluntly, in their helpers too"
 )]
 
+#[path = "support/storm.rs"]
+mod storm;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -304,5 +307,51 @@ async fn a_payment_falls_with_the_attempt_whose_change_it_spends() {
     assert_eq!(payer.status(&second_signed).await, Status::Expired);
     assert_eq!(payer.status(&child).await, Status::Expired);
     assert!(matches!(payer.status(&first_signed).await, Status::Included(_)));
+    payer.stop().await;
+}
+
+#[tokio::test]
+async fn hard_weather_is_a_typed_error_and_nothing_else() {
+    let payer = Payer::start(true, &[]).await;
+    let birthday = payer.node.height().await.unwrap();
+    for _ in 0..2 {
+        payer.node.fund(&payer.account.address().to_string(), bitcoin::Amount::from_sat(FUNDS)).await.unwrap();
+    }
+    let excluded = payer.build(&pay(PAID)).await;
+    let excluded_signed = payer.send(&excluded).await;
+    let instead = payer.replace(&pay(PAID), &[excluded], Replacement::SpeedUp, BTreeSet::new()).await.unwrap();
+    payer.send(&instead).await;
+    payer.node.mine(6).await.unwrap();
+    let waiting = payer.build(&pay(PAID)).await;
+    let waiting_signed = payer.send(&waiting).await;
+
+    let storm = storm::Storm::before(&payer.node.url()).await;
+    let address = payer.account.address().to_string();
+    let script = address.parse::<bitcoin::Address<_>>().unwrap().assume_checked().script_pubkey();
+    // One that has never seen the chain, so that it asks all there is to ask.
+    let client = || {
+        let rpc = RpcClient::new(storm.url(), Auth::None, Duration::from_secs(10)).unwrap();
+        BitcoinClient::new(rpc, Network::Regtest, [script.clone()], birthday, Options::default())
+    };
+    let (account, nothing) = (&payer.account, &BTreeSet::new());
+    let intent = &pay(PAID);
+    let state = || async { client().state(intent, account, nothing).await.map(|s| format!("{s:?}")) };
+    storm.weather("state", || async { state().await.map_err(storm::of_state) }).await;
+    let previous = std::slice::from_ref(&waiting);
+    let replacement = || async {
+        let state = client().replacement_state(intent, account, previous, Replacement::Cancel, nothing).await;
+        state.map(|state| format!("{state:?}")).map_err(storm::of_state)
+    };
+    storm.weather("replacement_state", replacement).await;
+    let balance = || async { client().balance(account, Asset::Native).await.map(|amount| amount.to_string()) };
+    storm.weather("balance", balance).await;
+    let broadcast =
+        || async { client().broadcast(&waiting_signed).await.map(|()| String::new()).map_err(storm::of_broadcast) };
+    storm.weather("broadcast", broadcast).await;
+    for (signed, expected) in [(&waiting_signed, Status::InMempool), (&excluded_signed, Status::Expired)] {
+        assert_eq!(client().status(signed).await.unwrap(), expected);
+        storm.weather("status", || async { client().status(signed).await.map(|s| format!("{s:?}")) }).await;
+    }
+    storm.weather("tip", || async { client().tip().await.map(|tip| format!("{tip:?}")) }).await;
     payer.stop().await;
 }

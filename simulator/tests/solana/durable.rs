@@ -25,6 +25,7 @@ use solana_sdk::transaction::VersionedTransaction;
 use solana_system_interface::instruction as system;
 
 use crate::node::{Node, SOL, sign, transfer};
+use crate::storm::{self, Storm};
 
 const CHAIN: Solana = Solana::new(Cluster::Localnet);
 /// The rent of 80 bytes, in lamports.
@@ -282,7 +283,7 @@ async fn of_all_attempts_one_is_included() {
             let world = World::new(1).await;
             let intent = world.pay(9);
             let payment = world.build(&intent, &BTreeSet::new()).await;
-            let faster = world.replace(&intent, &[payment.clone()], Replacement::SpeedUp).await.unwrap();
+            let faster = world.replace(&intent, std::slice::from_ref(&payment), Replacement::SpeedUp).await.unwrap();
             let cancel = world.replace(&intent, &[payment.clone(), faster.clone()], Replacement::Cancel).await.unwrap();
             let attempts = [payment, faster, cancel];
             let slots = world.slots(&attempts[0]);
@@ -332,7 +333,7 @@ async fn a_payment_under_a_blockhash_is_not_replaced_but_expires() {
     let payment = world.build(&world.pay(9), &BTreeSet::new()).await;
     let signed = world.sign(&payment);
     for purpose in [Replacement::SpeedUp, Replacement::Cancel] {
-        let refused = world.replace(&world.pay(9), &[payment.clone()], purpose).await;
+        let refused = world.replace(&world.pay(9), std::slice::from_ref(&payment), purpose).await;
         assert!(matches!(refused, Err(StateError::Build(BuildError::NotReplaceable(_)))), "{refused:?}");
     }
     let Validity::Blockhash { last_valid_block_height, .. } = *payment.validity() else { panic!("a blockhash") };
@@ -407,5 +408,47 @@ async fn the_node_tells_of_nonces() {
     world.mine(2).await;
     assert_eq!(simulate(false).await["err"], "BlockhashNotFound", "the value is used up");
     assert_eq!(simulate(true).await["err"], json!(null));
+    world.node.stop().await;
+}
+
+#[tokio::test]
+async fn hard_weather_is_a_typed_error_and_nothing_else() {
+    let world = World::new(2).await;
+    let intent = world.pay(9);
+    let payment = world.build(&intent, &BTreeSet::new()).await;
+    let cancel = world.replace(&intent, &[payment.clone()], Replacement::Cancel).await.unwrap();
+    let excluded = world.sign(&payment);
+    let included = world.sign(&cancel);
+    world.send(&included).await;
+    world.mine(FINAL).await;
+    let waiting = world.build(&intent, &world.slots(&payment)).await;
+    assert!(is_durable(&waiting));
+    let waiting_signed = world.sign(&waiting);
+
+    let storm = Storm::before(&world.node.node.url()).await;
+    let client = || {
+        let rpc = RpcClient::new(storm.url(), Auth::None, Duration::from_secs(10)).unwrap();
+        SolanaClient::new(rpc, Cluster::Localnet, Options::default())
+    };
+    let (account, nothing) = (&world.account, &BTreeSet::new());
+    let state = || async { client().state(&intent, account, nothing).await.map(|state| format!("{state:?}")) };
+    storm.weather("state", || async { state().await.map_err(storm::of_state) }).await;
+    let previous = std::slice::from_ref(&waiting);
+    let replacement = || async {
+        let state = client().replacement_state(&intent, account, previous, Replacement::SpeedUp, nothing).await;
+        state.map(|state| format!("{state:?}")).map_err(storm::of_state)
+    };
+    storm.weather("replacement_state", replacement).await;
+    let balance = || async { client().balance(account, Asset::Native).await.map(|amount| amount.to_string()) };
+    storm.weather("balance", balance).await;
+    for (signed, expected) in [(&waiting_signed, Status::Unknown), (&excluded, Status::Expired)] {
+        assert_eq!(client().status(signed).await.unwrap(), expected);
+        storm.weather("status", || async { client().status(signed).await.map(|s| format!("{s:?}")) }).await;
+    }
+    storm.weather("status", || async { client().status(&included).await.map(|s| format!("{s:?}")) }).await;
+    let broadcast =
+        || async { client().broadcast(&waiting_signed).await.map(|()| String::new()).map_err(storm::of_broadcast) };
+    storm.weather("broadcast", broadcast).await;
+    storm.weather("tip", || async { client().tip().await.map(|tip| format!("{tip:?}")) }).await;
     world.node.stop().await;
 }

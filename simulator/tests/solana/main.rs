@@ -15,4 +15,7 @@ mod programs;
 #[cfg(test)]
 mod restart;
 #[cfg(test)]
+#[path = "../support/storm.rs"]
+mod storm;
+#[cfg(test)]
 mod transfer;

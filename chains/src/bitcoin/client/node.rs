@@ -46,6 +46,9 @@ struct ChainInfo {
 
 #[derive(Deserialize)]
 struct FeeEstimate {
+    /// Always there, so that another object is not taken for an estimate without a rate.
+    #[serde(rename = "blocks")]
+    _blocks: u32,
     /// Per 1,000 virtual bytes.
     #[serde(default, with = "bitcoin::amount::serde::as_btc::opt")]
     feerate: Option<Sats>,
@@ -213,8 +216,9 @@ mod tests {
     fn fees_are_read_from_json_numbers_exactly() {
         let read = |json: &str| serde_json::from_str::<FeeEstimate>(json).map(|e| e.feerate.map(Sats::to_sat)).ok();
         assert_eq!(read(r#"{"feerate": 0.00001234, "blocks": 6}"#), Some(Some(1_234)));
-        assert_eq!(read(r#"{"feerate": 1e-8}"#), Some(Some(1)));
+        assert_eq!(read(r#"{"feerate": 1e-8, "blocks": 2}"#), Some(Some(1)));
         assert_eq!(read(r#"{"errors": ["Insufficient data"], "blocks": 0}"#), Some(None));
-        assert_eq!(read(r#"{"feerate": -1}"#), None);
+        assert_eq!(read(r#"{"feerate": -1, "blocks": 2}"#), None);
+        assert_eq!(read("{}"), None);
     }
 }
