@@ -253,7 +253,7 @@ impl House {
                 .call("sim_fund", json!([account.address(), "10000000000000000000".get(..funds(account)).unwrap()]))
                 .await
                 .unwrap();
-            house.mine(account.network().family(), 1).await;
+            house.mine(account.network().family(), 10).await;
         }
         house
     }
@@ -300,7 +300,8 @@ impl House {
     }
 
     async fn submit(&self, name: &str, wallet: &str, action: Value) -> TxView {
-        let params = json!({ "idempotency_key": name, "intent": { "wallet": wallet, "action": action } });
+        let params =
+            json!({ "idempotency_key": format!("{name}-{wallet}"), "intent": { "wallet": wallet, "action": action } });
         serde_json::from_value(self.call("trader", "tx_submit", params).await.unwrap()).unwrap()
     }
 

@@ -48,6 +48,18 @@ pub(super) enum Wanted {
     Make(Replacement),
 }
 
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// One that pays more than every earlier one.
+    SpeedUp {
+        /// The number of the attempt that is too slow: where there is a later one already, nothing is done.
+        slow: Option<u32>,
+    },
+    /// One that keeps the payment off the chain; nothing where there is one already. The request for it is in the record.
+    Cancel,
+}
+
 /// Why there is no further attempt.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -86,25 +98,21 @@ impl From<StepError> for ReplaceError {
 }
 
 impl Pipeline {
-    /// Makes a further attempt at once and answers the record with it. `attempt`, where it is given, is the number of the attempt
-    /// that is too slow: where there is a later one already, nothing is done.
+    /// Makes a further attempt at once, unless it stands already, and answers the record with it.
     ///
     /// # Errors
     /// Why there is none.
-    pub async fn replace(self: &Arc<Self>, id: RecordId, attempt: Option<u32>) -> Result<Record, ReplaceError> {
-        let turn = tokio::time::timeout(TURN, self.turn(id)).await.map_err(|_| ReplaceError::Busy)?;
-        let hold = self.hold_now(id).await?;
+    pub async fn replace(self: &Arc<Self>, id: RecordId, ask: Ask) -> Result<Record, ReplaceError> {
         let record = self.store.get(id).await?.ok_or(StoreError::NoRecord(id))?;
-        if attempt.is_some_and(|slow| record.attempts.iter().any(|later| later.number > slow && later.signed.is_some()))
-        {
+        if stands(&record, ask)? {
             return Ok(record);
         }
-        if let Some(included) = record.attempts.iter().find(|attempt| attempt.inclusion.is_some()) {
-            return Err(ReplaceError::AlreadyIncluded(included.number));
-        }
-        let quarantined = record.state == State::Quarantined && record.cancel.is_some();
-        if !matches!(record.state, State::Broadcasting | State::InMempool) && !quarantined {
-            return Err(ReplaceError::NotOnItsWay(record.state));
+        let turn = tokio::time::timeout(TURN, self.turn(id)).await.map_err(|_| ReplaceError::Busy)?;
+        let hold = self.hold_now(&record).await?;
+        // What it was before the turn came may be past.
+        let record = self.store.get(id).await?.ok_or(StoreError::NoRecord(id))?;
+        if stands(&record, ask)? {
+            return Ok(record);
         }
         let wanted = if unfinished(&record) { Wanted::Finish } else { Wanted::Make(purpose(&record)) };
         let outcome = self.replace_once(&record, hold, wanted).await;
@@ -117,19 +125,12 @@ impl Pipeline {
     }
 
     /// The lease of a record, taken at once where nobody has it.
-    async fn hold_now(self: &Arc<Self>, id: RecordId) -> Result<Hold, ReplaceError> {
-        if let Ok(hold) = self.hold(id) {
+    async fn hold_now(self: &Arc<Self>, record: &Record) -> Result<Hold, ReplaceError> {
+        if let Ok(hold) = self.hold(record.id) {
             return Ok(hold);
         }
-        let record = self.store.get(id).await?.ok_or(StoreError::NoRecord(id))?;
         self.claim(record.network).await?;
-        match self.hold(id) {
-            Ok(hold) => Ok(hold),
-            Err(_) if record.state.is_terminal() && record.cancel.is_none() => {
-                Err(ReplaceError::NotOnItsWay(record.state))
-            }
-            Err(_) => Err(ReplaceError::HeldElsewhere),
-        }
+        self.hold(record.id).map_err(|_| ReplaceError::HeldElsewhere)
     }
 
     /// What there is to do about the record's attempts by itself, if it is time for it.
@@ -308,6 +309,28 @@ impl Pipeline {
         self.store.sending(hold, attempt.number, self.clock.unix_millis()).await?;
         fail::point("sending.after");
         self.send(record, hold, record.state, attempt, lane).await
+    }
+}
+
+/// Whether what is asked for is there already, so that nothing is to be done.
+///
+/// # Errors
+/// Where no further attempt has a place.
+fn stands(record: &Record, ask: Ask) -> Result<bool, ReplaceError> {
+    let there = |attempt: &Attempt| match ask {
+        Ask::SpeedUp { slow } => slow.is_some_and(|slow| attempt.number > slow),
+        Ask::Cancel => attempt.purpose == Purpose::Cancel,
+    };
+    if record.attempts.iter().any(|attempt| attempt.signed.is_some() && there(attempt)) {
+        return Ok(true);
+    }
+    if let Some(included) = record.attempts.iter().find(|attempt| attempt.inclusion.is_some()) {
+        return Err(ReplaceError::AlreadyIncluded(included.number));
+    }
+    match record.state {
+        State::Broadcasting | State::InMempool => Ok(false),
+        State::Quarantined if record.cancel.is_some() => Ok(false),
+        state => Err(ReplaceError::NotOnItsWay(state)),
     }
 }
 
