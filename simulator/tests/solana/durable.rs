@@ -416,7 +416,7 @@ async fn hard_weather_is_a_typed_error_and_nothing_else() {
     let world = World::new(2).await;
     let intent = world.pay(9);
     let payment = world.build(&intent, &BTreeSet::new()).await;
-    let cancel = world.replace(&intent, &[payment.clone()], Replacement::Cancel).await.unwrap();
+    let cancel = world.replace(&intent, std::slice::from_ref(&payment), Replacement::Cancel).await.unwrap();
     let excluded = world.sign(&payment);
     let included = world.sign(&cancel);
     world.send(&included).await;
