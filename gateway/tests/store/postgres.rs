@@ -28,6 +28,8 @@ const OPEN: u8 = 0;
 const CLOSED: u8 = 1;
 /// Commits reach the server; their answers don't come back.
 const DEAF: u8 = 2;
+/// What follows upon a write of a record's reason is held up, as by a gateway that is paused there.
+const PAUSED: u8 = 3;
 
 impl Proxy {
     /// A way to the server of the URL, which is `postgres://user@host:port/database`.
@@ -69,6 +71,11 @@ async fn carry(mut client: TcpStream, mut server: TcpStream, mood: Arc<AtomicU8>
             _ = cuts.changed() => return,
             read = client.read(&mut up) => {
                 let Ok(count @ 1..) = read else { return };
+                let pauses = up[..count].windows(24).any(|word| word == b"UPDATE record SET reason");
+                if pauses && mood.load(Ordering::SeqCst) == PAUSED {
+                    let _ = cuts.changed().await;
+                    return;
+                }
                 let commits = says_commit(&up[..count]);
                 if server.write_all(&up[..count]).await.is_err() {
                     return;
@@ -241,6 +248,40 @@ fn connections_that_end_amid_the_work_leave_nothing_half_done() {
             let record = store.get(id).await.unwrap().unwrap();
             assert_eq!((record.state, record.history.len()), (State::Queued, 3));
         }
+        schema.done().await;
+    });
+}
+
+#[test]
+fn a_gateway_that_is_paused_amid_a_transaction_loses_its_locks_and_writes_nothing() {
+    let Some(admin) = postgres() else { return };
+    run(async {
+        let proxy = Proxy::start(&admin).await;
+        let schema = Schema::new(admin).await;
+        let paused: Shop = Arc::new(PostgresStore::open(&schema.url_at(&proxy.url), 1).await.unwrap());
+        let awake: Shop = Arc::new(PostgresStore::open(&schema.url(), 4).await.unwrap());
+        let hold = accept(&paused, "k", 1).await;
+        proxy.set(PAUSED);
+        let stuck = Arc::clone(&paused);
+        let stuck = tokio::spawn(async move { stuck.note(hold, Some(crate::world::reason("stale")), 5).await });
+        while schema.in_transaction().await == 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        // It has the lock of the row. Others don't take what it is at, until the server takes the lock away from it.
+        let claim = || async { awake.claim(&"b".parse().unwrap(), network(), 1_010_001, 2_000_000, 9).await.unwrap() };
+        assert!(claim().await.is_empty());
+        while schema.in_transaction().await > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        let taken = claim().await[0];
+        assert_eq!(taken.id, hold.id);
+        awake.note(taken, Some(crate::world::reason("fresh")), 6).await.unwrap();
+        proxy.set(OPEN);
+        proxy.cut();
+        assert!(matches!(stuck.await.unwrap(), Err(StoreError::Database(_))));
+        let stale = paused.note(hold, Some(crate::world::reason("stale")), 7).await;
+        assert_eq!(stale, Err(StoreError::Fenced(hold.id)));
+        assert_eq!(get(&awake, hold).await.reason, Some(crate::world::reason("fresh")));
         schema.done().await;
     });
 }

@@ -91,6 +91,14 @@ impl Schema {
         self.run(sql).await;
     }
 
+    /// How many connections that gateways have to it wait amid a transaction.
+    pub(crate) async fn in_transaction(&self) -> i64 {
+        let mut admin = PgConnection::connect(&self.admin).await.unwrap();
+        let sql = "SELECT count(*) FROM pg_stat_activity
+                   WHERE application_name = $1 AND state = 'idle in transaction' AND query LIKE '%FOR UPDATE%'";
+        sqlx::query_scalar(sql).bind(&self.name).fetch_one(&mut admin).await.unwrap()
+    }
+
     pub(crate) async fn done(self) {
         self.run(format!("SET client_min_messages = error; DROP SCHEMA {} CASCADE", self.name)).await;
     }
