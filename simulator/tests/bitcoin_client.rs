@@ -355,3 +355,43 @@ async fn hard_weather_is_a_typed_error_and_nothing_else() {
     storm.weather("tip", || async { client().tip().await.map(|tip| format!("{tip:?}")) }).await;
     payer.stop().await;
 }
+
+#[tokio::test]
+async fn a_payment_is_hurried_on_by_its_child() {
+    let payer = Payer::start(true, &[FUNDS]).await;
+    let parent = payer.build(&pay(PAID)).await;
+    let parent_signed = payer.send(&parent).await;
+    let txid = CHAIN.id(&parent_signed);
+    let action = json!({ "kind": "accelerate", "parent": txid.as_str() });
+    let intent: Intent = serde_json::from_value(json!({ "wallet": "test", "action": action })).unwrap();
+    // At the rate that the parent was built for, it needs no child.
+    let enough = async |state| CHAIN.build(&intent, &payer.account, &state);
+    let mut state = payer.client.state(&intent, &payer.account, &BTreeSet::new()).await.unwrap();
+    let refused = enough(state.clone()).await;
+    assert!(matches!(refused, Err(BuildError::NotAcceleratable(_))), "{refused:?}");
+
+    let rate = 40;
+    state.fee_rate = bitcoin::FeeRate::from_sat_per_vb_u32(rate);
+    let child = CHAIN.build(&intent, &payer.account, &state).unwrap();
+    let child_signed = payer.send(&child).await;
+    let slots = CHAIN.slots(&payer.account, &child);
+    assert!(slots.iter().all(|slot| slot.is_output_of(&txid)), "its parent's change suffices");
+    // What the node reckons of the package.
+    let entry: serde_json::Value = payer.rpc.call("getmempoolentry", [CHAIN.id(&child_signed).as_str()]).await.unwrap();
+    let fees = bitcoin::Amount::from_btc(entry["fees"]["ancestor"].as_f64().unwrap()).unwrap();
+    assert!(fees.to_sat() >= u64::from(rate) * entry["ancestorsize"].as_u64().unwrap());
+    assert_eq!(fees, parent.fee() + child.fee());
+
+    // The parent stays as it is from then on.
+    let refused = payer.replace(&pay(PAID), &[parent], Replacement::SpeedUp, slots).await;
+    assert!(not_replaceable(refused).contains("accelerate"));
+    payer.node.mine(1).await.unwrap();
+    for signed in [&parent_signed, &child_signed] {
+        assert!(matches!(payer.status(signed).await, Status::Included(_)));
+    }
+    let left = payer.client.balance(&payer.account, Asset::Native).await.unwrap();
+    assert_eq!(left, Amount::from_sat(FUNDS - PAID - fees.to_sat()));
+    let gone = payer.client.state(&intent, &payer.account, &BTreeSet::new()).await;
+    assert!(matches!(gone, Err(StateError::Build(BuildError::NotAcceleratable(_)))), "{gone:?}");
+    payer.stop().await;
+}

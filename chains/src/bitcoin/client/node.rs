@@ -71,6 +71,8 @@ pub(super) struct MempoolEntry {
     pub(super) vsize: u64,
     /// The transaction and all that spend its outputs.
     pub(super) descendantcount: u64,
+    /// The transaction and all unconfirmed ones whose outputs it spends.
+    pub(super) ancestorsize: u64,
     pub(super) fees: EntryFees,
 }
 
@@ -80,6 +82,8 @@ pub(super) struct EntryFees {
     pub(super) base: Sats,
     #[serde(with = "bitcoin::amount::serde::as_btc")]
     pub(super) descendant: Sats,
+    #[serde(with = "bitcoin::amount::serde::as_btc")]
+    pub(super) ancestor: Sats,
 }
 
 impl Node {
