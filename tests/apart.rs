@@ -27,7 +27,7 @@ use chains::chain::Chain;
 use chains::intent::Intent;
 use chains::network::{Cluster, Network};
 use chains::solana::{
-    ComputeBudget, Destination, DestinationKind, Lamports, MessageVersion, MicroLamports, Solana, State,
+    ComputeBudget, Destination, DestinationKind, Lamports, MessageVersion, MicroLamports, Solana, State, Validity,
 };
 use ed25519_dalek::SigningKey;
 use ed25519_dalek::pkcs8::EncodePublicKey;
@@ -198,12 +198,15 @@ fn request(client: &SigningKey, account: &Account, lamports: u64) -> SigningRequ
     let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tx_submit", "params": params });
     let intent: Intent = serde_json::from_value(intent).unwrap();
     let state = State {
-        blockhash: "EkSnNWid2cvwEVnVx9aBqawnmiCNiDgp3gUdkDPTKN1N".parse().unwrap(),
-        last_valid_block_height: 1_000,
+        validity: Validity::Blockhash {
+            blockhash: "EkSnNWid2cvwEVnVx9aBqawnmiCNiDgp3gUdkDPTKN1N".parse().unwrap(),
+            last_valid_block_height: 1_000,
+        },
         balance: Lamports::new(10_000_000_000),
         rent_exempt_minimum: Lamports::new(890_880),
         destination: Destination { lamports: Lamports::new(1_000_000), kind: DestinationKind::Wallet },
         token: None,
+        nonce_rent: None,
         compute: ComputeBudget { unit_limit: 1_000, unit_price: MicroLamports::new(1_000) },
         version: MessageVersion::V0,
     };

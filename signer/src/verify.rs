@@ -198,9 +198,10 @@ impl Guard {
             return Err(Refusal::Encoding);
         }
         let effects = chain.effects(account, &unsigned)?;
+        let slots = chain.slots(account, &unsigned);
         let verdict = match wanted {
             Wanted::Payment(intent) => {
-                require_same(intent, account, &effects)?;
+                require_same(intent, account, &effects, &slots)?;
                 if intent.action.is_upkeep() {
                     policy::evaluate_upkeep(&self.policy, account, &effects)
                 } else {
@@ -226,11 +227,17 @@ impl Guard {
 }
 
 /// Proves that the effects are what the intent says, all of it and nothing else.
-fn require_same(intent: &Intent, account: &Account, effects: &Effects) -> Result<(), Refusal> {
+fn require_same(intent: &Intent, account: &Account, effects: &Effects, slots: &BTreeSet<Slot>) -> Result<(), Refusal> {
     match &intent.action {
         Action::Transfer { asset, to, amount } => require_transfer(account, *asset, to, *amount, effects)?,
         Action::Call { contract, data, value } => require_call(account, contract, data, *value, effects)?,
         Action::OpenNonce { index } => require_upkeep(&Upkeep::OpenNonce { index: *index }, effects)?,
+        Action::Accelerate { parent } => {
+            require_nothing(effects)?;
+            if !slots.iter().any(|slot| slot.is_output_of(parent)) {
+                return Err(Refusal::Mismatch(Mismatch::Upkeep));
+            }
+        }
     }
     require_fee(intent, effects)
 }

@@ -65,7 +65,7 @@ fn check(context: &Context, intent: &Intent) -> Result<Network, ApiError> {
         }
         Action::Call { contract, .. } => check_address(contract, network)?,
         // Whether the network has such accounts, and which indices, is for its adapter to say.
-        Action::OpenNonce { .. } => {}
+        Action::OpenNonce { .. } | Action::Accelerate { .. } => {}
     }
     Ok(network)
 }
