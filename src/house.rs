@@ -10,6 +10,7 @@ use gateway::clock::{Clock, SystemClock};
 use gateway::pipeline::lease::Tenure;
 use gateway::pipeline::{NetworkLane, Parts, Pipeline};
 use gateway::server::{self, Listening};
+use gateway::store::postgres::PostgresStore;
 use gateway::store::sqlite::SqliteStore;
 use gateway::store::{GatewayId, Store};
 use signer::pool::{Pool, PoolConfig, Progress, SignerConfig, SignerId};
@@ -21,6 +22,9 @@ use tokio::task::AbortHandle;
 use crate::cli::Failure;
 use crate::config::{Config, SealConfig};
 use crate::{apart, lanes};
+
+/// How many connections to PostgreSQL there are, if not told otherwise.
+const DEFAULT_CONNECTIONS: u32 = 8;
 
 /// A running gateway with its signers.
 pub(crate) struct House {
@@ -103,7 +107,14 @@ impl House {
 
 /// The store that the configuration names.
 async fn open_store(config: &Config) -> Result<Arc<dyn Store>, Failure> {
-    Ok(Arc::new(SqliteStore::open(&config.path("gateway.sqlite".as_ref()))?))
+    let Some(file) = &config.store.postgres_url_file else {
+        return Ok(Arc::new(SqliteStore::open(&config.path("gateway.sqlite".as_ref()))?));
+    };
+    let path = config.path(file);
+    let text = std::fs::read_to_string(&path).map_err(|error| format!("{} can't be read: {error}", path.display()))?;
+    let url = text.lines().next().unwrap_or_default().trim();
+    let connections = config.store.connections.unwrap_or(DEFAULT_CONNECTIONS);
+    Ok(Arc::new(PostgresStore::open(url, connections).await?))
 }
 
 /// The gateway's name: the configured one, or else one that is made at first start and kept, so that the same gateway takes its

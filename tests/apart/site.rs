@@ -240,7 +240,7 @@ pub(crate) fn request(client: &SigningKey, account: &Account, number: u64) -> Si
     let (sub, jti) = ("demo-trader".parse().unwrap(), format!("jti-{number}"));
     let body = serde_json::to_vec(&body).unwrap();
     let request = SignedRequest::sign(client, &sub, "/v1", &jti, 1_800_000_000, 60, body);
-    let evidence = Evidence { request, approvals: Vec::new() };
+    let evidence = Evidence { request, approvals: Vec::new(), cancel: None };
     let tx = Uuid::from_u128(number.into());
     SigningRequest { tx, wallet: account.wallet().clone(), unsigned, evidence, fence: 1 }
 }
@@ -269,5 +269,6 @@ fn ethereum_state(nonce: u64) -> chains::ethereum::State {
         token_balance: None,
         fees: Fees::Eip1559 { max_fee_per_gas, max_priority_fee_per_gas: GasPrice::from_gwei(1) },
         gas_limit: Gas::from_units(21_000),
+        replacing: None,
     }
 }
