@@ -26,6 +26,8 @@ enum Command {
     Serve(ConfigArgs),
     /// Runs one signer in a process of its own.
     Signer(crate::signer::SignerArgs),
+    /// Lists keys, makes escrows and drills them, recovers, imports; while no gateway runs.
+    Keys(crate::keys::KeysArgs),
     /// Asks a running gateway for payments, signed with your credential.
     Tx(tx::TxArgs),
     /// Makes a credential: an Ed25519 key pair in PEM.
@@ -61,6 +63,7 @@ impl Cli {
             Command::Dev(args) => crate::dev::run(args).await,
             Command::Serve(args) => serve::run(args).await,
             Command::Signer(args) => crate::signer::run(args).await,
+            Command::Keys(args) => crate::keys::run(args).await,
             Command::Tx(args) => tx::run(args).await,
             Command::Credential(args) => {
                 let private = credential::ensure_pair(&args.public_key_file)?;

@@ -10,6 +10,7 @@ use gateway::clock::{Clock, SystemClock};
 use gateway::pipeline::lease::Tenure;
 use gateway::pipeline::{NetworkLane, Parts, Pipeline};
 use gateway::server::{self, Listening};
+use gateway::store::postgres::PostgresStore;
 use gateway::store::sqlite::SqliteStore;
 use gateway::store::{GatewayId, Store};
 use signer::pool::{Pool, PoolConfig, Progress, SignerConfig, SignerId};
@@ -21,6 +22,9 @@ use tokio::task::AbortHandle;
 use crate::cli::Failure;
 use crate::config::{Config, SealConfig};
 use crate::{apart, lanes};
+
+/// How many connections to PostgreSQL there are, if not told otherwise.
+const DEFAULT_CONNECTIONS: u32 = 8;
 
 /// A running gateway with its signers.
 pub(crate) struct House {
@@ -103,7 +107,14 @@ impl House {
 
 /// The store that the configuration names.
 async fn open_store(config: &Config) -> Result<Arc<dyn Store>, Failure> {
-    Ok(Arc::new(SqliteStore::open(&config.path("gateway.sqlite".as_ref()))?))
+    let Some(file) = &config.store.postgres_url_file else {
+        return Ok(Arc::new(SqliteStore::open(&config.path("gateway.sqlite".as_ref()))?));
+    };
+    let path = config.path(file);
+    let text = std::fs::read_to_string(&path).map_err(|error| format!("{} can't be read: {error}", path.display()))?;
+    let url = text.lines().next().unwrap_or_default().trim();
+    let connections = config.store.connections.unwrap_or(DEFAULT_CONNECTIONS);
+    Ok(Arc::new(PostgresStore::open(url, connections).await?))
 }
 
 /// The gateway's name: the configured one, or else one that is made at first start and kept, so that the same gateway takes its
@@ -129,7 +140,7 @@ fn name(config: &Config) -> Result<GatewayId, Failure> {
 }
 
 /// What seals a signer's shares. It is opened at its first use: where that fails, the pool leaves this one signer out.
-fn seal(config: &Config, signer: &SignerId, dir: &Path) -> Result<Arc<dyn Seal>, Failure> {
+pub(crate) fn seal(config: &Config, signer: &SignerId, dir: &Path) -> Result<Arc<dyn Seal>, Failure> {
     let entry = config.signers.seals.iter().find(|seal| seal.signer() == signer);
     seal_by(entry, signer, dir, config.path(&config.signers.passphrase_file), |path| config.path(path))
 }
@@ -171,15 +182,23 @@ pub(crate) fn seal_by(
     }))
 }
 
-async fn open_pool(config: &Config, say: &(dyn Fn(String) + Send + Sync)) -> Result<Arc<Pool>, Failure> {
-    let pool = if config.signers.apart.is_empty() {
+/// The signers with the keys that they hold; nothing is generated.
+///
+/// # Errors
+/// Where too few signers can be had.
+pub(crate) async fn gather(config: &Config, say: &(dyn Fn(String) + Send + Sync)) -> Result<Arc<Pool>, Failure> {
+    Ok(if config.signers.apart.is_empty() {
         Arc::new(start_pool(config, say).await?)
     } else {
         let (pool, arrivals) = apart::open(config, say).await?;
         let pool = Arc::new(pool);
         apart::welcome(&pool, arrivals);
         pool
-    };
+    })
+}
+
+async fn open_pool(config: &Config, say: &(dyn Fn(String) + Send + Sync)) -> Result<Arc<Pool>, Failure> {
+    let pool = gather(config, say).await?;
     pool.ensure_keys(&config.key_specs(), |progress| match progress {
         Progress::KeyExists { key, missing } if missing.is_empty() => say(format!("key      {key}: there")),
         Progress::KeyExists { key, missing } => {
@@ -198,17 +217,25 @@ async fn open_pool(config: &Config, say: &(dyn Fn(String) + Send + Sync)) -> Res
 
 /// The signers, all in this process.
 async fn start_pool(config: &Config, say: &(dyn Fn(String) + Send + Sync)) -> Result<Pool, Failure> {
+    let pool = pool_config(config)?;
+    say(format!("signers  {} of {} must sign", pool.threshold, pool.signers.len()));
+    Ok(Pool::start(pool).await?)
+}
+
+/// The signers of this process, as the pool knows them.
+///
+/// # Errors
+/// Where a seal is not configured as it must be.
+pub(crate) fn pool_config(config: &Config) -> Result<PoolConfig, Failure> {
     let mut signers = Vec::new();
     for name in &config.signers.names {
         let dir = config.path("signers".as_ref()).join(name.as_str());
         signers.push(SignerConfig { id: name.clone(), seal: seal(config, name, &dir)?, dir });
     }
-    say(format!("signers  {} of {} must sign", config.signers.threshold, signers.len()));
-    let config = PoolConfig {
+    Ok(PoolConfig {
         threshold: config.signers.threshold,
         signers,
         deadline: config.signers.deadline(),
         round_timeout: config.signers.round_timeout(),
-    };
-    Ok(Pool::start(config).await?)
+    })
 }

@@ -6,7 +6,8 @@
 //! - `signer`, `apart`: one signer in a process of its own, and the gateway's end of such signers;
 //! - `lanes`: a configured network as the pipeline's lane;
 //! - `serve`, `dev`, `demo`: running it, on real or on simulated chains;
-//! - `client`, `tx`: asking a running gateway.
+//! - `client`, `tx`: asking a running gateway;
+//! - `keys`: escrow, recovery and import while no gateway runs.
 
 mod apart;
 mod cli;
@@ -18,6 +19,7 @@ mod demo;
 #[cfg(feature = "simulator")]
 mod dev;
 mod house;
+mod keys;
 mod lanes;
 mod serve;
 mod signer;

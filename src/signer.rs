@@ -74,6 +74,9 @@ struct SignerFile {
     /// What is allowed.
     #[serde(default)]
     policy: PolicyConfig,
+    /// For whom it helps in making escrows: age recipients. For nobody, if left out.
+    #[serde(default)]
+    escrow_recipients: Vec<String>,
 }
 
 /// Where the gateway listens for signers.
@@ -155,13 +158,24 @@ async fn attend(path: &Path) -> Result<(), Failure> {
         // Opening a seal takes a while on purpose.
         tokio::task::spawn_blocking(move || file.station()).await??
     };
+    let recipients = file.escrow_recipients.iter().map(|recipient| recipient.parse());
+    let recipients = recipients.collect::<Result<Vec<_>, _>>().map_err(|e| format!("escrow_recipients: {e}"))?;
     let mut station = Station::open(config).await?;
+    station.permit_escrow(&recipients);
     let address = file.coordinator.address.clone();
     station.dial(&Route { address: address.clone(), coordinator, identity })?;
     println!("signer   {} dials {address}", file.name);
     serve::stop_signal().await?;
     station.close().await;
     Ok(())
+}
+
+/// The folder and the seal of the signer that a configuration file is for.
+///
+/// # Errors
+/// Where the file can't be used.
+pub(crate) fn folder(path: &Path) -> Result<SignerConfig, Failure> {
+    SignerFile::load(path)?.signer()
 }
 
 fn init(path: &Path, term: Duration) -> Result<(), Failure> {

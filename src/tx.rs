@@ -220,6 +220,7 @@ pub(crate) fn describe(intent: &Intent) -> String {
     match &intent.action {
         Action::Transfer { asset, to, amount } => format!("{} pays {amount} {asset} to {to}", intent.wallet),
         Action::Call { contract, value, .. } => format!("{} calls {contract} with {value} wei", intent.wallet),
+        Action::Accelerate { parent } => format!("{} hurries on {parent}", intent.wallet),
         Action::OpenNonce { index } => format!("{} opens its durable nonce {index}", intent.wallet),
     }
 }

@@ -1,9 +1,10 @@
 //! Bitcoin: P2WPKH and P2TR inputs, any standard output, change to the wallet itself.
 //!
 //! In the order in which a payment walks through: `client` learns the wallet's unspent outputs from a node, `build`
-//! makes a PSBT of them and `replace` one in its place, `effects` tells what it does, `sign` what is signed and puts the signatures in place, `wire`
+//! makes a PSBT of them and `replace` one in its place or `accelerate` one that pays for it, `effects` tells what it does, `sign` what is signed and puts the signatures in place, `wire`
 //! holds the two transaction types and their bytes.
 
+mod accelerate;
 pub mod address;
 mod build;
 #[cfg(feature = "client")]
@@ -15,7 +16,7 @@ mod wire;
 
 use std::collections::BTreeSet;
 
-pub use build::{Replaced, State, Utxo, Waiting};
+pub use build::{Parent, Replaced, State, Utxo, Waiting};
 #[cfg(feature = "client")]
 pub use client::{BitcoinClient, Options, RestoreError};
 pub use wire::{Signed, Unsigned};

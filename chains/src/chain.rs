@@ -113,9 +113,16 @@ pub enum Replacement {
 }
 
 /// A transaction's id in its chain's own spelling.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(transparent)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TxId(String);
+
+/// A string that is no transaction's id on any chain.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a transaction's id is 1 to {MAX_TX_ID_LEN} letters and digits")]
+pub struct TxIdError;
+
+/// The longest id: a Solana signature in base58 has 88 characters.
+const MAX_TX_ID_LEN: usize = 88;
 
 impl TxId {
     pub(crate) fn new(id: impl fmt::Display) -> Self {
@@ -125,6 +132,16 @@ impl TxId {
     /// The id.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl FromStr for TxId {
+    type Err = TxIdError;
+
+    /// Reads what may be an id; whether it is one, and of which transaction, the chain knows.
+    fn from_str(text: &str) -> Result<Self, TxIdError> {
+        let fits = (1..=MAX_TX_ID_LEN).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        if fits { Ok(Self(text.to_owned())) } else { Err(TxIdError) }
     }
 }
 
@@ -161,6 +178,11 @@ impl Slot {
     pub fn what(&self) -> &str {
         &self.what
     }
+
+    /// Whether it is an output of the transaction `id`, on a chain where transactions spend outputs.
+    pub fn is_output_of(&self, id: &TxId) -> bool {
+        self.what.strip_prefix(id.as_str()).is_some_and(|rest| rest.starts_with(':'))
+    }
 }
 
 impl fmt::Display for Slot {
@@ -179,7 +201,7 @@ impl FromStr for Slot {
     }
 }
 
-string_serde!(Slot);
+string_serde!(Slot, TxId);
 
 /// Why an intent cannot become a transaction.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -221,6 +243,9 @@ pub enum BuildError {
     /// Only a durable nonce would do, and none of the wallet's is free.
     #[error("no durable nonce of the wallet is free: open another, or wait until a payment under one is final")]
     NoNonce,
+    /// No child can pay for the transaction, in the mempool's present state.
+    #[error("can't be accelerated: {0}")]
+    NotAcceleratable(&'static str),
     /// The destination is no address of the network.
     #[error(transparent)]
     Address(#[from] AddressError),

@@ -11,6 +11,7 @@ use crate::asset::Asset;
 use crate::chain::{BuildError, Chain, Replacement, Slot};
 use crate::intent::Intent;
 use crate::rpc::RpcError;
+pub use crate::send::SendClass;
 
 /// What a node (or several) knows of one network.
 pub trait Client: Send + Sync + 'static {
@@ -140,9 +141,11 @@ pub enum BroadcastError {
     /// The node couldn't be asked, or its answer couldn't be read.
     #[error(transparent)]
     Rpc(#[from] RpcError),
-    /// The node said no.
+    /// The node said no. No class is evidence that the payment is not out; see [`send`](crate::send).
     #[error("the node refused the transaction ({code}): {message}")]
     Rejected {
+        /// What the node means.
+        class: SendClass,
         /// The node's error code.
         code: i64,
         /// The node's words.

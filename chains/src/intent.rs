@@ -7,6 +7,7 @@ use crate::account::WalletId;
 use crate::address::UncheckedAddress;
 use crate::amount::Amount;
 use crate::asset::Asset;
+use crate::chain::TxId;
 
 /// What a client asks a wallet to do. It is signed by the client as part of the request's body, so every signer reads
 /// the same words as the gateway.
@@ -70,14 +71,21 @@ pub enum Action {
         /// Which of the wallet's nonce accounts, 0 to 7.
         index: u8,
     },
+    /// Hurries on a transaction that waits in Bitcoin's mempools, whose change the wallet hasn't spent: the change is paid back to
+    /// the wallet for a fee that is enough for both (child pays for parent). It pays nobody.
+    Accelerate {
+        /// The id of the transaction that waits.
+        parent: TxId,
+    },
 }
 
 impl Action {
-    /// Whether it only looks after the wallet: it pays nobody, and its effects say what it is instead.
+    /// Whether it only looks after the wallet: it pays nobody. The effects of opening a nonce say so
+    /// by themselves; that something is accelerated shows in what it spends, [`Slot::is_output_of`](crate::chain::Slot::is_output_of).
     pub const fn is_upkeep(&self) -> bool {
         match self {
             Self::Transfer { .. } | Self::Call { .. } => false,
-            Self::OpenNonce { .. } => true,
+            Self::OpenNonce { .. } | Self::Accelerate { .. } => true,
         }
     }
 }

@@ -10,9 +10,10 @@
 //! - [`effects`]: what the unsigned bytes do, decoded from them and from nothing else;
 //! - [`payload`]: what exactly is signed, and the signatures that come back;
 //! - [`derive`](mod@derive): public child keys by BIP-32;
-//! - [`rpc`]: the JSON-RPC transport to a node.
+//! - [`rpc`]: the JSON-RPC transport to a node;
+//! - [`send`]: what nodes say to a transaction that is sent to them.
 //!
-//! `client` and `rpc` are behind the feature `client`, which is on by default and which signers do without.
+//! `client`, `rpc` and `send` are behind the feature `client`, which is on by default and which signers do without.
 
 #![cfg_attr(not(feature = "client"), allow(dead_code, reason = "what only node clients decode stands beside the rest"))]
 
@@ -33,5 +34,7 @@ pub mod network;
 pub mod payload;
 #[cfg(feature = "client")]
 pub mod rpc;
+#[cfg(feature = "client")]
+pub mod send;
 pub mod solana;
 mod text;

@@ -110,10 +110,16 @@ struct Request<'a, P> {
 
 #[derive(Deserialize)]
 struct Response {
-    #[serde(default)]
-    result: Value,
+    id: Value,
+    /// `Some(Value::Null)` is an answer; a member that is missing isn't.
+    #[serde(default, deserialize_with = "present")]
+    result: Option<Value>,
     #[serde(default)]
     error: Option<ErrorObject>,
+}
+
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
 }
 
 #[derive(Deserialize)]
@@ -182,11 +188,16 @@ impl RpcClient {
         }
         // bitcoind answers errors with HTTP 500 and a JSON body, so the body is read whatever the status.
         let response: Response = serde_json::from_slice(&body).map_err(|e| malformed(e.to_string()))?;
-        match response.error {
-            Some(ErrorObject { code, message, data }) => {
+        let same = response.id == Value::from(id);
+        match (response.error, response.result) {
+            // A node that couldn't read the request knows no id (JSON-RPC 2.0, section 5).
+            (Some(ErrorObject { code, message, data }), _) if same || response.id.is_null() => {
                 Err(RpcError::Node { method: method.to_owned(), code, message, data })
             }
-            None => serde_json::from_value(response.result).map_err(|e| malformed(e.to_string())),
+            _ if !same => Err(malformed(format!("request {id} was answered with the id {}", response.id))),
+            (_, Some(_)) if !(200..300).contains(&status) => Err(malformed("a result beside an HTTP error".to_owned())),
+            (_, Some(result)) => serde_json::from_value(result).map_err(|e| malformed(e.to_string())),
+            (_, None) => Err(malformed("neither a result nor an error".to_owned())),
         }
     }
 }

@@ -6,6 +6,8 @@
     reason = "helpers of tests state their assumptions as bluntly as tests"
 )]
 
+#[path = "bitcoin/accelerate.rs"]
+mod accelerate;
 #[path = "bitcoin/address.rs"]
 mod address;
 #[path = "bitcoin/build.rs"]

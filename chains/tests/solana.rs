@@ -14,6 +14,8 @@ mod client;
 mod durable;
 #[path = "solana/fixture.rs"]
 mod fixture;
+#[path = "solana/nonces.rs"]
+mod nonces;
 #[path = "solana/refusals.rs"]
 mod refusals;
 #[path = "solana/runtime.rs"]

@@ -45,7 +45,7 @@ struct Data {
 }
 
 /// The code of a kind: the table that the documentation shows.
-const CODES: [(&str, i32); 37] = [
+const CODES: [(&str, i32); 39] = [
     ("parse_error", -32700),
     ("invalid_request", -32600),
     ("method_not_found", -32601),
@@ -75,6 +75,8 @@ const CODES: [(&str, i32); 37] = [
     ("not_replaceable", -33407),
     ("already_included", -33408),
     ("not_on_its_way", -33409),
+    ("not_acceleratable", -33410),
+    ("no_nonce", -33411),
     ("signers_unavailable", -33501),
     ("signers_refused", -33502),
     ("invalid_signature", -33503),

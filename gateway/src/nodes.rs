@@ -112,14 +112,14 @@ impl<N: Client> Nodes<N> {
     /// Sends the transaction to every node; one that takes it is enough.
     ///
     /// # Errors
-    /// A node's refusal where all refused or failed, else a failure.
+    /// Where all refused or failed, the refusal that says most about the transaction, else a failure.
     pub async fn broadcast(&self, signed: &<N::Chain as Chain>::Signed) -> Result<(), BroadcastError> {
         let answers = join_all(self.nodes.iter().map(|node| node.broadcast(signed))).await;
         let mut worst = Ok(());
         for answer in answers {
             match (&worst, answer) {
                 (_, Ok(())) => return Ok(()),
-                (Err(BroadcastError::Rejected { .. }), Err(_)) => {}
+                (Err(known), Err(error)) if weight(known) >= weight(&error) => {}
                 (_, refused) => worst = refused,
             }
         }
@@ -132,6 +132,14 @@ impl<N: Client> Nodes<N> {
     /// Where no node answers, or where too few answer to say that it is expired.
     pub async fn status(&self, signed: &<N::Chain as Chain>::Signed) -> Result<Seen, RpcError> {
         agree(join_all(self.nodes.iter().map(|node| node.status(signed))).await, self.agreement)
+    }
+}
+
+/// How much an error says about the transaction itself; a failure to ask says nothing.
+fn weight(error: &BroadcastError) -> Option<u8> {
+    match error {
+        BroadcastError::Rejected { class, .. } => Some(class.weight()),
+        _ => None,
     }
 }
 

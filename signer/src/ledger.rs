@@ -8,6 +8,9 @@
 //! policy, and when by this signer's clock. Slots and draws are in one line, so that both are on the disk or neither is.
 //! An intent draws once, whatever the number of its attempts.
 //!
+//! A signer whose ledger went back in time is told by the others what it may have forgotten, before it signs with another
+//! epoch of a key (`hearsay`).
+//!
 //! The file is append-only, one JSON line an entry. Each line carries the SHA-256 over the check of the line before it and
 //! its own entry, so a line can't be changed, left out or moved without breaking the chain. It holds no secret.
 
@@ -26,15 +29,18 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::policy::Denial;
-use crate::policy::limit::{BucketId, CounterKey, Draw};
+use crate::policy::limit::{BucketId, CounterKey, Draw, Used};
 use crate::request::IntentId;
+use crate::transport::SignerId;
 
 mod clock;
+mod hearsay;
 mod memory;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use clock::{Clock, SystemClock};
+pub(crate) use hearsay::Told;
 use memory::{Known, Memory};
 
 /// How far the fence of a payment may rise from one entry to the next, and how high it may begin. Without a bound, one
@@ -76,6 +82,9 @@ struct Entry {
     /// What it draws on limits, beyond what its intent has drawn before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     draws: Vec<Drawn>,
+    /// Who told of it, where this signer didn't agree to it itself or has forgotten that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    learnt: Option<SignerId>,
 }
 
 /// What was drawn on one counter.
@@ -185,7 +194,9 @@ impl Ledger {
             let text = finished.unwrap_or_else(|| without_zeros(line));
             match read_line(text, head) {
                 Ok((entry, check)) => {
-                    memory.check(&entry).map_err(|_| damaged(number, "it contradicts an earlier line"))?;
+                    if entry.learnt.is_none() {
+                        memory.check(&entry).map_err(|_| damaged(number, "it contradicts an earlier line"))?;
+                    }
                     memory.remember(entry);
                     head = check;
                     // All there but its end: somebody may have signed for it, so it counts.
@@ -243,31 +254,86 @@ impl Ledger {
             return Err(LedgerError::Broken { path: self.path.clone() });
         }
         let at = self.memory.time(self.clock.unix_millis());
-        let mut entry = Entry { tx, intent, unsigned, slots: uses.slots.clone(), fence, at, draws: Vec::new() };
+        let mut entry =
+            Entry { tx, intent, unsigned, slots: uses.slots.clone(), fence, at, draws: Vec::new(), learnt: None };
         let known = self.memory.check(&entry)?;
         entry.draws = self.memory.draw(tx, &uses.draws, at)?.into_iter().map(|draw| Drawn::at(draw, at)).collect();
         // A fence that rises is written down, whatever it comes with.
         if known == Known::Yes && entry.draws.is_empty() && entry.fence == self.memory.fence(tx) {
             return Ok(());
         }
-        let entry_json = serde_json::value::to_raw_value(&entry).expect("strings always have a JSON form");
-        let check = link(self.head, &entry_json);
-        let mut line =
-            serde_json::to_vec(&Line { check, entry: &entry_json }).expect("strings always have a JSON form");
-        line.push(b'\n');
+        self.append(vec![entry])
+    }
+
+    /// All that is known here, for a signer whose ledger went back in time.
+    pub(crate) fn tell(&self) -> Vec<Told> {
+        self.memory.tell()
+    }
+
+    /// Takes in what the signer `from` tells of its ledger. When this returns, all of it is on the disk.
+    ///
+    /// Nothing of it can free a slot or a budget, whoever tells it. What is told to have been drawn in a bucket that lies
+    /// ahead by this signer's clock counts in the present one. The fence isn't told: the next request brings it.
+    ///
+    /// # Errors
+    /// [`LedgerError::NoSlot`] where a payment without a slot is told, and then nothing is taken in; or where the lines
+    /// can't be written.
+    pub(crate) fn learn(&mut self, from: &SignerId, told: Vec<Told>) -> Result<(), LedgerError> {
+        if self.broken {
+            return Err(LedgerError::Broken { path: self.path.clone() });
+        }
+        let slotless =
+            |told: &&Told| told.attempts.is_empty() || told.attempts.iter().any(|(_, slots)| slots.is_empty());
+        if let Some(Told { tx, .. }) = told.iter().find(slotless) {
+            return Err(LedgerError::NoSlot { tx: *tx });
+        }
+        let at = self.memory.time(self.clock.unix_millis());
+        let mut entries = Vec::new();
+        for Told { tx, intent, attempts, draws } in told {
+            let clamp = |drawn: Drawn| Drawn { bucket: drawn.bucket.min(drawn.counter.window().bucket(at)), ..drawn };
+            // The draws are those of the whole payment, so one line has them.
+            let mut draws = draws.into_iter().map(clamp).collect::<Vec<_>>();
+            for (unsigned, slots) in attempts {
+                let (draws, learnt) = (std::mem::take(&mut draws), Some(from.clone()));
+                let entry = Entry { tx, intent, unsigned, slots, fence: 0, at, draws, learnt };
+                if !self.memory.knows(&entry) {
+                    entries.push(entry);
+                }
+            }
+        }
+        self.append(entries)
+    }
+
+    /// Writes entries down and remembers them. A crash may leave the first of them alone.
+    fn append(&mut self, entries: Vec<Entry>) -> Result<(), LedgerError> {
+        let (mut lines, mut head) = (Vec::new(), self.head);
+        for entry in &entries {
+            let entry = serde_json::value::to_raw_value(entry).expect("strings always have a JSON form");
+            head = link(head, &entry);
+            let line = serde_json::to_vec(&Line { check: head, entry: &entry });
+            lines.extend(line.expect("strings always have a JSON form"));
+            lines.push(b'\n');
+        }
+        if lines.is_empty() {
+            return Ok(());
+        }
         self.broken = true;
         self.file
-            .write_all(&line)
+            .write_all(&lines)
             .and_then(|()| self.file.sync_data())
             .map_err(|source| LedgerError::Io { path: self.path.clone(), source })?;
         self.broken = false;
-        self.head = check;
-        self.memory.remember(entry);
+        self.head = head;
+        entries.into_iter().for_each(|entry| self.memory.remember(entry));
         Ok(())
     }
 }
 
 impl Drawn {
+    const fn used(&self) -> Used {
+        Used { amount: self.amount, count: self.count }
+    }
+
     fn at(draw: Draw, at: u64) -> Self {
         let bucket = draw.counter.window().bucket(at);
         Self { counter: draw.counter, bucket, amount: draw.amount, count: draw.count }

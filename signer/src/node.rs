@@ -30,7 +30,7 @@ use sha2::{Digest, Sha256};
 use crate::ceremony::echo::echoed;
 use crate::disk;
 use crate::ledger::{Ledger, LedgerError};
-use crate::nonces::NonceJournal;
+use crate::nonces::{self, NonceJournal};
 use crate::policy::Policy;
 use crate::pool::WalletSpec;
 use crate::protocol::{Fault, Inbox, PartyIndex, Run, Step, batch, map};
@@ -176,8 +176,14 @@ impl Node {
         })
     }
 
+    #[cfg(test)]
     fn answer(&self, request: &[u8]) -> Vec<u8> {
-        let answer = match wire::from_bytes(request) {
+        self.answer_to(wire::from_bytes(request))
+    }
+
+    /// The answer to a command; none is one that is malformed.
+    fn answer_to(&self, command: Option<Command>) -> Vec<u8> {
+        let answer = match command {
             None => Answer::Refused("the command is malformed".to_owned()),
             Some(command) => self.carry_out(command).unwrap_or_else(|stop| match stop {
                 Stop::Refused(reason) => Answer::Refused(reason),
@@ -419,7 +425,7 @@ impl Node {
             Err(fault) => Err(self.end(id, &name_of(&fault), fault)),
             Ok(Step::Continue(run, outbox)) => {
                 let round = round.saturating_add(1);
-                let letters = Session::seal(&me, &peers, round, &outbox).map_err(|fault| self.end(id, &None, fault))?;
+                let letters = Session::seal(&me, &peers, round, outbox).map_err(|fault| self.end(id, &None, fault))?;
                 self.sessions.put(id, Session { run, purpose, round, me, peers }, Instant::now());
                 Ok(Answer::Letters { round, letters })
             }
@@ -474,17 +480,37 @@ impl Node {
         held.ok_or_else(|| Stop::Refused(format!("no share of key {key} is here")))
     }
 
-    /// Makes some nonces ahead of time, after a command is answered, so that nobody waits for it.
-    fn restock(&self) {
+    /// Whether any key that signs has fewer than `enough` nonces ready.
+    fn short_of_nonces(&self, enough: usize) -> bool {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let mut shares = keys.values().filter(|held| held.usable).filter_map(|held| held.share.as_ref());
+        shares.any(|share| share.nonces().is_some_and(|ready| ready < enough))
+    }
+
+    /// Makes nonces ahead of time until there are as many as there may be.
+    fn fill_up(&self) {
+        for _ in 0..nonces::FULL.div_ceil(NONCES_A_TIME) {
+            if !self.short_of_nonces(nonces::FULL) || !self.restock() {
+                break;
+            }
+        }
+    }
+
+    /// Makes some nonces ahead of time, after a command is answered, so that nobody waits for it. Whether that could be
+    /// done.
+    fn restock(&self) -> bool {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         let shares = keys.values().filter(|held| held.usable).filter_map(|held| held.share.clone());
         let shares = shares.collect::<Vec<_>>();
         drop(keys);
+        let mut done = true;
         for share in shares {
             if let Err(error) = share.make_nonces(&self.nonces, NONCES_A_TIME) {
                 tracing::error!(signer = %self.id, %error, "no nonces can be made ahead");
+                done = false;
             }
         }
+        done
     }
 
     fn install(&self, roster: Arc<Roster>, policy: Arc<Policy>, wallets: &[WalletSpec]) -> Result<(), String> {

@@ -22,6 +22,8 @@ mod tests;
 pub(crate) const RESERVED: u64 = 256;
 /// How many nonces a stock holds when it is full.
 pub(crate) const FULL: usize = 64;
+/// How many nonces are too few to wait for a quiet moment before more are made.
+pub(crate) const LOW: usize = FULL / 2;
 
 /// Which nonces' ids a signer has burned: all those below a mark that only rises.
 pub(crate) struct NonceJournal {

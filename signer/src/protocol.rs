@@ -26,6 +26,7 @@ use std::fmt;
 use std::num::NonZeroU8;
 
 use serde::{Deserialize, Serialize};
+use serde_bytes::Bytes;
 use zeroize::Zeroizing;
 
 /// A party's place among those that hold a key, from 1: the x-coordinate of its share.
@@ -126,6 +127,11 @@ impl Inbox {
         self.0.iter().map(|(from, letter)| (*from, letter))
     }
 
+    /// Every letter by its sender, to be kept.
+    pub(crate) fn into_letters(self) -> impl Iterator<Item = (PartyIndex, Letter)> {
+        self.0.into_iter()
+    }
+
     /// What each of `peers` broadcast, decoded.
     ///
     /// # Errors
@@ -173,6 +179,12 @@ impl Outbox {
     /// What `to` gets.
     pub fn letter_to(&self, to: PartyIndex) -> Letter {
         let directed = self.directed.get(&to).cloned().unwrap_or_default();
+        Letter { broadcast: self.broadcast.clone(), directed }
+    }
+
+    /// What `to` gets, taken out: what is for it alone is in no letter after this one.
+    pub(crate) fn take_letter_to(&mut self, to: PartyIndex) -> Letter {
+        let directed = self.directed.remove(&to).unwrap_or_default();
         Letter { broadcast: self.broadcast.clone(), directed }
     }
 }
@@ -230,13 +242,13 @@ impl<O: Send + 'static> Protocol for Batch<O> {
         let mut next = Vec::with_capacity(count);
         let mut done = Vec::with_capacity(count);
         let mut broadcasts = Vec::with_capacity(count);
-        let mut directed: BTreeMap<PartyIndex, Zeroizing<Vec<Vec<u8>>>> = BTreeMap::new();
+        let mut directed: BTreeMap<PartyIndex, Vec<Zeroizing<Vec<u8>>>> = BTreeMap::new();
         for (run, inbox) in self.runs.into_iter().zip(split(inbox, count)?) {
             match run.step(inbox)? {
-                Step::Continue(run, outbox) => {
+                Step::Continue(run, mut outbox) => {
                     for peer in &self.peers {
-                        let letter = outbox.letter_to(*peer);
-                        directed.entry(*peer).or_default().push(letter.directed.to_vec());
+                        let part = outbox.directed.remove(peer).unwrap_or_default();
+                        directed.entry(*peer).or_default().push(part);
                     }
                     broadcasts.push(outbox.broadcast);
                     next.push(run);
@@ -247,8 +259,9 @@ impl<O: Send + 'static> Protocol for Batch<O> {
         match (next.is_empty(), done.is_empty()) {
             (true, _) => Ok(Step::Done(done)),
             (false, true) => {
-                let directed = directed.into_iter().map(|(to, parts)| Ok((to, Zeroizing::new(encode(&*parts)?))));
-                let outbox = Outbox { broadcast: encode(&broadcasts)?, directed: directed.collect::<Result<_, _>>()? };
+                let directed = directed.into_iter().map(|(to, parts)| Ok((to, Zeroizing::new(encode_parts(&parts)?))));
+                let directed = directed.collect::<Result<_, _>>()?;
+                let outbox = Outbox { broadcast: encode_parts(&broadcasts)?, directed };
                 Ok(Step::Continue(Box::new(Self { runs: next, peers: self.peers }), outbox))
             }
             (false, false) => Err(Fault::unattributed("the runs of a batch fell out of step")),
@@ -260,16 +273,25 @@ impl<O: Send + 'static> Protocol for Batch<O> {
 fn split(inbox: Inbox, count: usize) -> Result<Vec<Inbox>, Fault> {
     let mut inboxes: Vec<Inbox> = (0..count).map(|_| Inbox::default()).collect();
     for (from, letter) in inbox.0 {
-        let part = |bytes: &[u8]| -> Result<Vec<Vec<u8>>, Fault> {
-            let parts = decode::<Vec<Vec<u8>>>(bytes).filter(|parts| parts.len() == count);
-            parts.ok_or_else(|| Fault::of(from, "its batch is malformed"))
-        };
-        let (broadcasts, directed) = (part(&letter.broadcast)?, part(&letter.directed)?);
+        let malformed = || Fault::of(from, "its batch is malformed");
+        let broadcasts = decode_parts(&letter.broadcast, count).ok_or_else(malformed)?;
+        let directed = decode_parts(&letter.directed, count).ok_or_else(malformed)?;
         for (inbox, (broadcast, directed)) in inboxes.iter_mut().zip(broadcasts.into_iter().zip(directed)) {
-            inbox.0.insert(from, Letter { broadcast, directed: Zeroizing::new(directed) });
+            let letter = Letter { broadcast: broadcast.to_vec(), directed: Zeroizing::new(directed.to_vec()) };
+            inbox.0.insert(from, letter);
         }
     }
     Ok(inboxes)
+}
+
+/// The parts of a batch as bytes. They are long, so they are written each at one stroke and not byte by byte.
+fn encode_parts<P: AsRef<[u8]>>(parts: &[P]) -> Result<Vec<u8>, Fault> {
+    encode(&parts.iter().map(|part| Bytes::new(part.as_ref())).collect::<Vec<_>>())
+}
+
+/// The `count` parts of a batch.
+fn decode_parts(bytes: &[u8], count: usize) -> Option<Vec<&[u8]>> {
+    decode::<Vec<&[u8]>>(bytes).filter(|parts| parts.len() == count)
 }
 
 /// A message as bytes.

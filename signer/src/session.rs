@@ -130,14 +130,16 @@ impl Line {
             on_round(round);
             let answers = self.round(participants, start, &commands, limits).await;
             let mut ended = Ended { outputs: Vec::new(), failures: Vec::new() };
-            let mut letters: Vec<SealedLetter> = Vec::new();
+            let mut letters: BTreeMap<SignerId, Vec<SealedLetter>> = BTreeMap::new();
             let mut waiting = BTreeSet::new();
             for (signer, answer) in answers {
                 match answer {
                     Err(failure) => ended.failures.push(failure),
                     Ok(Answer::Letters { round: at, letters: sent }) if at == round => {
                         // Letters under another's name are dropped here already; their receiver would do the same.
-                        letters.extend(sent.into_iter().filter(|letter| letter.from == signer));
+                        for letter in sent.into_iter().filter(|letter| letter.from == signer) {
+                            letters.entry(letter.to.clone()).or_default().push(letter);
+                        }
                         waiting.insert(signer);
                     }
                     Ok(output @ (Answer::Generated(_) | Answer::Signed(_) | Answer::Escrowed(_) | Answer::Done)) => {
@@ -162,7 +164,7 @@ impl Line {
             }
             commands.clear();
             for signer in participants {
-                let letters = letters.iter().filter(|letter| letter.to == *signer).cloned().collect();
+                let letters = letters.remove(signer).unwrap_or_default();
                 commands.insert(signer.clone(), Command::Round { session, round, letters });
             }
         }

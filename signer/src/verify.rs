@@ -12,7 +12,7 @@ use chains::address::{Address, AddressError, UncheckedAddress};
 use chains::amount::Amount;
 use chains::asset::Asset;
 use chains::bitcoin::Bitcoin;
-use chains::chain::{Chain, DecodeError};
+use chains::chain::{Chain, DecodeError, Slot};
 use chains::effects::{Effects, Transfer, Upkeep};
 use chains::ethereum::Ethereum;
 use chains::intent::{Action, Intent};
@@ -219,9 +219,10 @@ impl Guard {
             return Err(Refusal::Encoding);
         }
         let effects = chain.effects(account, &unsigned)?;
+        let slots = chain.slots(account, &unsigned);
         let verdict = match asked.wanted {
             Wanted::Payment(intent) => {
-                require_same(intent, account, &effects)?;
+                require_same(intent, account, &effects, &slots)?;
                 if intent.action.is_upkeep() {
                     policy::evaluate_upkeep(&self.policy, account, &effects)
                 } else {
@@ -246,7 +247,6 @@ impl Guard {
             Verdict::Deny { reason, .. } => return Err(Refusal::Denied(reason)),
         };
         let payloads = chain.payloads(account, &unsigned)?;
-        let slots = chain.slots(account, &unsigned);
         if payloads.is_empty() || slots.is_empty() {
             return Err(Refusal::Empty);
         }
@@ -256,11 +256,17 @@ impl Guard {
 }
 
 /// Proves that the effects are what the intent says, all of it and nothing else.
-fn require_same(intent: &Intent, account: &Account, effects: &Effects) -> Result<(), Refusal> {
+fn require_same(intent: &Intent, account: &Account, effects: &Effects, slots: &BTreeSet<Slot>) -> Result<(), Refusal> {
     match &intent.action {
         Action::Transfer { asset, to, amount } => require_transfer(account, *asset, to, *amount, effects)?,
         Action::Call { contract, data, value } => require_call(account, contract, data, *value, effects)?,
         Action::OpenNonce { index } => require_upkeep(&Upkeep::OpenNonce { index: *index }, effects)?,
+        Action::Accelerate { parent } => {
+            require_nothing(effects)?;
+            if !slots.iter().any(|slot| slot.is_output_of(parent)) {
+                return Err(Refusal::Mismatch(Mismatch::Upkeep));
+            }
+        }
     }
     require_fee(intent, effects)
 }

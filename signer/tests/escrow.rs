@@ -18,7 +18,9 @@ use chains::amount::Amount;
 use chains::chain::Chain;
 use serde_json::Value;
 use signer::escrow::{Alone, Escrow, EscrowError, EscrowFile, Identity, Recipient, Recovery};
-use signer::pool::{ImportedKey, KeyStatus, PoolConfig, PoolError, SchemeId, SignError, SignerConfig, WalletSpec};
+use signer::pool::{
+    ImportedKey, KeyStatus, Pool, PoolConfig, PoolError, SchemeId, SignError, SignerConfig, WalletSpec,
+};
 use zeroize::Zeroizing;
 
 use world::{
@@ -392,6 +394,64 @@ async fn signers_help_for_nobody_but_the_recipients_they_were_told_of() {
     assert!(world.pool.escrow(&main_key(), &recipient, 1).await.is_err(), "one signer alone makes none");
     world.lines.mend();
     world.pool.escrow(&main_key(), &recipient, 1).await.unwrap();
+}
+
+/// A signer's folder beside the first one's.
+fn named(template: &SignerConfig, folder: &Path, name: &str) -> SignerConfig {
+    SignerConfig { id: id(name), dir: folder.join(name), seal: template.seal.clone() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_of_other_signers_with_another_threshold_takes_over() {
+    let world = World::start(|config| {
+        let folder = config.signers[0].dir.parent().unwrap().to_owned();
+        config.signers.push(named(&config.signers[0], &folder, "signer-4"));
+        config.threshold = 3;
+    })
+    .await;
+    make_key(&world, SchemeId::Taproot, 7).await;
+    let escrow = opened(&escrow(&world).await);
+    assert_eq!((escrow.threshold(), escrow.place(), escrow.holders().len()), (3, 5, 4));
+    let fourth = {
+        let second = copy_of(&world, "signer-2", "unused");
+        let fourth = named(&second, &world.dir.path().join("client"), "signer-4");
+        copy(&world.dir.path().join("signer-4"), &fourth.dir);
+        fourth
+    };
+    let live = vec![copy_of(&world, "signer-2", "client"), fourth];
+    let mut pool = fresh(&world);
+    let folder = world.dir.path().join("elsewhere");
+    pool.signers = ["new-1", "new-2", "new-3"].iter().map(|name| named(&pool.signers[0], &folder, name)).collect();
+    let scratch = world.dir.path().join("scratch");
+    let few = Recovery { pool: pool.clone(), live: live[..1].to_vec(), scratch: scratch.clone() };
+    let error = few.run(&escrow, |_| ()).await.unwrap_err();
+    assert!(matches!(error, EscrowError::TooFew { have: 2, needed: 3, .. }), "{error}");
+    let recovery = Recovery { pool: pool.clone(), live, scratch };
+    assert!(matches!(recovery.alone(&escrow, false).await.unwrap(), Alone::Powerless { .. }));
+    let recovered = recovery.run(&escrow, |_| ()).await.unwrap();
+    assert_eq!((recovered.group, recovered.epoch), (escrow.group(), 2));
+    assert!(!recovery.scratch.exists());
+    let pool = Pool::start(pool).await.unwrap();
+    assert_eq!(pool.prove(&main_key()).await.unwrap(), 3);
+    let status = pool.status().await.keys.remove(0);
+    assert_eq!((status.threshold, status.shares, status.public_key), (2, 3, escrow.group()));
+    pool.shutdown().await;
+}
+
+/// A gateway that was taken over knows nobody's escrow recipients but those in the signers' own configurations.
+#[cfg(feature = "grpc")]
+#[tokio::test(flavor = "multi_thread")]
+async fn signers_apart_help_for_the_recipients_of_their_own_configuration() {
+    let world = World::ready_by(world::Means::Grpc, |_| ()).await;
+    let (key, recipient) = (world::sol().0[0].key.clone(), holder().recipient());
+    // Whatever the coordinator permits is not its to permit.
+    world.pool.permit_escrow(&recipient);
+    let error = world.pool.escrow(&key, &recipient, 1).await.unwrap_err();
+    assert!(error.to_string().contains("names no such recipient"), "{error}");
+    world.stations.iter().for_each(|station| station.permit_escrow(std::slice::from_ref(&recipient)));
+    assert!(world.pool.escrow(&key, &stranger().1, 1).await.is_err());
+    let file = world.pool.escrow(&key, &recipient, 1).await.unwrap();
+    assert_eq!(*opened(&file).key(), key);
 }
 
 /// All escrows of one epoch are the same share: a second holder doesn't make a second share.

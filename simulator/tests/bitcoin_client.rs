@@ -10,6 +10,9 @@
     reason = "tests state their assumptions bluntly, in their helpers too"
 )]
 
+#[path = "support/storm.rs"]
+mod storm;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -304,5 +307,91 @@ async fn a_payment_falls_with_the_attempt_whose_change_it_spends() {
     assert_eq!(payer.status(&second_signed).await, Status::Expired);
     assert_eq!(payer.status(&child).await, Status::Expired);
     assert!(matches!(payer.status(&first_signed).await, Status::Included(_)));
+    payer.stop().await;
+}
+
+#[tokio::test]
+async fn hard_weather_is_a_typed_error_and_nothing_else() {
+    let payer = Payer::start(true, &[]).await;
+    let birthday = payer.node.height().await.unwrap();
+    for _ in 0..2 {
+        payer.node.fund(&payer.account.address().to_string(), bitcoin::Amount::from_sat(FUNDS)).await.unwrap();
+    }
+    let excluded = payer.build(&pay(PAID)).await;
+    let excluded_signed = payer.send(&excluded).await;
+    let instead = payer.replace(&pay(PAID), &[excluded], Replacement::SpeedUp, BTreeSet::new()).await.unwrap();
+    payer.send(&instead).await;
+    payer.node.mine(6).await.unwrap();
+    let waiting = payer.build(&pay(PAID)).await;
+    let waiting_signed = payer.send(&waiting).await;
+
+    let storm = storm::Storm::before(&payer.node.url()).await;
+    let address = payer.account.address().to_string();
+    let script = address.parse::<bitcoin::Address<_>>().unwrap().assume_checked().script_pubkey();
+    // One that has never seen the chain, so that it asks all there is to ask.
+    let client = || {
+        let rpc = RpcClient::new(storm.url(), Auth::None, Duration::from_secs(10)).unwrap();
+        BitcoinClient::new(rpc, Network::Regtest, [script.clone()], birthday, Options::default())
+    };
+    let (account, nothing) = (&payer.account, &BTreeSet::new());
+    let intent = &pay(PAID);
+    let state = || async { client().state(intent, account, nothing).await.map(|s| format!("{s:?}")) };
+    storm.weather("state", || async { state().await.map_err(storm::of_state) }).await;
+    let previous = std::slice::from_ref(&waiting);
+    let replacement = || async {
+        let state = client().replacement_state(intent, account, previous, Replacement::Cancel, nothing).await;
+        state.map(|state| format!("{state:?}")).map_err(storm::of_state)
+    };
+    storm.weather("replacement_state", replacement).await;
+    let balance = || async { client().balance(account, Asset::Native).await.map(|amount| amount.to_string()) };
+    storm.weather("balance", balance).await;
+    let broadcast =
+        || async { client().broadcast(&waiting_signed).await.map(|()| String::new()).map_err(storm::of_broadcast) };
+    storm.weather("broadcast", broadcast).await;
+    for (signed, expected) in [(&waiting_signed, Status::InMempool), (&excluded_signed, Status::Expired)] {
+        assert_eq!(client().status(signed).await.unwrap(), expected);
+        storm.weather("status", || async { client().status(signed).await.map(|s| format!("{s:?}")) }).await;
+    }
+    storm.weather("tip", || async { client().tip().await.map(|tip| format!("{tip:?}")) }).await;
+    payer.stop().await;
+}
+
+#[tokio::test]
+async fn a_payment_is_hurried_on_by_its_child() {
+    let payer = Payer::start(true, &[FUNDS]).await;
+    let parent = payer.build(&pay(PAID)).await;
+    let parent_signed = payer.send(&parent).await;
+    let txid = CHAIN.id(&parent_signed);
+    let action = json!({ "kind": "accelerate", "parent": txid.as_str() });
+    let intent: Intent = serde_json::from_value(json!({ "wallet": "test", "action": action })).unwrap();
+    // At the rate that the parent was built for, it needs no child.
+    let enough = async |state| CHAIN.build(&intent, &payer.account, &state);
+    let mut state = payer.client.state(&intent, &payer.account, &BTreeSet::new()).await.unwrap();
+    let refused = enough(state.clone()).await;
+    assert!(matches!(refused, Err(BuildError::NotAcceleratable(_))), "{refused:?}");
+
+    let rate = 40;
+    state.fee_rate = bitcoin::FeeRate::from_sat_per_vb_u32(rate);
+    let child = CHAIN.build(&intent, &payer.account, &state).unwrap();
+    let child_signed = payer.send(&child).await;
+    let slots = CHAIN.slots(&payer.account, &child);
+    assert!(slots.iter().all(|slot| slot.is_output_of(&txid)), "its parent's change suffices");
+    // What the node reckons of the package.
+    let entry: serde_json::Value = payer.rpc.call("getmempoolentry", [CHAIN.id(&child_signed).as_str()]).await.unwrap();
+    let fees = bitcoin::Amount::from_btc(entry["fees"]["ancestor"].as_f64().unwrap()).unwrap();
+    assert!(fees.to_sat() >= u64::from(rate) * entry["ancestorsize"].as_u64().unwrap());
+    assert_eq!(fees, parent.fee() + child.fee());
+
+    // The parent stays as it is from then on.
+    let refused = payer.replace(&pay(PAID), &[parent], Replacement::SpeedUp, slots).await;
+    assert!(not_replaceable(refused).contains("accelerate"));
+    payer.node.mine(1).await.unwrap();
+    for signed in [&parent_signed, &child_signed] {
+        assert!(matches!(payer.status(signed).await, Status::Included(_)));
+    }
+    let left = payer.client.balance(&payer.account, Asset::Native).await.unwrap();
+    assert_eq!(left, Amount::from_sat(FUNDS - PAID - fees.to_sat()));
+    let gone = payer.client.state(&intent, &payer.account, &BTreeSet::new()).await;
+    assert!(matches!(gone, Err(StateError::Build(BuildError::NotAcceleratable(_)))), "{gone:?}");
     payer.stop().await;
 }

@@ -2,6 +2,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::panic,
     reason = "clippy.toml allows them in tests, but not in their helpers"
 )]
 
@@ -19,3 +20,5 @@ mod mempool;
 mod replacement;
 #[path = "ethereum/restart.rs"]
 mod restart;
+#[path = "support/storm.rs"]
+mod storm;

@@ -11,6 +11,7 @@ use bitcoin::transaction::Version;
 use bitcoin::{Amount as Sats, FeeRate, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness, psbt};
 
 use self::select::{Coin, Costs, Selection};
+use super::accelerate;
 use super::address::{self, Owner, OwnerKey};
 use super::wire::Unsigned;
 use crate::account::Account;
@@ -46,6 +47,17 @@ pub enum Waiting {
     Untouched,
     /// It takes the place of earlier attempts.
     Replaced(Replaced),
+    /// It pays for one whose output it spends.
+    Accelerated(Parent),
+}
+
+/// A transaction in the mempool with all its unconfirmed ancestors: one package for miners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parent {
+    /// What all of them pay.
+    pub fees: Sats,
+    /// Their virtual size.
+    pub vsize: u64,
 }
 
 /// What leaves the mempool for a replacement, and what the node asks for that (BIP-125).
@@ -111,11 +123,13 @@ pub(super) fn build(
 ) -> Result<Unsigned, BuildError> {
     let wrong_account = || BuildError::WrongAccount(Network::Bitcoin(network));
     let owner = Owner::of(account, network).ok_or_else(wrong_account)?;
-    let payment = payment(network, intent, &owner)?;
-
     if state.utxos.iter().any(|utxo| utxo.txout.script_pubkey != owner.script) {
         return Err(wrong_account());
     }
+    if let Action::Accelerate { parent } = &intent.action {
+        return accelerate::build(intent, parent, &owner, state);
+    }
+    let payment = payment(network, intent, &owner)?;
     let mut utxos = state.utxos.clone();
     utxos.sort_by_key(|utxo| (std::cmp::Reverse(utxo.txout.value), utxo.outpoint));
     utxos.dedup_by_key(|utxo| utxo.outpoint);
@@ -182,6 +196,9 @@ pub(super) fn payment(network: BitcoinNetwork, intent: &Intent, owner: &Owner) -
         Action::Transfer { asset, to, amount } => (*asset, to, *amount),
         Action::Call { .. } => return Err(BuildError::Unsupported("Bitcoin has no contract calls")),
         Action::OpenNonce { .. } => return Err(BuildError::Unsupported("durable nonces are Solana's")),
+        Action::Accelerate { .. } => {
+            return Err(BuildError::Unsupported("a child that pays for its parent pays nobody"));
+        }
     };
     if asset != Asset::Native {
         return Err(BuildError::WrongAsset { asset, network: Network::Bitcoin(network) });

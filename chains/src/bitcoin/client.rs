@@ -15,14 +15,14 @@ pub use self::follow::RestoreError;
 use self::follow::{Follower, Position};
 use self::node::{Node, Sent};
 use super::build::rate_per_kvb;
-use super::{Bitcoin, Replaced, Signed, State, Unsigned, Waiting};
+use super::{Bitcoin, Parent, Replaced, Signed, State, Unsigned, Waiting, accelerate};
 use crate::account::Account;
 use crate::address::Address;
 use crate::amount::Amount;
 use crate::asset::Asset;
-use crate::chain::{BuildError, Chain, Replacement, Slot};
+use crate::chain::{BuildError, Chain, Replacement, Slot, TxId};
 use crate::client::{BroadcastError, Client, Inclusion, StateError, Status, Tip};
-use crate::intent::Intent;
+use crate::intent::{Action, Intent};
 use crate::network::BitcoinNetwork;
 use crate::rpc::{RpcClient, RpcError};
 
@@ -156,6 +156,15 @@ impl BitcoinClient {
         Ok(State { utxos, fee_rate: self.fee_rate().await?, tip, waiting })
     }
 
+    /// The transaction `id` in the node's mempool, with its ancestors.
+    async fn parent(&self, id: &TxId) -> Result<Parent, StateError> {
+        let txid =
+            accelerate::txid(id).ok_or(BuildError::NotAcceleratable("that is no txid: 64 lower-case hex digits"))?;
+        let entry = self.node.mempool_entry(txid).await?;
+        let entry = entry.ok_or(BuildError::NotAcceleratable("it isn't in the node's mempool"))?;
+        Ok(Parent { fees: entry.fees.ancestor, vsize: entry.ancestorsize })
+    }
+
     /// Whether an output of `tx` is reserved for another payment, which may be on its way already.
     fn is_spent_by(&self, tx: &Transaction, busy: &BTreeSet<Slot>) -> bool {
         let txid = tx.compute_txid();
@@ -180,9 +189,13 @@ impl BitcoinClient {
 impl Client for BitcoinClient {
     type Chain = Bitcoin;
 
-    async fn state(&self, _intent: &Intent, account: &Account, busy: &BTreeSet<Slot>) -> Result<State, StateError> {
+    async fn state(&self, intent: &Intent, account: &Account, busy: &BTreeSet<Slot>) -> Result<State, StateError> {
         let script = self.script(account).await.ok_or(BuildError::WrongAccount(self.chain.network()))?;
-        self.gather(&script, busy, Waiting::Untouched).await
+        let waiting = match &intent.action {
+            Action::Accelerate { parent } => Waiting::Accelerated(self.parent(parent).await?),
+            _ => Waiting::Untouched,
+        };
+        self.gather(&script, busy, waiting).await
     }
 
     async fn replacement_state(

@@ -23,7 +23,7 @@ use crate::account::Account;
 use crate::amount::Amount;
 use crate::asset::Asset;
 use crate::chain::{BuildError, Replacement};
-use crate::intent::Intent;
+use crate::intent::{Action, Intent};
 use crate::network::{BitcoinNetwork, Network};
 
 /// BIP-125, rule 5.
@@ -55,6 +55,8 @@ pub(super) fn replace(
     replaceable(replaced)?;
 
     let payment = match purpose {
+        // A child that pays for its parent pays nobody either.
+        Replacement::SpeedUp if matches!(intent.action, Action::Accelerate { .. }) => None,
         Replacement::SpeedUp => Some(build::payment(network, intent, &owner)?),
         Replacement::Cancel => None,
     };

@@ -104,6 +104,9 @@ impl Plan {
                 Ok(Self { from, to, value: *value, input: data.clone(), token: None })
             }
             Action::OpenNonce { .. } => Err(BuildError::Unsupported("durable nonces are Solana's")),
+            Action::Accelerate { .. } => {
+                Err(BuildError::Unsupported("only Bitcoin has transactions that spend another's output"))
+            }
         }
     }
 

@@ -19,6 +19,7 @@ use crate::chain::{BuildError, Chain, Replacement, Slot};
 use crate::client::{BroadcastError, Client, Inclusion, Nonces, StateError, Status, Tip};
 use crate::intent::Intent;
 use crate::rpc::{RpcClient, RpcError};
+use crate::send;
 
 /// What an [`EthereumClient`] can be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -255,11 +256,12 @@ impl Client for EthereumClient {
                 Err(node::malformed("eth_sendRawTransaction", reason).into())
             }
             Err(RpcError::Node { code, message, .. }) => {
+                let class = send::ethereum::class(code, &message);
                 // Whatever the reason, "nonce too low" above all: a node that has the transaction has taken it.
-                if answer::is_already_known(code, &message) || self.knows(node, signed.hash()).await? {
+                if class.is_taken() || self.knows(node, signed.hash()).await? {
                     Ok(())
                 } else {
-                    Err(BroadcastError::Rejected { code, message })
+                    Err(BroadcastError::Rejected { class, code, message })
                 }
             }
             Err(error) => Err(error.into()),

@@ -110,7 +110,7 @@ impl Order {
         let network = Network::Solana(cluster);
         let payer = payer(cluster, account)?;
         let Action::Transfer { asset, to, amount } = &intent.action else {
-            return Err(BuildError::Unsupported("contract calls are for EVM networks; Solana takes transfers"));
+            return Err(BuildError::Unsupported("Solana takes transfers and opens durable nonces, nothing else"));
         };
         let mint = match asset {
             Asset::Native => None,

@@ -445,7 +445,9 @@ impl Client for SolanaClient {
             "maxRetries": 0,
         });
         let bytes = BASE64_STANDARD.encode(signed.transaction_bytes());
-        match self.call::<String>(METHOD, json!([bytes, config])).await {
+        // Asked apart, so that an error to another question is no word on the transaction.
+        self.require_cluster().await?;
+        match self.rpc.call::<String>(METHOD, json!([bytes, config])).await {
             Ok(id) if id == signed.signature().to_string() => Ok(()),
             Ok(id) => Err(malformed(METHOD, format!("the node names another transaction: {id}")).into()),
             Err(error) => verdict::of(error),

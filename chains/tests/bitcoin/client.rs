@@ -9,7 +9,7 @@ use chains::amount::Amount;
 use chains::asset::Asset;
 use chains::bitcoin::{BitcoinClient, Options, RestoreError, Signed};
 use chains::chain::{BuildError, Chain, Slot};
-use chains::client::{BroadcastError, Client, StateError, Status};
+use chains::client::{BroadcastError, Client, SendClass, StateError, Status};
 use chains::network::{BitcoinNetwork, Network};
 use chains::rpc::RpcError;
 use serde_json::json;
@@ -447,13 +447,13 @@ async fn broadcast_tells_known_from_refused() {
     setup.node.lie("sendrawtransaction", Reply::Error(-26, "dust"));
     assert!(matches!(
         setup.client.broadcast(&signed).await,
-        Err(BroadcastError::Rejected { code: -26, message }) if message == "dust"
+        Err(BroadcastError::Rejected { class: SendClass::Invalid, code: -26, message }) if message == "dust"
     ));
-    // A node that starts has no verdict to give, nor has one that doesn't answer.
+    // A node that starts, or doesn't answer, says nothing of the transaction.
     setup.node.lie("sendrawtransaction", Reply::Error(-28, "Loading block index..."));
     assert!(matches!(
         setup.client.broadcast(&signed).await,
-        Err(BroadcastError::Rpc(RpcError::Node { code: -28, .. }))
+        Err(BroadcastError::Rejected { class: SendClass::Busy, code: -28, .. })
     ));
     setup.node.lie("sendrawtransaction", Reply::TooLate);
     assert!(matches!(setup.client.broadcast(&signed).await, Err(BroadcastError::Rpc(RpcError::Timeout { .. }))));

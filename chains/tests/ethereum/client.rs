@@ -8,7 +8,7 @@ use alloy::sol_types::{Revert, SolError};
 use chains::amount::Amount;
 use chains::asset::Asset;
 use chains::chain::{BuildError, Chain, Slot};
-use chains::client::{BroadcastError, Client, StateError};
+use chains::client::{BroadcastError, Client, SendClass, StateError};
 use chains::ethereum::{Fees, Gas, GasPrice, Nonce, Options, State};
 use chains::rpc::RpcError;
 use serde_json::{Value, json};
@@ -243,7 +243,8 @@ async fn a_node_that_has_the_transaction_has_taken_it() {
     broadcast(unheard_of, |node| node.result("eth_getTransactionByHash", pending.clone())).await.expect("our own");
 
     let result = broadcast(too_low(), |_| {}).await;
-    assert!(matches!(result, Err(BroadcastError::Rejected { code: -32000, .. })), "somebody else's nonce: {result:?}");
+    let used = |result: &_| matches!(result, Err(BroadcastError::Rejected { class: SendClass::SlotUsed, .. }));
+    assert!(used(&result), "somebody else's nonce: {result:?}");
     let result = broadcast(too_low(), |node| {
         node.on("eth_getTransactionReceipt", |_| Answer::Http(503, "busy"));
     })
@@ -254,8 +255,9 @@ async fn a_node_that_has_the_transaction_has_taken_it() {
 #[tokio::test]
 async fn a_refusal_is_told_in_the_nodes_words() {
     let error = broadcast(error(-32003, "insufficient funds for gas * price + value"), |_| {}).await.expect_err("no");
-    let BroadcastError::Rejected { code, message } = error else { panic!("{error}") };
+    let BroadcastError::Rejected { class, code, message } = error else { panic!("{error}") };
     assert_eq!((code, message.as_str()), (-32003, "insufficient funds for gas * price + value"));
+    assert_eq!(class, SendClass::InsufficientFunds);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use base64::prelude::BASE64_STANDARD;
 use chains::amount::Amount;
 use chains::asset::Asset;
 use chains::chain::{BuildError, Chain};
-use chains::client::{BroadcastError, Client, StateError, Status, Tip};
+use chains::client::{BroadcastError, Client, SendClass, StateError, Status, Tip};
 use chains::intent::Intent;
 use chains::network::Cluster;
 use chains::rpc::{Auth, RpcClient, RpcError};
@@ -33,13 +33,13 @@ const GENESIS: &str = "4sGjMW1sUnHzSxGspuhpqLDx6wiyjNtZAMdL4VZHirAn";
 pub(crate) const NONCES: &str = "the nonce accounts";
 
 /// A node that answers each method from its own queue; the last answer stays.
-struct Node {
+pub(crate) struct Node {
     answers: Mutex<HashMap<&'static str, VecDeque<Result<Value, Value>>>>,
 }
 
 impl Node {
     /// A node of a local cluster, with a state from which a payment in SOL can be built.
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let node = Self { answers: Mutex::new(HashMap::new()) };
         node.says("getGenesisHash", json!(GENESIS))
             .says(
@@ -53,20 +53,20 @@ impl Node {
             .says(NONCES, accounts(&[const { Value::Null }; 8]))
     }
 
-    fn answer(self, method: &'static str, answers: impl IntoIterator<Item = Result<Value, Value>>) -> Self {
+    pub(crate) fn answer(self, method: &'static str, answers: impl IntoIterator<Item = Result<Value, Value>>) -> Self {
         self.answers.lock().expect("no panic before").insert(method, answers.into_iter().collect());
         self
     }
 
-    fn says(self, method: &'static str, result: Value) -> Self {
+    pub(crate) fn says(self, method: &'static str, result: Value) -> Self {
         self.answer(method, [Ok(result)])
     }
 
-    fn fails(self, method: &'static str, code: i64, data: Value) -> Self {
+    pub(crate) fn fails(self, method: &'static str, code: i64, data: Value) -> Self {
         self.answer(method, [Err(json!({ "code": code, "message": "words", "data": data }))])
     }
 
-    async fn start(self) -> MockServer {
+    pub(crate) async fn start(self) -> MockServer {
         let server = MockServer::start().await;
         Mock::given(matchers::method("POST")).respond_with(self).mount(&server).await;
         server
@@ -91,22 +91,22 @@ impl Respond for Node {
     }
 }
 
-fn valued(value: Value) -> Value {
+pub(crate) fn valued(value: Value) -> Value {
     json!({ "context": { "slot": 1_000 }, "value": value })
 }
 
-fn accounts(list: &[Value]) -> Value {
+pub(crate) fn accounts(list: &[Value]) -> Value {
     valued(json!(list))
 }
 
-fn an_account(owner: Pubkey, lamports: u64, data: &[u8]) -> Value {
+pub(crate) fn an_account(owner: Pubkey, lamports: u64, data: &[u8]) -> Value {
     json!({
         "lamports": lamports, "owner": owner.to_string(), "executable": false, "rentEpoch": u64::MAX,
         "data": [BASE64_STANDARD.encode(data), "base64"], "space": data.len(),
     })
 }
 
-fn wallet_account(lamports: u64) -> Value {
+pub(crate) fn wallet_account(lamports: u64) -> Value {
     an_account(Pubkey::default(), lamports, &[])
 }
 
@@ -124,12 +124,12 @@ fn holding(program: TokenProgram, mint: Pubkey, owner: Pubkey, amount: u64, stat
     an_account(program.id(), 2_039_280, &data)
 }
 
-fn client_with(server: &MockServer, cluster: Cluster, options: Options) -> SolanaClient {
+pub(crate) fn client_with(server: &MockServer, cluster: Cluster, options: Options) -> SolanaClient {
     let rpc = RpcClient::new(&server.uri(), Auth::None, Duration::from_secs(5)).expect("a URL");
     SolanaClient::new(rpc, cluster, options)
 }
 
-fn client(server: &MockServer) -> SolanaClient {
+pub(crate) fn client(server: &MockServer) -> SolanaClient {
     client_with(server, Cluster::Localnet, Options::default())
 }
 
@@ -137,7 +137,7 @@ async fn read(node: Node, intent: &Intent) -> Result<State, StateError> {
     client(&node.start().await).state(intent, &wallet().account, &BTreeSet::new()).await
 }
 
-async fn asked(server: &MockServer, method: &str) -> Vec<Value> {
+pub(crate) async fn asked(server: &MockServer, method: &str) -> Vec<Value> {
     let requests = server.received_requests().await.expect("recorded");
     let bodies = requests.iter().map(|request| request.body_json::<Value>().expect("JSON"));
     bodies.filter(|body| body["method"] == method).map(|body| body["params"].clone()).collect()
@@ -448,14 +448,15 @@ async fn what_a_node_says_to_a_broadcast() {
     };
     assert!(send(-32002, json!({ "err": "AlreadyProcessed" })).await.is_ok());
     let late = send(-32002, json!({ "err": "BlockhashNotFound" })).await;
-    assert!(matches!(late, Err(BroadcastError::Rejected { code: -32002, .. })), "{late:?}");
+    let expired = |late: &_| matches!(late, Err(BroadcastError::Rejected { class: SendClass::Expired, .. }));
+    assert!(expired(&late), "{late:?}");
     let behind = send(-32005, json!({ "numSlotsBehind": 42 })).await;
-    assert!(matches!(behind, Err(BroadcastError::Rpc(RpcError::Node { code: -32005, .. }))), "{behind:?}");
+    assert!(matches!(behind, Err(BroadcastError::Rejected { class: SendClass::Busy, .. })), "{behind:?}");
 }
 
 // ---- status ----
 
-fn status(slot: u64, confirmations: Value, err: Value, commitment: &str) -> Value {
+pub(crate) fn status(slot: u64, confirmations: Value, err: Value, commitment: &str) -> Value {
     json!({ "slot": slot, "confirmations": confirmations, "err": err, "confirmationStatus": commitment, "status": {} })
 }
 

@@ -495,14 +495,14 @@ fn what_is_not_replaced() {
             let found = CHAIN.replace(&intent, account, previous, purpose, state);
             assert!(matches!(found, Err(BuildError::NotReplaceable(_))), "{found:?}");
         };
-        refused(&[under_hash.clone()], &state());
-        refused(&[under_hash.clone()], &durable(&wallet, 1));
+        refused(std::slice::from_ref(&under_hash), &state());
+        refused(std::slice::from_ref(&under_hash), &durable(&wallet, 1));
         refused(&[lasting.clone(), under_hash.clone()], &durable(&wallet, 1));
         refused(&[lasting.clone(), elsewhere.clone()], &durable(&wallet, 1));
         refused(&[], &durable(&wallet, 1));
-        refused(&[lasting.clone()], &state());
-        refused(&[lasting.clone()], &durable(&wallet, 2));
-        refused(&[lasting.clone()], &moved);
+        refused(std::slice::from_ref(&lasting), &state());
+        refused(std::slice::from_ref(&lasting), &durable(&wallet, 2));
+        refused(std::slice::from_ref(&lasting), &moved);
         refused(&[dear.clone().expect("no units cost nothing")], &durable(&wallet, 1));
     }
 }

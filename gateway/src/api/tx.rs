@@ -13,7 +13,7 @@ use super::view::TxView;
 use super::{Context, params};
 use crate::auth::{Asked, Caller};
 use crate::error::ApiError;
-use crate::pipeline::replace::ReplaceError;
+use crate::pipeline::replace::{Ask, ReplaceError};
 use crate::record::{Purpose, Record, RecordId, State};
 use crate::store::{Cancelling, Filter, NewIntent, StoreError};
 
@@ -65,7 +65,7 @@ fn check(context: &Context, intent: &Intent) -> Result<Network, ApiError> {
         }
         Action::Call { contract, .. } => check_address(contract, network)?,
         // Whether the network has such accounts, and which indices, is for its adapter to say.
-        Action::OpenNonce { .. } => {}
+        Action::OpenNonce { .. } | Action::Accelerate { .. } => {}
     }
     Ok(network)
 }
@@ -126,7 +126,7 @@ pub(super) async fn speed_up(context: &Context, asked: &Asked) -> Result<TxView,
     let pipeline = &context.pipeline;
     pipeline.store().use_token(caller.claims.clone(), context.clock.unix_millis()).await?;
     tracing::info!(%tx_id, credential = %caller.id, "a higher fee is asked for");
-    let replaced = pipeline.replace(tx_id, attempt).await;
+    let replaced = pipeline.replace(tx_id, Ask::SpeedUp { slow: attempt }).await;
     Ok(replaced.map_err(|error| ApiError::from(error).about(&record))?.into())
 }
 
@@ -147,21 +147,17 @@ pub(super) async fn cancel(context: &Context, asked: &Asked) -> Result<TxView, A
     let (claims, request) = (caller.claims.clone(), (*caller.request).clone());
     match pipeline.store().cancel(tx_id, claims, request, context.clock.unix_millis()).await {
         Ok(Cancelling::Done) => {}
-        Ok(Cancelling::Asked) => {
-            let under_way =
-                record.attempts.iter().any(|try_| try_.purpose == Purpose::Cancel && try_.given_up.is_none());
-            match if under_way { Ok(record.clone()) } else { pipeline.replace(tx_id, None).await } {
-                // The request is kept: what passes is gone on with by itself, by whoever holds the record.
-                Ok(_)
-                | Err(
-                    ReplaceError::Retry(_)
-                    | ReplaceError::Busy
-                    | ReplaceError::HeldElsewhere
-                    | ReplaceError::NotOnItsWay(State::Queued | State::Signing | State::Signed),
-                ) => {}
-                Err(error) => return Err(ApiError::from(error).about(&record)),
-            }
-        }
+        Ok(Cancelling::Asked) => match pipeline.replace(tx_id, Ask::Cancel).await {
+            // The request is kept: what passes is gone on with by itself, by whoever holds the record.
+            Ok(_)
+            | Err(
+                ReplaceError::Retry(_)
+                | ReplaceError::Busy
+                | ReplaceError::HeldElsewhere
+                | ReplaceError::NotOnItsWay(State::Queued | State::Signing | State::Signed | State::Cancelled),
+            ) => {}
+            Err(error) => return Err(ApiError::from(error).about(&record)),
+        },
         Err(StoreError::Stale { found: State::Cancelled, .. }) => {}
         Err(StoreError::Stale { found, .. }) => {
             return Err(ApiError::from(ReplaceError::NotOnItsWay(found)).about(&record));

@@ -1,6 +1,9 @@
 //! `signed` -> `broadcasting`: recorded first, then sent to every node.
 
+use std::time::Duration;
+
 use chains::client::BroadcastError;
+use chains::send::SendClass;
 use tokio::time::Instant;
 
 use super::{Next, Pipeline, StepError};
@@ -8,6 +11,14 @@ use crate::fail;
 use crate::lane::{Lane, LaneError};
 use crate::record::{Attempt, Reason, Record, State};
 use crate::store::Hold;
+
+/// The kind of the reason that a record has whose bytes pay less than the nodes take.
+pub(super) const UNDERPRICED: &str = "underpriced";
+/// The same of a further attempt that doesn't pay enough more than an earlier one.
+pub(super) const REPLACEMENT_UNDERPRICED: &str = "replacement_underpriced";
+
+/// After how long bytes go out again that a node couldn't take at the time.
+const BUSY: Duration = Duration::from_secs(1);
 
 impl Pipeline {
     /// Notes that the bytes are about to leave the house, and sends them. From then on the record is the tracker's.
@@ -57,7 +68,17 @@ impl Pipeline {
 
     /// What a refusal makes more urgent. None is ever taken as proof that the bytes are not out.
     fn heed(&self, record: &Record, error: &LaneError) {
-        let _ = (record, error);
+        let LaneError::Broadcast(BroadcastError::Rejected { class, .. }) = error else { return };
+        match class {
+            // This very transaction, another attempt or somebody else's: the chain knows.
+            SendClass::SlotUsed | SendClass::Expired | SendClass::InsufficientFunds => self.look_now(record),
+            // The tracker makes one that pays more, if it may.
+            class if class.asks_for_more() => self.look_now(record),
+            SendClass::Busy => {
+                self.due().insert(record.id, Instant::now() + BUSY);
+            }
+            _ => {}
+        }
     }
 
     /// Has the network's records looked at without waiting for the next turn.
@@ -71,7 +92,13 @@ impl Pipeline {
 /// The stable word for what the nodes say.
 fn refusal_kind(error: &LaneError) -> &'static str {
     match error {
-        LaneError::Broadcast(BroadcastError::Rejected { .. }) => "node_refused",
+        LaneError::Broadcast(BroadcastError::Rejected { class, .. }) => match class {
+            SendClass::SlotUsed => "slot_used",
+            SendClass::Underpriced => UNDERPRICED,
+            SendClass::ReplacementUnderpriced => REPLACEMENT_UNDERPRICED,
+            SendClass::Busy => "node_busy",
+            _ => "node_refused",
+        },
         _ => "node_unreachable",
     }
 }

@@ -80,6 +80,8 @@ fn ended((state, reason): (State, Reason), at: u64) -> Judgement {
 pub(super) fn refusal(error: LaneError) -> Result<(State, Reason), StepError> {
     let reason = |kind: &str| Reason { kind: kind.to_owned(), message: error.to_string(), rule: None };
     Ok(match &error {
+        // One is free again as soon as a payment under it is final.
+        LaneError::State(StateError::Build(BuildError::NoNonce)) => return Err(StepError::Retry(reason("no_nonce"))),
         LaneError::State(StateError::Build(build)) => (State::Rejected, reason(build_kind(build))),
         LaneError::State(StateError::Reverted(_)) => (State::Rejected, reason("would_revert")),
         LaneError::Decode(_) => (State::Rejected, reason("undecodable")),
@@ -103,6 +105,8 @@ pub fn build_kind(error: &BuildError) -> &'static str {
         BuildError::WrongAsset { .. } => "wrong_asset",
         BuildError::WrongAccount(_) => "wrong_account",
         BuildError::NotReplaceable(_) => "not_replaceable",
+        BuildError::NotAcceleratable(_) => "not_acceleratable",
+        BuildError::NoNonce => "no_nonce",
         _ => "unsupported",
     }
 }

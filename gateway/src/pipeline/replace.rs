@@ -11,6 +11,7 @@ use std::time::Duration;
 use chains::chain::Replacement;
 use tokio::time::Instant;
 
+use super::broadcast::{REPLACEMENT_UNDERPRICED, UNDERPRICED};
 use super::evaluate::refusal;
 use super::sign::Signing;
 use super::stage::Frozen;
@@ -45,6 +46,18 @@ pub(super) enum Wanted {
     Finish,
     /// Another one.
     Make(Replacement),
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// One that pays more than every earlier one.
+    SpeedUp {
+        /// The number of the attempt that is too slow: where there is a later one already, nothing is done.
+        slow: Option<u32>,
+    },
+    /// One that keeps the payment off the chain; nothing where there is one already. The request for it is in the record.
+    Cancel,
 }
 
 /// Why there is no further attempt.
@@ -85,25 +98,21 @@ impl From<StepError> for ReplaceError {
 }
 
 impl Pipeline {
-    /// Makes a further attempt at once and answers the record with it. `attempt`, where it is given, is the number of the attempt
-    /// that is too slow: where there is a later one already, nothing is done.
+    /// Makes a further attempt at once, unless it stands already, and answers the record with it.
     ///
     /// # Errors
     /// Why there is none.
-    pub async fn replace(self: &Arc<Self>, id: RecordId, attempt: Option<u32>) -> Result<Record, ReplaceError> {
-        let turn = tokio::time::timeout(TURN, self.turn(id)).await.map_err(|_| ReplaceError::Busy)?;
-        let hold = self.hold_now(id).await?;
+    pub async fn replace(self: &Arc<Self>, id: RecordId, ask: Ask) -> Result<Record, ReplaceError> {
         let record = self.store.get(id).await?.ok_or(StoreError::NoRecord(id))?;
-        if attempt.is_some_and(|slow| record.attempts.iter().any(|later| later.number > slow && later.signed.is_some()))
-        {
+        if stands(&record, ask)? {
             return Ok(record);
         }
-        if let Some(included) = record.attempts.iter().find(|attempt| attempt.inclusion.is_some()) {
-            return Err(ReplaceError::AlreadyIncluded(included.number));
-        }
-        let quarantined = record.state == State::Quarantined && record.cancel.is_some();
-        if !matches!(record.state, State::Broadcasting | State::InMempool) && !quarantined {
-            return Err(ReplaceError::NotOnItsWay(record.state));
+        let turn = tokio::time::timeout(TURN, self.turn(id)).await.map_err(|_| ReplaceError::Busy)?;
+        let hold = self.hold_now(&record).await?;
+        // What it was before the turn came may be past.
+        let record = self.store.get(id).await?.ok_or(StoreError::NoRecord(id))?;
+        if stands(&record, ask)? {
+            return Ok(record);
         }
         let wanted = if unfinished(&record) { Wanted::Finish } else { Wanted::Make(purpose(&record)) };
         let outcome = self.replace_once(&record, hold, wanted).await;
@@ -116,19 +125,12 @@ impl Pipeline {
     }
 
     /// The lease of a record, taken at once where nobody has it.
-    async fn hold_now(self: &Arc<Self>, id: RecordId) -> Result<Hold, ReplaceError> {
-        if let Ok(hold) = self.hold(id) {
+    async fn hold_now(self: &Arc<Self>, record: &Record) -> Result<Hold, ReplaceError> {
+        if let Ok(hold) = self.hold(record.id) {
             return Ok(hold);
         }
-        let record = self.store.get(id).await?.ok_or(StoreError::NoRecord(id))?;
         self.claim(record.network).await?;
-        match self.hold(id) {
-            Ok(hold) => Ok(hold),
-            Err(_) if record.state.is_terminal() && record.cancel.is_none() => {
-                Err(ReplaceError::NotOnItsWay(record.state))
-            }
-            Err(_) => Err(ReplaceError::HeldElsewhere),
-        }
+        self.hold(record.id).map_err(|_| ReplaceError::HeldElsewhere)
     }
 
     /// What there is to do about the record's attempts by itself, if it is time for it.
@@ -310,6 +312,28 @@ impl Pipeline {
     }
 }
 
+/// Whether what is asked for is there already, so that nothing is to be done.
+///
+/// # Errors
+/// Where no further attempt has a place.
+fn stands(record: &Record, ask: Ask) -> Result<bool, ReplaceError> {
+    let there = |attempt: &Attempt| match ask {
+        Ask::SpeedUp { slow } => slow.is_some_and(|slow| attempt.number > slow),
+        Ask::Cancel => attempt.purpose == Purpose::Cancel,
+    };
+    if record.attempts.iter().any(|attempt| attempt.signed.is_some() && there(attempt)) {
+        return Ok(true);
+    }
+    if let Some(included) = record.attempts.iter().find(|attempt| attempt.inclusion.is_some()) {
+        return Err(ReplaceError::AlreadyIncluded(included.number));
+    }
+    match record.state {
+        State::Broadcasting | State::InMempool => Ok(false),
+        State::Quarantined if record.cancel.is_some() => Ok(false),
+        state => Err(ReplaceError::NotOnItsWay(state)),
+    }
+}
+
 /// What a further attempt of the record is for: once it is to be cancelled, nothing hurries the payment on.
 const fn purpose(record: &Record) -> Replacement {
     if record.cancel.is_some() { Replacement::Cancel } else { Replacement::SpeedUp }
@@ -332,11 +356,11 @@ fn due_for_a_bump(record: &Record, policy: &FeePolicy, at: u64) -> bool {
     let Some(sent_at) = record.attempts.iter().rev().find_map(|attempt| attempt.sent_at) else { return false };
     let said = record.reason.as_ref().map(|reason| reason.kind.as_str());
     // A replacement that was asked for and that the nodes find too cheap is followed by one that pays more, policy or not.
-    if said == Some("replacement_underpriced") && made > 0 {
+    if said == Some(REPLACEMENT_UNDERPRICED) && made > 0 {
         return made < if policy.bump_after.is_some() { policy.bump_limit } else { MOST };
     }
     policy.bump_after.is_some_and(|after| {
         let waited = Duration::from_millis(at.saturating_sub(sent_at));
-        made < policy.bump_limit && (waited >= after || said == Some("underpriced"))
+        made < policy.bump_limit && (waited >= after || said == Some(UNDERPRICED))
     })
 }

@@ -37,7 +37,7 @@ use crate::record::{Event, Reason, Record, RecordId, SignedBytes, State};
 const CONNECT: Duration = Duration::from_secs(5);
 /// The limits that the server itself keeps, in milliseconds: a gateway that is paused amid a transaction loses its locks.
 const SERVER_LIMITS: [(&str, &str); 3] =
-    [("statement_timeout", "10000"), ("lock_timeout", "5000"), ("idle_in_transaction_session_timeout", "10000")];
+    [("statement_timeout", "10000"), ("lock_timeout", "5000"), ("idle_in_transaction_session_timeout", "3000")];
 /// How often used tokens that have expired are forgotten, in seconds.
 const FORGET_EVERY_SECONDS: u64 = 30;
 
@@ -60,8 +60,11 @@ impl PostgresStore {
     pub async fn open(url: &str, connections: u32) -> Result<Self, StoreError> {
         let options = PgConnectOptions::from_str(url)
             .map_err(|error| StoreError::Database(format!("the URL can't be read: {error}")))?
-            .application_name("portcullis")
             .options(SERVER_LIMITS);
+        let options = match options.get_application_name() {
+            Some(_) => options,
+            None => options.application_name("portcullis"),
+        };
         let pool = PgPoolOptions::new()
             .max_connections(connections.max(1))
             .acquire_timeout(CONNECT)
@@ -116,14 +119,16 @@ impl PostgresStore {
 #[async_trait]
 impl Store for PostgresStore {
     async fn accept(&self, intent: NewIntent) -> Result<Accepted, StoreError> {
-        self.forget_tokens(intent.at).await;
-        let (life, intent) = (self.life, Arc::new(intent));
-        self.sessions
+        let (life, at, intent) = (self.life, intent.at, Arc::new(intent));
+        let accepted = self
+            .sessions
             .write(|db| {
                 let intent = Arc::clone(&intent);
                 Box::pin(async move { writes::accept(db, life, &intent).await })
             })
-            .await
+            .await?;
+        self.forget_tokens(at).await;
+        Ok(accepted)
     }
 
     async fn judge(&self, hold: Hold, steps: Vec<Event>, verdict: Judgement) -> Result<(), StoreError> {
@@ -202,14 +207,15 @@ impl Store for PostgresStore {
     }
 
     async fn use_token(&self, claims: Claims, at: u64) -> Result<(), StoreError> {
-        self.forget_tokens(at).await;
         let claims = Arc::new(claims);
         self.sessions
             .write(|db| {
                 let claims = Arc::clone(&claims);
                 Box::pin(async move { writes::use_token(db, &claims).await })
             })
-            .await
+            .await?;
+        self.forget_tokens(at).await;
+        Ok(())
     }
 
     async fn note(&self, hold: Hold, reason: Option<Reason>, at: u64) -> Result<(), StoreError> {

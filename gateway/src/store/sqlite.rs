@@ -3,6 +3,7 @@
 //! Every write is a closure that is sent to the writer. It runs all that have come together in one `BEGIN IMMEDIATE`, each
 //! in a savepoint of its own, commits once, and only then answers them: one `fsync` carries many records.
 
+mod file;
 mod rows;
 mod schema;
 mod writes;
@@ -22,6 +23,7 @@ use signer::request::{Claims, IdempotencyKey, SignedRequest};
 use signer::roster::CredentialId;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
+use self::file::File;
 use super::steps::{Found, Plan};
 use super::{
     Accepted, Cancelling, Filter, GatewayId, Hold, Judgement, NewIntent, Sight, SlotRow, Store, StoreError, Usage,
@@ -76,11 +78,21 @@ impl SqliteStore {
         reader.busy_timeout(Duration::from_secs(5))?;
 
         let (writer, jobs) = mpsc::channel(QUEUE);
+        let file = File::open(path)?;
         thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || write(&mut connection, jobs))
+            .spawn(move || write(&mut connection, &file, jobs))
             .map_err(|e| StoreError::Database(e.to_string()))?;
         Ok(Self { writer, reader: Arc::new(Mutex::new(reader)), life })
+    }
+
+    /// Lets the database grow to at most so many pages of 4 KiB. Beyond that writes fail as on a disk that is full, and succeed
+    /// again once the limit is raised.
+    ///
+    /// # Errors
+    /// Where the database failed.
+    pub async fn limit_pages(&self, pages: u32) -> Result<(), StoreError> {
+        self.write(move |db| Ok(db.pragma_update(None, "max_page_count", pages)?)).await
     }
 
     /// One step of a record under a hold: reads what is known of it, and writes what the rules make of that. Answers the number
@@ -127,16 +139,20 @@ impl SqliteStore {
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let connection = Arc::clone(&self.reader).lock_owned().await;
-        tokio::task::spawn_blocking(move || work(&connection)).await.map_err(|_| StoreError::Closed)?
+        let reading = tokio::task::spawn_blocking(move || {
+            let snapshot = connection.unchecked_transaction()?; // one state of the database for all queries of the work
+            work(&snapshot)
+        });
+        reading.await.map_err(|_| StoreError::Closed)?
     }
 }
 
 /// The writer thread: gathers what has come, runs it in one transaction, commits, answers.
-fn write(connection: &mut Connection, mut jobs: mpsc::Receiver<Job>) {
+fn write(connection: &mut Connection, file: &File, mut jobs: mpsc::Receiver<Job>) {
     let mut group = Vec::with_capacity(GROUP);
     while jobs.blocking_recv_many(&mut group, GROUP) > 0 {
         let mut replies = Vec::with_capacity(group.len());
-        let committed = commit(connection, group.drain(..), &mut replies);
+        let committed = commit(connection, file, group.drain(..), &mut replies);
         for reply in replies {
             reply(committed.clone());
         }
@@ -146,11 +162,12 @@ fn write(connection: &mut Connection, mut jobs: mpsc::Receiver<Job>) {
 /// Runs the jobs in one transaction. Every job leaves a reply, whatever happens.
 fn commit(
     connection: &mut Connection,
+    file: &File,
     jobs: impl Iterator<Item = Job>,
     replies: &mut Vec<Reply>,
 ) -> Result<(), StoreError> {
-    let begun = connection.transaction_with_behavior(TransactionBehavior::Immediate);
-    let mut transaction = begun.map_err(StoreError::from);
+    let mut transaction =
+        file.in_place().and_then(|()| Ok(connection.transaction_with_behavior(TransactionBehavior::Immediate)?));
     for job in jobs {
         let step = match &mut transaction {
             Ok(transaction) => in_savepoint(transaction, job, replies),
@@ -164,7 +181,7 @@ fn commit(
         }
     }
     transaction?.commit()?;
-    Ok(())
+    file.in_place() // a commit to a file that nobody can open again is none
 }
 
 fn in_savepoint(transaction: &mut Transaction<'_>, job: Job, replies: &mut Vec<Reply>) -> Result<(), StoreError> {
@@ -254,7 +271,11 @@ impl Store for SqliteStore {
         request: SignedRequest,
         at: u64,
     ) -> Result<Cancelling, StoreError> {
-        self.write(move |db| writes::cancel(db, id, &claims, &request, at)).await
+        let (plan, outcome) = self.write(move |db| writes::cancel(db, id, &claims, &request, at)).await?;
+        if plan.gives_back() {
+            fail::point("refund.after");
+        }
+        Ok(outcome)
     }
 
     async fn use_token(&self, claims: Claims, at: u64) -> Result<(), StoreError> {

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chains::amount::Amount;
 use chains::chain::Slot;
 use uuid::Uuid;
 
+use super::hearsay::{Draws, Hearsay, Told, listed};
 use super::{Drawn, Entry, LedgerError, MAX_FENCE_STEP};
-use crate::policy::limit::{CounterKey, Draw, Usage, Used};
+use crate::policy::limit::{Draw, Usage, Used};
 use crate::request::IntentId;
 
 #[derive(Debug, Default)]
@@ -15,6 +15,7 @@ pub(super) struct Memory {
     slots: BTreeMap<Slot, Uuid>,
     intents: BTreeMap<IntentId, Uuid>,
     payments: BTreeMap<Uuid, Payment>,
+    hearsay: Hearsay,
     usage: Usage,
     /// How many entries there are.
     pub(super) entries: u64,
@@ -29,7 +30,7 @@ struct Payment {
     fence: u64,
     attempts: BTreeMap<[u8; 32], BTreeSet<Slot>>,
     /// What its attempts have drawn together.
-    drawn: BTreeMap<CounterKey, Amount>,
+    draws: Draws,
 }
 
 /// Whether an entry has been made before.
@@ -45,7 +46,16 @@ impl Memory {
         self.payments.get(&tx).map_or(0, |payment| payment.fence)
     }
 
+    /// Whether an entry may be made. One that was made by this signer before may be made again, whatever others tell.
     pub(super) fn check(&self, entry: &Entry) -> Result<Known, LedgerError> {
+        let known = self.check_own(entry)?;
+        if known == Known::No {
+            self.hearsay.check(entry)?;
+        }
+        Ok(known)
+    }
+
+    fn check_own(&self, entry: &Entry) -> Result<Known, LedgerError> {
         let tx = entry.tx;
         if entry.slots.is_empty() {
             return Err(LedgerError::NoSlot { tx });
@@ -79,14 +89,17 @@ impl Memory {
         }
     }
 
-    /// What is left to draw for a transaction, each counter once: nothing that an earlier attempt of it has drawn.
+    /// What is left to draw for a transaction, each counter once: nothing that an earlier attempt has drawn at this signer.
     ///
     /// # Errors
     /// Where that doesn't fit under a cap.
     pub(super) fn draw(&self, tx: Uuid, draws: &[Draw], at: u64) -> Result<Vec<Draw>, LedgerError> {
-        let drawn = self.payments.get(&tx).map(|payment| &payment.drawn);
-        let left = draws.iter().filter_map(|draw| match drawn.and_then(|drawn| drawn.get(&draw.counter)) {
-            Some(amount) => draw.beyond(*amount),
+        let own = self.payments.get(&tx).map(|payment| &payment.draws);
+        let left = draws.iter().filter_map(|draw| match own.and_then(|own| own.get(&draw.counter)) {
+            Some(buckets) => {
+                let drawn = buckets.values().fold(Used::default(), |sum, used| sum.plus(*used));
+                draw.beyond(drawn.amount)
+            }
             None => Some(draw.clone()),
         });
         let left = left.collect::<Vec<_>>();
@@ -106,22 +119,65 @@ impl Memory {
 
     pub(super) fn remember(&mut self, entry: Entry) {
         self.entries = self.entries.saturating_add(1);
+        self.usage.advance(entry.at);
+        if entry.learnt.is_some() {
+            for drawn in &entry.draws {
+                let own = self.own(entry.tx, drawn);
+                let before = own.most(self.hearsay.drawn(entry.tx, &drawn.counter, drawn.bucket));
+                self.usage.add(&drawn.counter, drawn.bucket, drawn.used().beyond(before));
+            }
+            self.hearsay.remember(&entry);
+            return;
+        }
         self.slots.extend(entry.slots.iter().map(|slot| (slot.clone(), entry.tx)));
         self.intents.insert(entry.intent, entry.tx);
+        for drawn in &entry.draws {
+            let own = self.own(entry.tx, drawn);
+            let told = self.hearsay.drawn(entry.tx, &drawn.counter, drawn.bucket);
+            let after = own.plus(drawn.used()).most(told);
+            self.usage.add(&drawn.counter, drawn.bucket, after.beyond(own.most(told)));
+        }
         let payment = self.payments.entry(entry.tx).or_insert_with(|| Payment {
             intent: entry.intent,
             agreed: entry.at,
             fence: 0,
             attempts: BTreeMap::new(),
-            drawn: BTreeMap::new(),
+            draws: BTreeMap::new(),
         });
         payment.fence = payment.fence.max(entry.fence);
         payment.attempts.insert(entry.unsigned, entry.slots);
-        for Drawn { counter, bucket, amount, count } in entry.draws {
-            self.usage.add(&counter, bucket, Used { amount, count });
-            let total = payment.drawn.entry(counter).or_default();
-            *total = total.checked_add(amount).unwrap_or(Amount::MAX);
+        for drawn in entry.draws {
+            let used = drawn.used();
+            let own = payment.draws.entry(drawn.counter).or_default().entry(drawn.bucket).or_default();
+            *own = own.plus(used);
         }
-        self.usage.advance(entry.at);
+    }
+
+    /// What this signer itself let a payment draw on the same counter in the same bucket.
+    fn own(&self, tx: Uuid, drawn: &Drawn) -> Used {
+        let buckets = self.payments.get(&tx).and_then(|payment| payment.draws.get(&drawn.counter));
+        buckets.and_then(|buckets| buckets.get(&drawn.bucket)).copied().unwrap_or_default()
+    }
+
+    /// Whether what an entry tells is known already, by what this signer did or by what it was told.
+    pub(super) fn knows(&self, entry: &Entry) -> bool {
+        let own = self.payments.get(&entry.tx).filter(|payment| payment.intent == entry.intent);
+        let own = own.and_then(|payment| payment.attempts.get(&entry.unsigned));
+        let counted = entry.draws.iter().all(|drawn| {
+            let known = self.own(entry.tx, drawn).most(self.hearsay.drawn(entry.tx, &drawn.counter, drawn.bucket));
+            drawn.used().beyond(known) == Used::default()
+        });
+        counted && (own == Some(&entry.slots) || self.hearsay.knows(entry))
+    }
+
+    /// All that is known, for a signer that has forgotten.
+    pub(super) fn tell(&self) -> Vec<Told> {
+        let own = self.payments.iter().map(|(tx, payment)| Told {
+            tx: *tx,
+            intent: payment.intent,
+            attempts: payment.attempts.iter().map(|(unsigned, slots)| (*unsigned, slots.clone())).collect(),
+            draws: listed(&payment.draws),
+        });
+        own.chain(self.hearsay.tell()).collect()
     }
 }

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod hearsay;
 mod limits;
 
 fn place() -> (TempDir, PathBuf) {
@@ -197,6 +198,7 @@ fn a_history_that_contradicts_itself_is_refused() {
             fence: 0,
             at: 0,
             draws: Vec::new(),
+            learnt: None,
         };
         let entry = serde_json::value::to_raw_value(&entry).expect("JSON");
         head = link(head, &entry);

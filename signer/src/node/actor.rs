@@ -1,6 +1,8 @@
 //! The actor: a signer's loop in this process.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -8,7 +10,9 @@ use tokio::task::JoinHandle;
 use super::Node;
 #[cfg(feature = "grpc")]
 use super::Orders;
+use super::wire::{self, Command};
 use crate::ceremony::escrow::Recipient;
+use crate::nonces::LOW;
 use crate::policy::Policy;
 use crate::pool::WalletSpec;
 use crate::roster::Roster;
@@ -16,6 +20,9 @@ use crate::share::Share;
 use crate::transport::SignerId;
 use crate::transport::memory::Delivery;
 use crate::vault::KeyInfo;
+
+/// How long nobody must have asked anything before a signer fills up its nonces: signing goes first.
+const QUIET: Duration = Duration::from_millis(20);
 
 /// A signer that runs in this process.
 pub(crate) struct Handle {
@@ -26,26 +33,43 @@ pub(crate) struct Handle {
 
 impl Handle {
     /// Starts the actor on a task of its own. It serves `requests` until it is stopped; each command is computed on the
-    /// blocking pool, no more at a time than the machine has cores.
+    /// blocking pool, no more at a time than the machine has cores. Nonces are made ahead in quiet moments, so that no
+    /// signing competes for a core with them.
     pub(crate) fn spawn(node: Node, mut requests: mpsc::Receiver<Delivery>, cores: usize) -> Self {
         let node = Arc::new(node);
         let (stop, mut stopped) = oneshot::channel();
         let actor = node.clone();
         let task = tokio::spawn(async move {
             let workers = Arc::new(Semaphore::new(cores));
+            // Set where signing has taken nonces that were not made again.
+            let taken = Arc::new(AtomicBool::new(false));
             loop {
                 let delivery = tokio::select! {
                     biased;
                     _ = &mut stopped => break,
-                    delivery = requests.recv() => match delivery { Some(delivery) => delivery, None => break },
+                    delivery = requests.recv() => match delivery { Some(delivery) => Some(delivery), None => break },
+                    () = tokio::time::sleep(QUIET), if taken.load(Ordering::Relaxed) => None,
                 };
+                if delivery.is_none() {
+                    taken.store(false, Ordering::Relaxed);
+                }
                 let Ok(permit) = workers.clone().acquire_owned().await else { break };
-                let node = actor.clone();
+                let (node, taken) = (actor.clone(), taken.clone());
                 tokio::task::spawn_blocking(move || {
-                    let answer = node.answer(&delivery.request);
-                    // Where nobody waits any more, the answer is of no use.
-                    let _ = delivery.answer.send(answer);
-                    node.restock();
+                    match delivery {
+                        None => node.fill_up(),
+                        Some(delivery) => {
+                            let command = wire::from_bytes(&delivery.request);
+                            let signing = matches!(command, Some(Command::Sign { .. } | Command::Round { .. }));
+                            // Where nobody waits any more, the answer is of no use.
+                            let _ = delivery.answer.send(node.answer_to(command));
+                            if !signing || node.short_of_nonces(LOW) {
+                                node.restock();
+                            } else {
+                                taken.store(true, Ordering::Relaxed);
+                            }
+                        }
+                    }
                     // The signer's files are let go before the actor may end.
                     drop(node);
                     drop(permit);

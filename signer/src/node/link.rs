@@ -14,12 +14,15 @@ use k256::elliptic_curve::sec1::ToEncodedPoint;
 use k256::{PublicKey, SecretKey};
 use rand_core::{OsRng, RngCore};
 use serde::{Deserialize, Serialize};
+use serde_bytes::Bytes;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::protocol::{Letter, PartyIndex, decode};
 
 const NONCE_LEN: usize = 12;
+/// The longest that postcard writes a length.
+const MAX_VARINT_LEN: usize = 10;
 
 /// The secret half of a signer's link key. It wipes itself when it is dropped.
 pub(crate) struct Identity {
@@ -106,8 +109,12 @@ impl Identity {
 impl Link {
     /// Seals this party's letter of `round`; none where the letter is too long.
     pub(crate) fn seal(&self, round: u32, letter: &Letter) -> Option<Vec<u8>> {
-        let plain = postcard::to_allocvec(&(&letter.broadcast, letter.directed.as_slice())).ok()?;
-        let plain = Zeroizing::new(plain);
+        let plain = {
+            // Room enough that what is secret is not copied about while the vector grows.
+            let room = letter.broadcast.len().checked_add(letter.directed.len())?.checked_add(2 * MAX_VARINT_LEN)?;
+            let parts = (Bytes::new(&letter.broadcast), Bytes::new(&letter.directed));
+            Zeroizing::new(postcard::to_extend(&parts, Vec::with_capacity(room)).ok()?)
+        };
         let mut nonce = [0; NONCE_LEN];
         OsRng.fill_bytes(&mut nonce);
         let aad = binding(round, self.me, self.peer)?;
@@ -121,8 +128,8 @@ impl Link {
         let aad = binding(round, self.peer, self.me)?;
         let plain = self.cipher.decrypt(Nonce::from_slice(nonce), Payload { msg: sealed, aad: &aad }).ok()?;
         let plain = Zeroizing::new(plain);
-        let (broadcast, directed): (Vec<u8>, Vec<u8>) = decode(&plain)?;
-        Some(Letter { broadcast, directed: Zeroizing::new(directed) })
+        let (broadcast, directed): (&[u8], &[u8]) = decode(&plain)?;
+        Some(Letter { broadcast: broadcast.to_vec(), directed: Zeroizing::new(directed.to_vec()) })
     }
 }
 

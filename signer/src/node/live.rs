@@ -120,10 +120,10 @@ impl Session {
         me: &SignerId,
         peers: &BTreeMap<SignerId, (PartyIndex, Link)>,
         round: u32,
-        outbox: &Outbox,
+        mut outbox: Outbox,
     ) -> Result<Vec<SealedLetter>, Fault> {
         let letter = |(to, (party, link)): (&SignerId, &(PartyIndex, Link))| {
-            let sealed = link.seal(round, &outbox.letter_to(*party));
+            let sealed = link.seal(round, &outbox.take_letter_to(*party));
             let sealed = sealed.ok_or_else(|| Fault::unattributed("a letter is too long to seal"))?;
             Ok(SealedLetter { from: me.clone(), to: to.clone(), sealed })
         };

@@ -33,7 +33,13 @@ pub(crate) enum Command {
     /// Take part in a signature that proves that the key signs, over a message that nobody chooses.
     Prove { session: SessionId, key: KeyId, epoch: u32, participants: Vec<SignerId> },
     /// Take part in the signatures of a transaction, with the shares of `epoch`. `request` is the JSON of a signing request.
-    Sign { session: SessionId, participants: Vec<SignerId>, epoch: u32, request: Vec<u8> },
+    Sign {
+        session: SessionId,
+        participants: Vec<SignerId>,
+        epoch: u32,
+        #[serde(with = "serde_bytes")]
+        request: Vec<u8>,
+    },
     /// Take part in a refresh to `epoch`: other shares of the same key for the same holders.
     Refresh { session: SessionId, key: KeyId, epoch: u32, participants: Vec<SignerId> },
     /// Take part in a reshare: the `dealers` among the `old` holders share the key anew, as `target` says. `leavers` are
@@ -110,6 +116,7 @@ pub(crate) struct HeldKey {
 pub(crate) struct SealedLetter {
     pub(crate) from: SignerId,
     pub(crate) to: SignerId,
+    #[serde(with = "serde_bytes")]
     pub(crate) sealed: Vec<u8>,
 }
 
@@ -117,6 +124,7 @@ pub(crate) struct SealedLetter {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct WireSignature {
     kind: u8,
+    #[serde(with = "serde_bytes")]
     bytes: Vec<u8>,
     recovery_id: u8,
 }

@@ -3,7 +3,7 @@
 //! A signer whose directory went back in time has forgotten slots that it signed for, and would sign for them again. So
 //! each tells the others, in its first letter of a signature, how many entries its slot ledger has, and how many it had
 //! when its process began. Whoever begins with fewer than it told before has lost some. It is refused until the key is
-//! refreshed: what is remembered is remembered of one epoch.
+//! refreshed, and is then told what it has forgotten (`recall`): what is remembered is remembered of one epoch.
 //!
 //! The letters are sealed, so whoever carries them can't change what is told. Letters of sessions under way at once may
 //! overtake each other, so that within one process the number may seem to fall a little; one that falls further than
@@ -52,6 +52,19 @@ struct Seen {
     unsaved: u64,
 }
 
+impl Memory {
+    /// How many entries the ledger has that is said to be as `told`, and how many it had when it was last told of as here:
+    /// where some were lost.
+    pub(super) fn lost(&self, told: &Self) -> Option<(u64, u64)> {
+        let same = self.process == told.process;
+        // A letter is overtaken by no more entries than there are sessions under way, at both ends.
+        let overtaken = u64::from(MAX_LIVE).saturating_mul(2);
+        let least = if same { self.entries.saturating_sub(overtaken) } else { self.entries };
+        let has = if same { told.entries } else { told.at_start };
+        (has < least).then_some((has, self.entries))
+    }
+}
+
 impl Witness {
     /// What was remembered in `path`, for a signer whose own ledger has `entries`.
     pub(super) fn open(path: &Path, entries: u64) -> io::Result<Self> {
@@ -85,12 +98,7 @@ impl Witness {
             None => (told, SLACK),
             Some(last) => {
                 let same = last.process == told.process;
-                // A letter is overtaken by no more entries than there are sessions under way, at both ends.
-                let overtaken = u64::from(MAX_LIVE).saturating_mul(2);
-                let least = if same { last.entries.saturating_sub(overtaken) } else { last.entries };
-                let has = if same { told.entries } else { told.at_start };
-                if has < least {
-                    let had = last.entries;
+                if let Some((has, had)) = last.lost(&told) {
                     return Ok(Err(format!(
                         "its slot ledger has {has} entries and had {had}: it was restored from an old copy; refresh the key"
                     )));
@@ -106,6 +114,12 @@ impl Witness {
             self.save(&mut seen)?;
         }
         Ok(Ok(()))
+    }
+
+    /// The most that is remembered of a signer's ledger, of whatever key and epoch: each signer has one for all.
+    pub(super) fn remembered(&self, peer: &SignerId) -> Option<Memory> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.peers.values().filter_map(|of_key| of_key.get(peer)).max_by_key(|memory| memory.entries).copied()
     }
 
     fn save(&self, seen: &mut Seen) -> io::Result<()> {
@@ -174,11 +188,11 @@ impl<O: 'static> Protocol for Listen<O> {
             listener(from, memory)?;
             letters.insert(from, broadcast);
         }
-        let letter = |(from, letter): (PartyIndex, &Letter)| {
+        let letter = |(from, letter): (PartyIndex, Letter)| {
             let broadcast = letters.remove(&from).unwrap_or_default();
-            (from, Letter { broadcast, directed: letter.directed.clone() })
+            (from, Letter { broadcast, directed: letter.directed })
         };
-        let inner = Inbox::new(inbox.letters().map(letter).collect());
+        let inner = Inbox::new(inbox.into_letters().map(letter).collect());
         run.step(inner)
     }
 }

@@ -25,6 +25,7 @@ use crate::request::{Evidence, SignedRequest};
 use crate::roster::Credential;
 
 mod approvals;
+mod upkeep;
 
 /// Twice secp256k1's base point, a valid key of every kind. (Once is the payee.)
 const POINT_X: &str = "c6047f9441ed7d6d3045406e95c07cd85c778e4b8cef3ca7abac09b95c709ee5";
@@ -213,10 +214,7 @@ fn solana_state() -> chains::solana::State {
     let mint = UncheckedAddress::new(MINT).require_network(Network::Solana(Cluster::Localnet));
     let Ok(Address::Solana(mint)) = mint else { panic!("a mint") };
     chains::solana::State {
-        validity: chains::solana::Validity::Blockhash {
-            blockhash: Default::default(),
-            last_valid_block_height: 1_150,
-        },
+        validity: chains::solana::Validity::Blockhash { blockhash: Default::default(), last_valid_block_height: 1_150 },
         balance: Lamports::new(1_000_000_000),
         rent_exempt_minimum: Lamports::new(890_880),
         destination: Destination { lamports: Lamports::new(1_000_000_000), kind: DestinationKind::Wallet },
@@ -454,12 +452,15 @@ fn a_transfer_brings_nothing_along() {
     let unsigned = chain.decode_unsigned(&built(&intent)).expect("decodable");
     let good = chain.effects(&account, &unsigned).expect("decodable");
     let intent: Intent = serde_json::from_value(intent).expect("an intent");
-    assert_eq!(require_same(&intent, &account, &good), Ok(()));
+    assert_eq!(require_same(&intent, &account, &good, &BTreeSet::new()), Ok(()));
 
     let refused = |change: &dyn Fn(&mut Effects)| {
         let mut effects = good.clone();
         change(&mut effects);
-        assert!(matches!(require_same(&intent, &account, &effects), Err(Refusal::Mismatch(_))), "{effects:?}");
+        assert!(
+            matches!(require_same(&intent, &account, &effects, &BTreeSet::new()), Err(Refusal::Mismatch(_))),
+            "{effects:?}"
+        );
     };
     let spender = UncheckedAddress::new(EVM_OTHER).require_network(account.network()).expect("an address");
     let allowance =

@@ -7,6 +7,7 @@ use std::time::Duration;
 use alloy::primitives::{U256, keccak256};
 use bitcoin::CompressedPublicKey;
 use chains::account::{Account, KeyPath, PublicKey};
+use chains::asset::Asset;
 use chains::chain::{BuildError, Chain, Replacement};
 use chains::client::{BroadcastError, Client, Nonces, StateError, Status};
 use chains::ethereum::{BasisPoints, Ethereum, EthereumClient, Finality, Options, Replacing, Signed, Unsigned};
@@ -18,6 +19,7 @@ use k256::ecdsa::SigningKey;
 use serde_json::json;
 
 use crate::client::{CHAIN, World};
+use crate::storm::{self, Storm};
 
 const PAYEE: &str = "0x52908400098527886E0F7030069857D2E4169EE7";
 
@@ -162,5 +164,50 @@ async fn the_node_refuses_what_the_rule_forbids() {
         let faster = payer.chain().replace(&intent, &payer.account, previous, purpose, &state).unwrap();
         assert_eq!(payer.client.broadcast(&payer.signed(&faster)).await.is_ok(), taken, "{bump} basis points");
     }
+    payer.world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hard_weather_is_a_typed_error_and_nothing_else() {
+    let payer = Payer::start().await;
+    let payment = intent("1000");
+    let excluded = payer.first(&payment).await;
+    let excluded_signed = payer.signed(&excluded);
+    payer.client.broadcast(&excluded_signed).await.unwrap();
+    let instead = payer.replace(&payment, &[excluded], Replacement::SpeedUp).await.unwrap();
+    payer.client.broadcast(&payer.signed(&instead)).await.unwrap();
+    payer.world.node.mine(10).await.unwrap();
+    let waiting = payer.first(&payment).await;
+    let waiting_signed = payer.signed(&waiting);
+    payer.client.broadcast(&waiting_signed).await.unwrap();
+
+    let storm = Storm::before(&payer.world.node.url()).await;
+    let client = || {
+        let rpc = RpcClient::new(storm.url(), Auth::None, Duration::from_secs(10)).unwrap();
+        EthereumClient::new(rpc, CHAIN, Options::default())
+    };
+    let (account, nothing) = (&payer.account, &BTreeSet::new());
+    let token = Asset::Erc20(payer.world.node.demo_token());
+    let state = || async { client().state(&payment, account, nothing).await.map(|state| format!("{state:?}")) };
+    storm.weather("state", || async { state().await.map_err(storm::of_state) }).await;
+    let previous = std::slice::from_ref(&waiting);
+    let replacement = || async {
+        let state = client().replacement_state(&payment, account, previous, Replacement::SpeedUp, nothing).await;
+        state.map(|state| format!("{state:?}")).map_err(storm::of_state)
+    };
+    storm.weather("replacement_state", replacement).await;
+    for asset in [Asset::Native, token] {
+        let balance = || async { client().balance(account, asset).await.map(|amount| amount.to_string()) };
+        storm.weather("balance", balance).await;
+    }
+    let broadcast =
+        || async { client().broadcast(&waiting_signed).await.map(|()| String::new()).map_err(storm::of_broadcast) };
+    storm.weather("broadcast", broadcast).await;
+    for (signed, expected) in [(&waiting_signed, Status::InMempool), (&excluded_signed, Status::Expired)] {
+        assert_eq!(client().status(signed).await.unwrap(), expected);
+        storm.weather("status", || async { client().status(signed).await.map(|s| format!("{s:?}")) }).await;
+    }
+    storm.weather("nonces", || async { client().nonces(account).await.map(|nonces| format!("{nonces:?}")) }).await;
+    storm.weather("tip", || async { client().tip().await.map(|tip| format!("{tip:?}")) }).await;
     payer.world.stop().await;
 }

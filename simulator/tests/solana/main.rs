@@ -5,6 +5,8 @@ mod bad_input;
 #[cfg(test)]
 mod blockhash;
 #[cfg(test)]
+mod durable;
+#[cfg(test)]
 mod history;
 #[cfg(test)]
 mod node;
@@ -12,5 +14,8 @@ mod node;
 mod programs;
 #[cfg(test)]
 mod restart;
+#[cfg(test)]
+#[path = "../support/storm.rs"]
+mod storm;
 #[cfg(test)]
 mod transfer;

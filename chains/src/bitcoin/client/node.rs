@@ -9,28 +9,18 @@ use bitcoin::{Amount as Sats, Block, BlockHash, FeeRate, Transaction, Txid};
 use serde::Deserialize;
 
 use crate::address::Address;
-use crate::client::BroadcastError;
+use crate::client::{BroadcastError, SendClass};
 use crate::network::BitcoinNetwork;
 use crate::rpc::{RpcClient, RpcError};
+use crate::send;
 
 /// `RPC_INVALID_ADDRESS_OR_KEY`: no such transaction.
 const NOT_FOUND: i64 = -5;
 /// `RPC_INVALID_PARAMETER`: no block at that height.
 const OUT_OF_RANGE: i64 = -8;
-/// `RPC_IN_WARMUP`: the node is starting; no verdict on anything.
-const IN_WARMUP: i64 = -28;
 
 /// The incremental rate of a node that doesn't tell it: bitcoind's default until version 29, since when it is a tenth.
 const INCREMENTAL_RATE: FeeRate = FeeRate::from_sat_per_vb_u32(1);
-
-/// How bitcoind says that it has the transaction already. The codes are of `rpc/protocol.h`; code -26 covers every
-/// refusal of the mempool, whose reason is in the words alone (`validation.cpp`).
-const KNOWN_ALREADY: [(i64, Option<&str>, Sent); 4] = [
-    (-27, None, Sent::InBlock),                             // RPC_VERIFY_ALREADY_IN_UTXO_SET
-    (-26, Some("txn-already-in-mempool"), Sent::InMempool), // the same witness
-    (-26, Some("txn-same-nonwitness-data-in-mempool"), Sent::InMempool), // another signature, the same id
-    (-26, Some("txn-already-known"), Sent::InBlock),        // its outputs exist
-];
 
 /// What became of a transaction that was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +46,9 @@ struct ChainInfo {
 
 #[derive(Deserialize)]
 struct FeeEstimate {
+    /// Always there, so that another object is not taken for an estimate without a rate.
+    #[serde(rename = "blocks")]
+    _blocks: u32,
     /// Per 1,000 virtual bytes.
     #[serde(default, with = "bitcoin::amount::serde::as_btc::opt")]
     feerate: Option<Sats>,
@@ -78,6 +71,8 @@ pub(super) struct MempoolEntry {
     pub(super) vsize: u64,
     /// The transaction and all that spend its outputs.
     pub(super) descendantcount: u64,
+    /// The transaction and all unconfirmed ones whose outputs it spends.
+    pub(super) ancestorsize: u64,
     pub(super) fees: EntryFees,
 }
 
@@ -87,6 +82,8 @@ pub(super) struct EntryFees {
     pub(super) base: Sats,
     #[serde(with = "bitcoin::amount::serde::as_btc")]
     pub(super) descendant: Sats,
+    #[serde(with = "bitcoin::amount::serde::as_btc")]
+    pub(super) ancestor: Sats,
 }
 
 impl Node {
@@ -183,9 +180,11 @@ impl Node {
         match self.rpc.call::<Txid>(METHOD, [serialize_hex(tx)]).await {
             Ok(txid) if txid == tx.compute_txid() => Ok(Sent::InMempool),
             Ok(txid) => Err(self.contradiction(METHOD, format!("another transaction was accepted: {txid}")).into()),
-            Err(RpcError::Node { code, message, .. }) if code != IN_WARMUP => {
-                known_already(code, &message).ok_or(BroadcastError::Rejected { code, message })
-            }
+            Err(RpcError::Node { code, message, .. }) => match send::bitcoin::class(code, &message) {
+                SendClass::AlreadyKnown => Ok(Sent::InMempool),
+                SendClass::AlreadyIncluded => Ok(Sent::InBlock),
+                class => Err(BroadcastError::Rejected { class, code, message }),
+            },
             Err(e) => Err(e.into()),
         }
     }
@@ -201,13 +200,6 @@ impl Node {
     }
 }
 
-fn known_already(code: i64, message: &str) -> Option<Sent> {
-    // "reason" or "reason, details"
-    let reason = message.split(',').next().unwrap_or(message).trim();
-    let row = KNOWN_ALREADY.iter().find(|(c, text, _)| *c == code && text.is_none_or(|text| text == reason));
-    row.map(|(_, _, sent)| *sent)
-}
-
 /// bitcoind tells rates in bitcoin per 1,000 virtual bytes; rounded up to a satoshi per 1,000 weight units.
 fn per_kvb(rate: Sats) -> FeeRate {
     FeeRate::from_sat_per_kwu(rate.to_sat().div_ceil(4))
@@ -216,31 +208,6 @@ fn per_kvb(rate: Sats) -> FeeRate {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_known_already_was_sent() {
-        assert_eq!(known_already(-27, "Transaction outputs already in utxo set"), Some(Sent::InBlock));
-        assert_eq!(known_already(-27, "transaction already in block chain"), Some(Sent::InBlock));
-        assert_eq!(known_already(-26, "txn-already-in-mempool"), Some(Sent::InMempool));
-        assert_eq!(known_already(-26, "txn-already-in-mempool, wtxid 00"), Some(Sent::InMempool));
-        assert_eq!(known_already(-26, "txn-same-nonwitness-data-in-mempool"), Some(Sent::InMempool));
-        assert_eq!(known_already(-26, "txn-already-known"), Some(Sent::InBlock));
-    }
-
-    #[test]
-    fn every_other_refusal_is_one() {
-        for (code, message) in [
-            (-26, "txn-mempool-conflict"),
-            (-26, "min relay fee not met, 100 < 141"),
-            (-26, "insufficient fee, rejecting replacement txn-already-known"),
-            (-26, "dust"),
-            (-25, "bad-txns-inputs-missingorspent"),
-            (-25, "txn-already-known"),
-            (-22, "TX decode failed"),
-        ] {
-            assert_eq!(known_already(code, message), None, "{code} {message}");
-        }
-    }
 
     #[test]
     fn rates_round_up() {
@@ -253,8 +220,9 @@ mod tests {
     fn fees_are_read_from_json_numbers_exactly() {
         let read = |json: &str| serde_json::from_str::<FeeEstimate>(json).map(|e| e.feerate.map(Sats::to_sat)).ok();
         assert_eq!(read(r#"{"feerate": 0.00001234, "blocks": 6}"#), Some(Some(1_234)));
-        assert_eq!(read(r#"{"feerate": 1e-8}"#), Some(Some(1)));
+        assert_eq!(read(r#"{"feerate": 1e-8, "blocks": 2}"#), Some(Some(1)));
         assert_eq!(read(r#"{"errors": ["Insufficient data"], "blocks": 0}"#), Some(None));
-        assert_eq!(read(r#"{"feerate": -1}"#), None);
+        assert_eq!(read(r#"{"feerate": -1, "blocks": 2}"#), None);
+        assert_eq!(read("{}"), None);
     }
 }

@@ -7,18 +7,6 @@ use serde_json::Value;
 use crate::client::StateError;
 use crate::rpc::RpcError;
 
-/// What `eth_sendRawTransaction` answers where the transaction is in the mempool already. Every implementation has its own
-/// code and words, and nothing else to tell it by.
-const ALREADY_KNOWN: [(&str, i64, &str); 7] = [
-    ("geth (core/txpool ErrAlreadyKnown)", -32000, "already known"),
-    ("erigon (ImportResult ALREADY_EXISTS)", -32000, "ALREADY_EXISTS: already known"),
-    ("reth (RpcPoolError::AlreadyKnown)", -32000, "already known"),
-    ("anvil (PoolError::AlreadyImported)", -32003, "transaction already imported"),
-    ("nethermind (AcceptTxResult.AlreadyKnown)", -32010, "AlreadyKnown"),
-    ("nethermind since 2026 (TxPoolErrorMessages)", -32010, "already known"),
-    ("besu (ETH_SEND_TX_ALREADY_KNOWN)", -32000, "Known transaction"),
-];
-
 /// Revert reasons are cut to so many characters: the contract's author chose them.
 const MAX_REASON: usize = 256;
 
@@ -28,11 +16,6 @@ const EXECUTION_REVERTED: i64 = 3;
 const VM_EXECUTION_ERROR: i64 = -32015;
 /// The code for whatever goes wrong with a transaction; only revert data tells that it is a revert.
 const SERVER_ERROR: i64 = -32000;
-
-/// Whether the answer to `eth_sendRawTransaction` says that the node has this very transaction.
-pub(super) fn is_already_known(code: i64, message: &str) -> bool {
-    ALREADY_KNOWN.iter().any(|(_, known_code, words)| code == *known_code && message.eq_ignore_ascii_case(words))
-}
 
 /// Turns a node's answer that the call reverted into [`StateError::Reverted`], with the contract's reason.
 pub(super) fn reverted(error: RpcError) -> StateError {
@@ -77,21 +60,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn each_row_of_the_table_is_known() {
-        for (node, code, words) in ALREADY_KNOWN {
-            assert!(is_already_known(code, words), "{node}");
-            assert!(!is_already_known(code + 1, words), "{node} has that code only");
-        }
-    }
-
-    #[test]
-    fn other_answers_are_not_in_the_table() {
-        for words in ["nonce too low", "replacement transaction underpriced", "", "already known by nobody"] {
-            assert!(!is_already_known(-32000, words), "{words:?}");
-        }
-    }
 
     fn answer(code: i64, data: Option<Value>) -> StateError {
         reverted(RpcError::Node { method: "eth_estimateGas".to_owned(), code, message: "in words".to_owned(), data })

@@ -81,7 +81,8 @@ pub(super) async fn found(db: &mut PgConnection, id: RecordId) -> Result<Found, 
         return Ok(head.found(Vec::new(), Vec::new())?);
     }
     let attempts = attempts(db, &[id.uuid()]).await?.remove(&id).unwrap_or_default();
-    let slots = sqlx::query_as("SELECT slot, burned FROM slot WHERE record_id = $1").bind(id.uuid()).fetch_all(db).await?;
+    let slots =
+        sqlx::query_as("SELECT slot, burned FROM slot WHERE record_id = $1").bind(id.uuid()).fetch_all(db).await?;
     Ok(head.found(attempts, slots)?)
 }
 
@@ -95,13 +96,12 @@ pub(super) async fn by_key(
     client: &CredentialId,
     key: &IdempotencyKey,
 ) -> Result<Option<Record>, Fault> {
-    let rows = sqlx::query(select_record!(
-        "WHERE id = (SELECT record_id FROM idempotency WHERE client = $1 AND key = $2)"
-    ))
-    .bind(client.to_string())
-    .bind(key.as_str())
-    .fetch_all(&mut *db)
-    .await?;
+    let rows =
+        sqlx::query(select_record!("WHERE id = (SELECT record_id FROM idempotency WHERE client = $1 AND key = $2)"))
+            .bind(client.to_string())
+            .bind(key.as_str())
+            .fetch_all(&mut *db)
+            .await?;
     Ok(whole(db, &rows).await?.pop())
 }
 

@@ -8,15 +8,24 @@ use crate::store::StoreError;
 
 const MIGRATIONS: [&str; 1] = [include_str!("schema/0001_records.sql")];
 
-/// Makes the row that versions the tables. Two gateways that start at once may both try.
+/// Makes the row that versions the tables. Two gateways that start at once may both try. A server that answers before a commit
+/// is on its disk is no store.
 pub(super) async fn prepare(db: &mut PgConnection) -> Result<(), Fault> {
-    let there: Option<String> = sqlx::query_scalar("SELECT to_regclass('schema_version')::text").fetch_one(&mut *db).await?;
+    let waits: String = sqlx::query_scalar("SHOW synchronous_commit").fetch_one(&mut *db).await?;
+    if waits == "off" {
+        let why = "synchronous_commit is off, so what was accepted could be lost; turn it on";
+        return Err(Fault::Store(StoreError::Database(why.to_owned())));
+    }
+    let there: Option<String> =
+        sqlx::query_scalar("SELECT to_regclass('schema_version')::text").fetch_one(&mut *db).await?;
     if there.is_none() {
         sqlx::raw_sql("CREATE TABLE IF NOT EXISTS schema_version (one BOOLEAN PRIMARY KEY, version BIGINT NOT NULL)")
             .execute(&mut *db)
             .await?;
     }
-    sqlx::query("INSERT INTO schema_version (one, version) VALUES (true, 0) ON CONFLICT DO NOTHING").execute(db).await?;
+    sqlx::query("INSERT INTO schema_version (one, version) VALUES (true, 0) ON CONFLICT DO NOTHING")
+        .execute(db)
+        .await?;
     Ok(())
 }
 

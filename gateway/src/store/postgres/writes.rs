@@ -8,8 +8,8 @@ use chains::chain::Slot;
 use chains::network::Network;
 use sha2::{Digest, Sha256};
 use signer::request::{Claims, SignedRequest};
-use sqlx::postgres::PgQueryResult;
 use sqlx::PgConnection;
+use sqlx::postgres::PgQueryResult;
 use uuid::Uuid;
 
 use super::rows::{found, tally, usage};

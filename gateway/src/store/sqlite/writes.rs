@@ -82,12 +82,12 @@ pub(super) fn cancel(
     claims: &Claims,
     request: &SignedRequest,
     at: u64,
-) -> Result<Cancelling, StoreError> {
+) -> Result<(Plan, Cancelling), StoreError> {
     use_token(db, claims, at)?;
     let found = found(db, id)?;
     let (plan, outcome) = found.cancel(&claims.sub, request, at)?;
     carry_out(db, Hold { id, fence: found.fence }, &plan)?;
-    Ok(outcome)
+    Ok((plan, outcome))
 }
 
 /// Writes what a step under this hold decided.

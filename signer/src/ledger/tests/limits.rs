@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::*;
 
 const HOUR: u64 = 3_600_000;
-const NOON: u64 = 20_000 * 24 * HOUR + 12 * HOUR;
+pub(super) const NOON: u64 = 20_000 * 24 * HOUR + 12 * HOUR;
 
 /// A clock that a test sets.
 #[derive(Debug)]
-struct Hand(AtomicU64);
+pub(super) struct Hand(AtomicU64);
 
 impl Clock for Hand {
     fn unix_millis(&self) -> u64 {
@@ -19,20 +19,20 @@ impl Clock for Hand {
 }
 
 impl Hand {
-    fn at(millis: u64) -> Arc<Self> {
+    pub(super) fn at(millis: u64) -> Arc<Self> {
         Arc::new(Self(AtomicU64::new(millis)))
     }
 
-    fn set(&self, millis: u64) {
+    pub(super) fn set(&self, millis: u64) {
         self.0.store(millis, Ordering::SeqCst);
     }
 }
 
-fn open_at(path: &Path, clock: &Arc<Hand>) -> Ledger {
+pub(super) fn open_at(path: &Path, clock: &Arc<Hand>) -> Ledger {
     open(path).with_clock(clock.clone())
 }
 
-fn draw(counter: &str, amount: u64, cap: u64) -> Draw {
+pub(super) fn draw(counter: &str, amount: u64, cap: u64) -> Draw {
     let counter: CounterKey = counter.parse().expect("a counter");
     Draw {
         window: counter.window(),
@@ -45,12 +45,12 @@ fn draw(counter: &str, amount: u64, cap: u64) -> Draw {
 }
 
 /// Burns the slot of the intent's number and what is drawn.
-fn pay(ledger: &mut Ledger, n: u8, bytes: u8, draws: &[Draw]) -> Result<(), LedgerError> {
+pub(super) fn pay(ledger: &mut Ledger, n: u8, bytes: u8, draws: &[Draw]) -> Result<(), LedgerError> {
     let uses = Uses { slots: slots(&[&n.to_string()]), draws: draws.to_vec() };
     ledger.burn(tx(n), intent(n), [bytes; 32], &uses, 0)
 }
 
-fn above(result: Result<(), LedgerError>) -> (u64, u64) {
+pub(super) fn above(result: Result<(), LedgerError>) -> (u64, u64) {
     match result {
         Err(LedgerError::Limit(Denial::AboveVelocity { used, amount, .. })) => {
             (used.to_u64().expect("small"), amount.to_u64().expect("small"))
@@ -207,6 +207,7 @@ fn a_counter_that_is_none_is_damage() {
         fence: 0,
         at: NOON,
         draws: vec![Drawn::at(draw("l/day", 1, 1), NOON)],
+        learnt: None,
     })
     .expect("JSON");
     for (counter, sound) in [("l/day", true), ("l", false), ("l/7d", false)] {

@@ -465,7 +465,7 @@ impl Arena {
                 }
                 7 if dice.once_in(10) => self.restart(dice),
                 // Between commands a signer makes nonces ahead, or has none.
-                8 => self.signers.node(HONEST[dice.below(2)]).restock(),
+                8 => drop(self.signers.node(HONEST[dice.below(2)]).restock()),
                 _ => self.go_on(dice),
             }
         }

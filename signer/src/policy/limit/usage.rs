@@ -119,10 +119,26 @@ impl Draw {
 }
 
 impl Used {
-    fn plus(self, other: Self) -> Self {
+    /// Both together.
+    #[must_use]
+    pub(crate) fn plus(self, other: Self) -> Self {
         Self {
             amount: self.amount.checked_add(other.amount).unwrap_or(Amount::MAX),
             count: self.count.saturating_add(other.count),
+        }
+    }
+    /// The higher amount and the higher count.
+    #[must_use]
+    pub(crate) fn most(self, other: Self) -> Self {
+        Self { amount: self.amount.max(other.amount), count: self.count.max(other.count) }
+    }
+
+    /// What there is more than in `other`.
+    #[must_use]
+    pub(crate) fn beyond(self, other: Self) -> Self {
+        Self {
+            amount: self.amount.checked_sub(other.amount).unwrap_or_default(),
+            count: self.count.saturating_sub(other.count),
         }
     }
 }

@@ -232,7 +232,7 @@ impl Engine {
             Err(error) => return Simulation::failed(error),
         };
         let replaced = self.turn_back(&transaction, &loaded, at);
-        let simulated = self.svm.simulate_transaction(transaction);
+        let simulated = self.svm.simulate_transaction(self.in_environment(transaction, at));
         for (address, account) in replaced {
             self.put(address, account);
         }
@@ -316,7 +316,7 @@ impl Engine {
         let tokens_before = token::balances(&keys, |key| self.svm.accounts_db().get_account(key));
 
         let signature = transaction.signatures.first().copied().unwrap_or_default();
-        let (error, meta) = match self.svm.send_transaction(transaction.clone()) {
+        let (error, meta) = match self.svm.send_transaction(self.in_environment(transaction.clone(), parent)) {
             Ok(meta) => (None, meta),
             // The runtime names the signature only of what it executed: the rest pays no fee and leaves no trace.
             Err(failed) if failed.meta.signature != signature => return Err(failed.err),
@@ -347,6 +347,14 @@ impl Engine {
         Ok((hash, Executed { slot, transaction, loaded, outcome, unit_price }))
     }
 
+    /// The transaction as the runtime is to execute it on top of slot `parent`. A cluster shows programs the latest blockhash, from
+    /// which nonces take their values; the runtime shows them the message's. Signature and age have been checked.
+    fn in_environment(&self, mut transaction: VersionedTransaction, parent: Slot) -> VersionedTransaction {
+        let latest = self.ledger.slot(parent).unwrap_or_else(|| self.ledger.latest());
+        transaction.message.set_recent_blockhash(latest.blockhash);
+        transaction
+    }
+
     /// The nonce account that keeps `message` valid on top of slot `parent`, going by the accounts as of slot `at`.
     fn nonce_of(&self, message: &VersionedMessage, parent: Slot, at: Slot) -> Option<Pubkey> {
         let latest = self.ledger.slot(parent)?.blockhash;
@@ -359,11 +367,11 @@ impl Engine {
         nonce::covers(&account, message).then_some(address)
     }
 
-    /// Gives a used nonce account its next value, which a cluster derives from the latest blockhash, whether or not the
-    /// transaction succeeded. The runtime derives it from the old value, and only after a success.
+    /// Gives the nonce account that kept a transaction valid its next value where the transaction failed: a cluster advances it all
+    /// the same, the runtime does not.
     fn advance_nonce(&mut self, address: Pubkey, used: &Hash) {
         let Some(mut account) = self.svm.accounts_db().get_account(&address) else { return };
-        if nonce::value(&account).is_some_and(|value| value == *used || value == nonce::next_value(used)) {
+        if nonce::value(&account) == Some(*used) {
             nonce::advance(&mut account, &nonce::next_value(&self.ledger.latest().blockhash));
             self.put(address, Some(account));
         }
