@@ -77,7 +77,6 @@ fn effects(wallet: &str, payments: &[(Asset, &str, u64)]) -> Effects {
         change: Amount::ZERO,
         max_fee: Amount::from_wei(1_000_000),
         touches: Vec::new(),
-        upkeep: None,
     }
 }
 
