@@ -7,9 +7,11 @@
 //! - `rule`, `evaluate`: the rule table, and how it is asked;
 //! - [`quorum`]: who has to approve; [`hours`]: when a rule holds;
 //! - [`limit`]: how much and how often over time; what a transaction draws is said here and counted by the caller;
+//! - [`trace`]: why a verdict is what it is, and the nearest change that would pass; [`prove`]: whether any rule allows
+//!   something; [`diff`]: what another policy would change;
 //! - `denylist`: addresses that nothing may touch, under every spelling of the same key.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -26,14 +28,21 @@ mod evaluate;
 pub mod hours;
 pub mod limit;
 pub mod quorum;
+pub mod diff;
+pub mod prove;
 mod rule;
+mod token;
+pub mod trace;
 
 pub use config::{ContractConfig, PolicyConfig, PolicyError, RuleConfig};
 use denylist::Denylist;
+pub use diff::diff;
 use evaluate::{Permission, Refused};
 use limit::{Draw, Limit};
+pub use prove::prove;
 use quorum::Quorum;
 use rule::Rule;
+pub use trace::evaluate_traced;
 
 use crate::roster::CredentialId;
 
@@ -43,6 +52,9 @@ pub struct Policy {
     denied: Denylist,
     rules: Vec<Rule>,
     limits: Vec<Limit>,
+    /// Where each wallet's rules are in the table. It follows from the rules.
+    #[serde(skip)]
+    by_wallet: BTreeMap<WalletId, Vec<usize>>,
 }
 
 /// Who asks, and when: what a rule may depend on beside the transaction itself.
@@ -292,6 +304,30 @@ pub fn evaluate_upkeep(policy: &Policy, account: &Account, effects: &Effects) ->
 /// The first party of the effects that is on the denylist, if any is.
 pub fn screen(policy: &Policy, effects: &Effects) -> Option<Address> {
     effects.parties().find_map(|address| policy.denied.find(&address))
+}
+
+impl Policy {
+    fn new(denied: Denylist, rules: Vec<Rule>, limits: Vec<Limit>) -> Self {
+        let mut by_wallet: BTreeMap<WalletId, Vec<usize>> = BTreeMap::new();
+        for (index, rule) in rules.iter().enumerate() {
+            for wallet in &rule.wallets {
+                by_wallet.entry(wallet.clone()).or_default().push(index);
+            }
+        }
+        Self { denied, rules, limits, by_wallet }
+    }
+
+    /// The rules of a wallet, in the order of the table.
+    fn rules_of(&self, wallet: &WalletId) -> impl Iterator<Item = &Rule> {
+        self.by_wallet.get(wallet).into_iter().flatten().filter_map(|index| self.rules.get(*index))
+    }
+}
+
+impl Verdict {
+    /// Whether it is no.
+    pub const fn is_denial(&self) -> bool {
+        matches!(self, Self::Deny { .. })
+    }
 }
 
 impl Denial {

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use alloy::dyn_abi::{DynSolType, DynSolValue, JsonAbiExt, Specifier};
 use alloy::json_abi::Function as Abi;
-use alloy::primitives::{Address, U256};
+use alloy::primitives::{Address, B256, I256, U256};
 
 use crate::amount::Amount;
 use crate::chain::DecodeError;
@@ -77,9 +77,85 @@ impl Function {
         let canonical = self.abi.abi_encode_input_raw(&values).map_err(|_| wrong())?;
         if canonical == bytes { Ok(values.into_iter().map(Argument).collect()) } else { Err(wrong()) }
     }
+
+    /// The arguments of some call to it, without the selector: these values at their places, and what is zero or empty at
+    /// all others. `None` where a value isn't of its place's type, or the type has no zero.
+    pub fn example(&self, values: &[(Place, Argument)]) -> Option<Vec<u8>> {
+        let kinds = self.abi.inputs.iter().map(|input| input.resolve().ok()).collect::<Option<Vec<_>>>()?;
+        let mut arguments = kinds.iter().map(zero).collect::<Option<Vec<_>>>()?;
+        for (place, value) in values {
+            let (first, rest) = place.0.split_first()?;
+            put(arguments.get_mut(*first)?, kinds.get(*first)?, rest, value)?;
+        }
+        let bytes = self.abi.abi_encode_input_raw(&arguments).ok()?;
+        let read = self.arguments(&bytes).ok()?;
+        values.iter().all(|(place, value)| Argument::at(&read, place).as_ref() == Some(value)).then_some(bytes)
+    }
+}
+
+/// A type's zero, or what is empty of it.
+fn zero(kind: &DynSolType) -> Option<DynSolValue> {
+    let zeros = |kinds: &[DynSolType]| kinds.iter().map(zero).collect::<Option<Vec<_>>>();
+    match kind {
+        DynSolType::Array(_) => Some(DynSolValue::Array(Vec::new())),
+        DynSolType::FixedArray(inner, length) => {
+            zero(inner).map(|inner| DynSolValue::FixedArray(vec![inner; *length]))
+        }
+        DynSolType::Tuple(members) => zeros(members).map(DynSolValue::Tuple),
+        plain => nth(plain, 0),
+    }
+}
+
+/// One of a plain type's values, another for each number as long as there are others.
+fn nth(kind: &DynSolType, number: u16) -> Option<DynSolValue> {
+    let value = U256::from(number);
+    let [high, low] = number.to_be_bytes();
+    match kind {
+        DynSolType::Bool => (number < 2).then_some(DynSolValue::Bool(number == 1)),
+        // The highest bit of the smallest signed type is its sign.
+        DynSolType::Int(bits) => {
+            (*bits > 16 || number < 128).then(|| DynSolValue::Int(I256::from_raw(value), *bits))
+        }
+        DynSolType::Uint(bits) => (*bits >= 16 || high == 0).then_some(DynSolValue::Uint(value, *bits)),
+        DynSolType::FixedBytes(size) => {
+            let mut word = B256::ZERO;
+            word.0.iter_mut().zip([low, high]).for_each(|(to, from)| *to = from);
+            (*size > 1 || high == 0).then_some(DynSolValue::FixedBytes(word, *size))
+        }
+        DynSolType::Address => Some(DynSolValue::Address(Address::from_word(value.into()))),
+        DynSolType::Bytes => Some(DynSolValue::Bytes(if number == 0 { Vec::new() } else { vec![high, low] })),
+        DynSolType::String => Some(DynSolValue::String(if number == 0 { String::new() } else { number.to_string() })),
+        _ => None,
+    }
+}
+
+/// Puts a value where the steps lead. A list is made long enough for it.
+fn put(at: &mut DynSolValue, kind: &DynSolType, steps: &[usize], value: &Argument) -> Option<()> {
+    let Some((step, rest)) = steps.split_first() else {
+        *at = value.0.clone();
+        return Some(());
+    };
+    match (at, kind) {
+        (DynSolValue::Tuple(members), DynSolType::Tuple(kinds)) => put(members.get_mut(*step)?, kinds.get(*step)?, rest, value),
+        (DynSolValue::FixedArray(members), DynSolType::FixedArray(inner, _)) => {
+            put(members.get_mut(*step)?, inner, rest, value)
+        }
+        (DynSolValue::Array(members), DynSolType::Array(inner)) => {
+            while members.len() <= *step {
+                members.push(zero(inner)?);
+            }
+            put(members.get_mut(*step)?, inner, rest, value)
+        }
+        _ => None,
+    }
 }
 
 impl ArgumentType {
+    /// A value of the type that is none of these. `None` where they are all, and of tuples and lists.
+    pub fn other(&self, than: &[Argument]) -> Option<Argument> {
+        (0..=u16::MAX).map_while(|number| nth(&self.0, number)).map(Argument).find(|value| !than.contains(value))
+    }
+
     /// Reads a value of the type as people write it: `0x…` for an address or bytes, decimal for a number.
     pub fn read(&self, text: &str) -> Option<Argument> {
         self.0.coerce_str(text).ok().map(Argument)
@@ -194,6 +270,37 @@ mod tests {
     }
 
     /// The example calls of Solidity's ABI specification.
+    #[test]
+    fn an_example_has_the_values_it_is_asked_for() {
+        let swap = function("swap((address,uint24,bytes)[],uint256[2],string,bool)");
+        let kind = |at: &str| swap.type_at(&place(at)).unwrap();
+        let values: Vec<_> = [("0.1.1", "500"), ("1.1", "7"), ("2", "text"), ("3", "true")]
+            .into_iter()
+            .map(|(at, text)| (place(at), kind(at).read(text).unwrap()))
+            .collect();
+        let read = swap.arguments(&swap.example(&values).unwrap()).unwrap();
+        for (at, value) in &values {
+            assert_eq!(Argument::at(&read, at).as_ref(), Some(value));
+        }
+        assert_eq!(swap.example(&[]).map(|bytes| swap.arguments(&bytes).is_ok()), Some(true));
+        assert_eq!(swap.example(&[(place("3"), kind("2").read("text").unwrap())]), None, "text for a bool");
+        assert_eq!(swap.example(&[(place("1.2"), kind("1.1").read("7").unwrap())]), None, "no third place");
+    }
+
+    #[test]
+    fn there_is_another_value_until_all_are_named() {
+        let all = function("f(bool,uint8,int256,bytes1,address,string,bytes,uint8[])");
+        for (at, most) in [("0", 2), ("1", 256), ("2", 300), ("3", 256), ("4", 300), ("5", 300), ("6", 300), ("7", 0)] {
+            let kind = all.type_at(&place(at)).unwrap();
+            let mut named = Vec::new();
+            while let Some(other) = kind.other(&named).filter(|_| named.len() < 300) {
+                assert!(all.example(&[(place(at), other.clone())]).is_some(), "{at} {other:?}");
+                named.push(other);
+            }
+            assert_eq!(named.len(), most, "{at}");
+        }
+    }
+
     #[test]
     fn reads_the_examples_of_the_specification() {
         let baz = function("baz(uint32,bool)");

@@ -316,7 +316,7 @@ impl PolicyConfig {
         }
         let compile = |rule: &RuleConfig| rule.compile(wallets, &self.counterparties);
         let rules = self.rules.iter().map(compile).collect::<Result<_, _>>()?;
-        Ok(Policy { denied, rules, limits: self.compile_limits(wallets)? })
+        Ok(Policy::new(denied, rules, self.compile_limits(wallets)?))
     }
 
     fn compile_limits(&self, wallets: &BTreeMap<WalletId, Network>) -> Result<Vec<Limit>, PolicyError> {

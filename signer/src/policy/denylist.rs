@@ -20,6 +20,11 @@ impl Denylist {
         !readings.is_empty()
     }
 
+    /// Whether everything that the other list denies is denied by this one.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        self.0.is_superset(&other.0)
+    }
+
     /// The address itself, where its holder is denied.
     pub(super) fn find(&self, address: &Address) -> Option<Address> {
         Holder::names(address).iter().any(|name| self.0.contains(name)).then(|| address.clone())

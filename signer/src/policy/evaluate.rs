@@ -36,7 +36,7 @@ pub(super) fn permit<'a>(
     circumstances: &Circumstances<'_>,
     effects: &'a Effects,
 ) -> Result<Permission<'a>, Refused<'a>> {
-    let of_wallet: Vec<&Rule> = policy.rules.iter().filter(|rule| rule.wallets.contains(account.wallet())).collect();
+    let of_wallet: Vec<&Rule> = policy.rules_of(account.wallet()).collect();
     let refused = |reason| Refused { nearest: None, reason };
     if of_wallet.is_empty() {
         return Err(refused(Denial::NoRule { wallet: account.wallet().clone() }));
@@ -60,14 +60,18 @@ pub(super) fn permit_fee<'a>(
     account: &'a Account,
     effects: &'a Effects,
 ) -> Result<&'a Rule, Refused<'a>> {
-    let of_wallet = |rule: &&Rule| rule.wallets.contains(account.wallet()) && !rule.denies();
-    let rules: Vec<&Rule> = policy.rules.iter().filter(of_wallet).collect();
+    let rules: Vec<&Rule> = policy.rules_of(account.wallet()).filter(|rule| !rule.denies()).collect();
     if rules.is_empty() {
         let reason = Denial::NoRule { wallet: account.wallet().clone() };
         return Err(Refused { nearest: None, reason });
     }
     let desk = Desk { rules, account, effects };
     desk.within_fee(&desk.rules)?.first().copied().ok_or_else(|| Refused { nearest: None, reason: Denial::NoEffect })
+}
+
+/// Whether a denying rule fits any of the effects.
+pub(super) fn is_denied_by(rule: &Rule, account: &Account, effects: &Effects) -> bool {
+    Desk { rules: Vec::new(), account, effects }.is_denied_by(rule)
 }
 
 struct Desk<'a> {

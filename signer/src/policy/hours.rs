@@ -8,11 +8,11 @@ use std::collections::BTreeSet;
 
 use jiff::civil::{Time, Weekday};
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, tz};
+use jiff::{Timestamp, ToSpan as _, tz};
 use serde::{Deserialize, Serialize, Serializer};
 
 /// A time window as people write it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HoursConfig {
     /// The days on which the window opens: `mon` to `sun`.
@@ -106,6 +106,43 @@ impl Hours {
     }
 }
 
+impl Hours {
+    /// The window as it was written.
+    pub(super) fn config(&self) -> &HoursConfig {
+        &self.config
+    }
+
+    /// Every instant of a span at which the window may open or close, in milliseconds since 1970: where a day's times say
+    /// so, and where the zone's clock is put forward or back. Unordered; a span's end beyond the calendar is cut off.
+    pub(super) fn edges(&self, from: u64, until: u64) -> Vec<u64> {
+        let instant = |millis: u64| i64::try_from(millis).ok().and_then(|millis| Timestamp::from_millisecond(millis).ok());
+        let Some(first) = instant(from) else { return Vec::new() };
+        let last = instant(until).unwrap_or(Timestamp::MAX);
+        let local = first.to_zoned(self.zone.clone()).date();
+        let days = local.yesterday().into_iter().chain(local.series(1.day()));
+        let days = days.take_while(|day| day.at(0, 0, 0, 0).to_zoned(self.zone.clone()).is_ok_and(|at| at.timestamp() <= last));
+        let times = days.flat_map(|day| [self.from, self.to].map(|minute| (day, minute))).flat_map(|(day, minute)| {
+            let midnight = day.at(0, 0, 0, 0).checked_add(i64::from(minute).minutes());
+            let both = midnight.map(|at| {
+                let at = self.zone.to_ambiguous_zoned(at);
+                [at.clone().earlier(), at.later()]
+            });
+            both.into_iter().flatten().flatten().map(|at| at.timestamp())
+        });
+        let changes = self.zone.following(first).map(|change| change.timestamp()).take_while(|at| *at <= last);
+        let all = times.chain(changes).filter_map(|at| u64::try_from(at.as_millisecond()).ok());
+        all.filter(|at| (from..=until).contains(at)).collect()
+    }
+
+    /// The next instant, this one included, at which the window is open (or isn't), in milliseconds since 1970; `None`
+    /// where there is none within nine days.
+    pub(super) fn next(&self, open: bool, from: u64) -> Option<u64> {
+        const SPAN_MS: u64 = 9 * 24 * 60 * 60 * 1000;
+        let edges = self.edges(from, from.saturating_add(SPAN_MS));
+        edges.into_iter().chain([from]).filter(|at| self.contains(*at) == open).min()
+    }
+}
+
 impl Serialize for Hours {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.config.serialize(serializer)
@@ -183,6 +220,25 @@ mod tests {
         let whole = hours(&[Day::Sun], "00:00", "24:00", "UTC");
         assert!(whole.contains(at("2026-11-22T00:00:00Z")) && whole.contains(at("2026-11-22T23:59:59Z")));
         assert!(!whole.contains(at("2026-11-23T00:00:00Z")));
+    }
+
+    #[test]
+    fn its_edges_are_all_the_instants_at_which_it_changes() {
+        // Zurich's clock is put forward on 29 March 2026 at 02:00, and back on 25 October at 03:00.
+        for (from, until) in [("2026-03-26T00:00:00Z", "2026-04-01T00:00:00Z"), ("2026-10-23T00:00:00Z", "2026-10-28T00:00:00Z")] {
+            let (from, until) = (at(from), at(until));
+            for (opens, closes) in [("09:00", "17:30"), ("02:15", "02:30"), ("22:00", "02:45"), ("00:00", "24:00")] {
+                let window = hours(&[Day::Sat, Day::Sun, Day::Wed], opens, closes, "Europe/Zurich");
+                let edges: BTreeSet<u64> = window.edges(from, until).into_iter().collect();
+                for minute in (from + 60_000..=until).step_by(60_000) {
+                    let changed = window.contains(minute) != window.contains(minute - 60_000);
+                    assert!(!changed || edges.contains(&minute), "{opens} {minute}");
+                }
+                let opening = window.next(true, from).unwrap();
+                assert!(window.contains(opening) && (opening == from || !window.contains(opening - 1)), "{opens}");
+                assert!(!window.contains(window.next(false, opening).unwrap()));
+            }
+        }
     }
 
     #[test]

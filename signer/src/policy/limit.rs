@@ -135,6 +135,21 @@ pub struct Draw {
 }
 
 impl Limit {
+    /// Its name.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Who must have asked; anybody where it is empty.
+    pub(super) const fn initiators(&self) -> &BTreeSet<CredentialId> {
+        &self.initiators
+    }
+
+    /// The most that its window may hold of an asset, in base units; `None` where it isn't for the asset or caps no amount.
+    pub(super) fn cap(&self, asset: Asset) -> Option<Amount> {
+        self.max_amount.filter(|_| self.asset == asset)
+    }
+
     /// What a transaction of `account` that `initiator` asked for draws on this limit's counters.
     fn draws<'l>(
         &'l self,
@@ -295,6 +310,11 @@ impl From<CounterKey> for String {
 }
 
 impl Draw {
+    /// Whether a counter that holds nothing has room for it. What has none can never be signed.
+    pub fn fits_alone(&self) -> bool {
+        self.max_amount.is_none_or(|most| self.amount <= most) && self.max_count.is_none_or(|most| self.count <= most)
+    }
+
     /// What is left to draw for an intent that has `drawn` on the counter by an earlier attempt; `None` where that covers
     /// it. An intent pays once, whatever the number of its attempts.
     #[must_use]

@@ -73,6 +73,13 @@ impl Quorum {
         Self { ways: self.ways.union(&other.ways).cloned().collect() }
     }
 
+    /// Whether whoever fulfils this one fulfils the other as well, by their numbers: each way of this one has at least the
+    /// people of some way of the other.
+    pub fn implies(&self, other: &Self) -> bool {
+        let covers = |way: &Way, less: &Way| less.iter().all(|(group, count)| way.get(group).is_some_and(|has| has >= count));
+        self.ways.iter().all(|way| other.ways.iter().any(|less| covers(way, less)))
+    }
+
     /// Every group that it names.
     pub fn groups(&self) -> BTreeSet<&Group> {
         self.ways.iter().flat_map(BTreeMap::keys).collect()
