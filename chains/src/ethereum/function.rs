@@ -75,7 +75,8 @@ impl Function {
         let wrong = || DecodeError::Undecodable(format!("arguments that are not those of {self}"));
         let values = self.abi.abi_decode_input(bytes).map_err(|_| wrong())?;
         let canonical = self.abi.abi_encode_input_raw(&values).map_err(|_| wrong())?;
-        if canonical == bytes { Ok(values.into_iter().map(Argument).collect()) } else { Err(wrong()) }
+        let clean = canonical == bytes && values.iter().all(is_clean);
+        if clean { Ok(values.into_iter().map(Argument).collect()) } else { Err(wrong()) }
     }
 
     /// The arguments of some call to it, without the selector: these values at their places, and what is zero or empty at
@@ -93,14 +94,25 @@ impl Function {
     }
 }
 
+/// Whether nothing is in the bits that a value's type doesn't have: a decoder keeps them, a contract may not.
+fn is_clean(value: &DynSolValue) -> bool {
+    match value {
+        DynSolValue::Uint(number, bits) => number.bit_len() <= *bits,
+        DynSolValue::Int(number, bits) => usize::try_from(number.bits()).is_ok_and(|has| has <= *bits),
+        DynSolValue::FixedBytes(word, size) => word.iter().skip(*size).all(|byte| *byte == 0),
+        DynSolValue::Tuple(members) | DynSolValue::Array(members) | DynSolValue::FixedArray(members) => {
+            members.iter().all(is_clean)
+        }
+        _ => true,
+    }
+}
+
 /// A type's zero, or what is empty of it.
 fn zero(kind: &DynSolType) -> Option<DynSolValue> {
     let zeros = |kinds: &[DynSolType]| kinds.iter().map(zero).collect::<Option<Vec<_>>>();
     match kind {
         DynSolType::Array(_) => Some(DynSolValue::Array(Vec::new())),
-        DynSolType::FixedArray(inner, length) => {
-            zero(inner).map(|inner| DynSolValue::FixedArray(vec![inner; *length]))
-        }
+        DynSolType::FixedArray(inner, length) => zero(inner).map(|inner| DynSolValue::FixedArray(vec![inner; *length])),
         DynSolType::Tuple(members) => zeros(members).map(DynSolValue::Tuple),
         plain => nth(plain, 0),
     }
@@ -113,9 +125,7 @@ fn nth(kind: &DynSolType, number: u16) -> Option<DynSolValue> {
     match kind {
         DynSolType::Bool => (number < 2).then_some(DynSolValue::Bool(number == 1)),
         // The highest bit of the smallest signed type is its sign.
-        DynSolType::Int(bits) => {
-            (*bits > 16 || number < 128).then(|| DynSolValue::Int(I256::from_raw(value), *bits))
-        }
+        DynSolType::Int(bits) => (*bits > 16 || number < 128).then(|| DynSolValue::Int(I256::from_raw(value), *bits)),
         DynSolType::Uint(bits) => (*bits >= 16 || high == 0).then_some(DynSolValue::Uint(value, *bits)),
         DynSolType::FixedBytes(size) => {
             let mut word = B256::ZERO;
@@ -136,7 +146,9 @@ fn put(at: &mut DynSolValue, kind: &DynSolType, steps: &[usize], value: &Argumen
         return Some(());
     };
     match (at, kind) {
-        (DynSolValue::Tuple(members), DynSolType::Tuple(kinds)) => put(members.get_mut(*step)?, kinds.get(*step)?, rest, value),
+        (DynSolValue::Tuple(members), DynSolType::Tuple(kinds)) => {
+            put(members.get_mut(*step)?, kinds.get(*step)?, rest, value)
+        }
         (DynSolValue::FixedArray(members), DynSolType::FixedArray(inner, _)) => {
             put(members.get_mut(*step)?, inner, rest, value)
         }
@@ -321,6 +333,11 @@ mod tests {
         let mut dirty = [0; 64];
         dirty[0] = 1;
         assert!(baz.arguments(&dirty).is_err(), "dirt above the number");
+        let bar = function("bar(bytes3[2],int8)");
+        let word = |first: u8, last: u8| [&[first][..], &[0; 30], &[last]].concat();
+        assert!(bar.arguments(&[word(1, 0), word(2, 0), [0xff; 32].to_vec()].concat()).is_ok());
+        assert!(bar.arguments(&[word(1, 0), word(2, 1), word(0, 0)].concat()).is_err(), "dirt behind the bytes");
+        assert!(bar.arguments(&[word(1, 0), word(2, 0), word(0, 0x80)].concat()).is_err(), "dirt above the sign");
         assert!(baz.arguments(&[0; 63]).is_err());
         assert!(baz.arguments(&[0; 96]).is_err(), "a tail");
         let mut wrong = [0; 64];
@@ -346,6 +363,9 @@ mod tests {
         for text in ["", ".", "0.", "a", "-1", "1.x", "99999"] {
             assert!(text.parse::<Place>().is_err(), "{text:?}");
         }
-        assert_eq!(function("function transfer(address to, uint amount) returns (bool)").to_string(), "transfer(address,uint256)");
+        assert_eq!(
+            function("function transfer(address to, uint amount) returns (bool)").to_string(),
+            "transfer(address,uint256)"
+        );
     }
 }

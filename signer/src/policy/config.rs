@@ -309,7 +309,8 @@ impl PolicyConfig {
         }
         let mut names = BTreeSet::new();
         for CounterpartyConfig { id, addresses } in &self.counterparties {
-            let reads = |address: &UncheckedAddress| families.iter().any(|family| Holder::read(address, *family).is_some());
+            let reads =
+                |address: &UncheckedAddress| families.iter().any(|family| Holder::read(address, *family).is_some());
             if id.trim().is_empty() || !names.insert(id) || addresses.is_empty() || !addresses.iter().all(reads) {
                 return Err(PolicyError::Counterparty(id.clone()));
             }
@@ -408,12 +409,12 @@ impl RuleConfig {
         for name in &self.counterparties {
             let known = counterparties.iter().find(|counterparty| counterparty.id == *name);
             let here = known.iter().flat_map(|known| &known.addresses);
-            let before = addresses.len();
-            addresses.extend(here.filter_map(|address| address.require_network(network).ok()));
-            if addresses.len() == before {
+            let here: Vec<Address> = here.filter_map(|address| address.require_network(network).ok()).collect();
+            if here.is_empty() {
                 let (rule, counterparty) = (self.id.clone(), name.clone());
                 return Err(PolicyError::UnknownCounterparty { rule, counterparty, network });
             }
+            addresses.extend(here);
         }
         Ok(addresses)
     }

@@ -66,7 +66,7 @@ pub(super) fn permit_fee<'a>(
         return Err(Refused { nearest: None, reason });
     }
     let desk = Desk { rules, account, effects };
-    desk.within_fee(&desk.rules)?.first().copied().ok_or_else(|| Refused { nearest: None, reason: Denial::NoEffect })
+    desk.within_fee(&desk.rules)?.first().copied().ok_or(Refused { nearest: None, reason: Denial::NoEffect })
 }
 
 /// Whether a denying rule fits any of the effects.
@@ -121,8 +121,7 @@ impl<'a> Desk<'a> {
 
     /// What the calls bring in goes to the wallet itself, or to somebody whom it may pay.
     fn recipient(&self, to: &Address) -> Result<(), Refused<'a>> {
-        let named = |rule: &&Rule| rule.addresses.as_ref().is_some_and(|addresses| addresses.contains(to));
-        if to == self.account.address() || self.rules.iter().any(|rule| named(&rule)) {
+        if to == self.account.address() || self.rules.iter().any(|rule| rule.addresses.as_ref().is_some_and(|addresses| addresses.contains(to))) {
             return Ok(());
         }
         Err(Refused { nearest: None, reason: Denial::UnlistedRecipient { address: to.clone() } })

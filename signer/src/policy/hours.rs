@@ -92,7 +92,8 @@ impl HoursConfig {
 impl Hours {
     /// Whether the window is open at an instant, in milliseconds since 1970. An instant beyond the calendar finds it closed.
     pub(super) fn contains(&self, unix_millis: u64) -> bool {
-        let Some(at) = i64::try_from(unix_millis).ok().and_then(|millis| Timestamp::from_millisecond(millis).ok()) else {
+        let Some(at) = i64::try_from(unix_millis).ok().and_then(|millis| Timestamp::from_millisecond(millis).ok())
+        else {
             return false;
         };
         let local = at.to_zoned(self.zone.clone()).datetime();
@@ -115,12 +116,14 @@ impl Hours {
     /// Every instant of a span at which the window may open or close, in milliseconds since 1970: where a day's times say
     /// so, and where the zone's clock is put forward or back. Unordered; a span's end beyond the calendar is cut off.
     pub(super) fn edges(&self, from: u64, until: u64) -> Vec<u64> {
-        let instant = |millis: u64| i64::try_from(millis).ok().and_then(|millis| Timestamp::from_millisecond(millis).ok());
+        let instant =
+            |millis: u64| i64::try_from(millis).ok().and_then(|millis| Timestamp::from_millisecond(millis).ok());
         let Some(first) = instant(from) else { return Vec::new() };
         let last = instant(until).unwrap_or(Timestamp::MAX);
         let local = first.to_zoned(self.zone.clone()).date();
         let days = local.yesterday().into_iter().chain(local.series(1.day()));
-        let days = days.take_while(|day| day.at(0, 0, 0, 0).to_zoned(self.zone.clone()).is_ok_and(|at| at.timestamp() <= last));
+        let days = days
+            .take_while(|day| day.at(0, 0, 0, 0).to_zoned(self.zone.clone()).is_ok_and(|at| at.timestamp() <= last));
         let times = days.flat_map(|day| [self.from, self.to].map(|minute| (day, minute))).flat_map(|(day, minute)| {
             let midnight = day.at(0, 0, 0, 0).checked_add(i64::from(minute).minutes());
             let both = midnight.map(|at| {
@@ -225,7 +228,9 @@ mod tests {
     #[test]
     fn its_edges_are_all_the_instants_at_which_it_changes() {
         // Zurich's clock is put forward on 29 March 2026 at 02:00, and back on 25 October at 03:00.
-        for (from, until) in [("2026-03-26T00:00:00Z", "2026-04-01T00:00:00Z"), ("2026-10-23T00:00:00Z", "2026-10-28T00:00:00Z")] {
+        for (from, until) in
+            [("2026-03-26T00:00:00Z", "2026-04-01T00:00:00Z"), ("2026-10-23T00:00:00Z", "2026-10-28T00:00:00Z")]
+        {
             let (from, until) = (at(from), at(until));
             for (opens, closes) in [("09:00", "17:30"), ("02:15", "02:30"), ("22:00", "02:45"), ("00:00", "24:00")] {
                 let window = hours(&[Day::Sat, Day::Sun, Day::Wed], opens, closes, "Europe/Zurich");

@@ -199,8 +199,8 @@ impl Question {
     fn check(&self, accounts: &[Account]) -> Result<(), ProveError> {
         let reads =
             |text: &&UncheckedAddress| accounts.iter().any(|account| text.require_network(account.network()).is_ok());
-        let all = self.addresses.named().iter().chain(self.contracts.named());
-        match all.filter(|text| !reads(text)).next() {
+        let mut all = self.addresses.named().iter().chain(self.contracts.named());
+        match all.find(|text| !reads(text)) {
             Some(text) => Err(ProveError::Address(text.clone())),
             None => Ok(()),
         }

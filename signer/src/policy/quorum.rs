@@ -76,7 +76,8 @@ impl Quorum {
     /// Whether whoever fulfils this one fulfils the other as well, by their numbers: each way of this one has at least the
     /// people of some way of the other.
     pub fn implies(&self, other: &Self) -> bool {
-        let covers = |way: &Way, less: &Way| less.iter().all(|(group, count)| way.get(group).is_some_and(|has| has >= count));
+        let covers =
+            |way: &Way, less: &Way| less.iter().all(|(group, count)| way.get(group).is_some_and(|has| has >= count));
         self.ways.iter().all(|way| other.ways.iter().any(|less| covers(way, less)))
     }
 
@@ -331,9 +332,7 @@ mod tests {
     #[test]
     fn either_way_will_do() {
         let either = quorum("2 of family and (1 of adviser or 1 of trustee)");
-        let with = |last: &'static [&'static str]| {
-            people(&[("a", &["family"]), ("b", &["family"]), ("c", last)])
-        };
+        let with = |last: &'static [&'static str]| people(&[("a", &["family"]), ("b", &["family"]), ("c", last)]);
         assert!(either.is_met_by(&with(&["adviser"])) && either.is_met_by(&with(&["trustee"])));
         assert!(!either.is_met_by(&with(&["family"])));
         assert_eq!(either.to_string(), "1 of adviser and 2 of family or 2 of family and 1 of trustee");
@@ -342,9 +341,24 @@ mod tests {
     #[test]
     fn what_is_no_quorum_is_refused() {
         let wrong = [
-            "", "finance", "2 finance", "0 of finance", "-1 of finance", "2 of", "of finance", "2 of and", "(1 of a",
-            "1 of a)", "1 of a and", "1 of a or or 1 of b", "1 of A", "01 of a", "65 of a", "1 of a 1 of b",
-            "40 of a and 40 of b", "99999999999999999999 of a",
+            "",
+            "finance",
+            "2 finance",
+            "0 of finance",
+            "-1 of finance",
+            "2 of",
+            "of finance",
+            "2 of and",
+            "(1 of a",
+            "1 of a)",
+            "1 of a and",
+            "1 of a or or 1 of b",
+            "1 of A",
+            "01 of a",
+            "65 of a",
+            "1 of a 1 of b",
+            "40 of a and 40 of b",
+            "99999999999999999999 of a",
         ];
         for text in wrong {
             assert!(text.parse::<Quorum>().is_err(), "{text:?}");
@@ -361,11 +375,13 @@ mod tests {
         if *count == 0 {
             return met_by_hand(rest, people, used);
         }
-        (0..people.len()).filter(|person| used & (1 << person) == 0 && people[*person] & (1 << group) != 0).any(|person| {
-            let mut fewer = way.to_vec();
-            fewer[0].0 -= 1;
-            met_by_hand(&fewer, people, used | (1 << person))
-        })
+        (0..people.len()).filter(|person| used & (1 << person) == 0 && people[*person] & (1 << group) != 0).any(
+            |person| {
+                let mut fewer = way.to_vec();
+                fewer[0].0 -= 1;
+                met_by_hand(&fewer, people, used | (1 << person))
+            },
+        )
     }
 
     proptest! {
