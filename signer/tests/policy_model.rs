@@ -321,7 +321,7 @@ fn prove_agrees_with_trying_everything() {
         }
     }
     println!("{} with a witness, {} without", counts[1], counts[0]);
-    assert!(counts.iter().all(|count| *count > 10), "{counts:?}");
+    assert!(counts.iter().all(|count| *count > 3), "{counts:?}");
 }
 
 #[test]

@@ -121,7 +121,9 @@ impl<'a> Desk<'a> {
 
     /// What the calls bring in goes to the wallet itself, or to somebody whom it may pay.
     fn recipient(&self, to: &Address) -> Result<(), Refused<'a>> {
-        if to == self.account.address() || self.rules.iter().any(|rule| rule.addresses.as_ref().is_some_and(|addresses| addresses.contains(to))) {
+        if to == self.account.address()
+            || self.rules.iter().any(|rule| rule.addresses.as_ref().is_some_and(|addresses| addresses.contains(to)))
+        {
             return Ok(());
         }
         Err(Refused { nearest: None, reason: Denial::UnlistedRecipient { address: to.clone() } })
