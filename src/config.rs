@@ -8,11 +8,16 @@ use std::time::Duration;
 
 use chains::account::{KeyId, WalletId};
 use chains::network::Network;
-use gateway::config::{CredentialConfig, GatewayConfig, NetworkConfig, ServerConfig, StoreConfig, WalletConfig};
+use gateway::config::{
+    ApprovalsConfig, CredentialConfig, GatewayConfig, NetworkConfig, ServerConfig, StoreConfig, WalletConfig,
+};
+use gateway::screening::ScreeningConfig;
 use serde::Deserialize;
+use signer::approval::Approver;
+use signer::approval::passkey::Passkey;
 use signer::policy::{Policy, PolicyConfig};
 use signer::pool::{KeySpec, Region, SchemeId, SignerId, WalletSpec};
-use signer::roster::{Credential, Roster};
+use signer::roster::{Credential, CredentialId, Roster};
 use signer::transport::grpc::Pin;
 
 use crate::credential;
@@ -53,6 +58,12 @@ pub(crate) struct Config {
     /// What is allowed.
     #[serde(default)]
     pub policy: PolicyConfig,
+    /// What parties are looked up in.
+    #[serde(default)]
+    pub screening: ScreeningConfig,
+    /// Payments that wait for people.
+    #[serde(default)]
+    pub approvals: ApprovalsConfig,
     /// The simulated chains, where there are such.
     #[serde(default)]
     pub simulator: Option<SimulatorConfig>,
@@ -387,13 +398,43 @@ pub(crate) fn wallet_specs(wallets: &[WalletConfig]) -> Vec<WalletSpec> {
 /// # Errors
 /// Where a file can't be read, or an id or a key stands twice.
 pub(crate) fn roster(credentials: &[CredentialConfig], path: impl Fn(&Path) -> PathBuf) -> Result<Roster, ConfigError> {
+    let people = people(credentials, &path)?;
     let credentials = credentials.iter().map(|entry| {
         let public_key = credential::read_public_key(&path(&entry.public_key_file))
             .map_err(|error| ConfigError::Invalid(error.to_string()))?;
         Ok(Credential { id: entry.id.clone(), role: entry.role, public_key })
     });
     let credentials = credentials.collect::<Result<Vec<_>, ConfigError>>()?;
-    Roster::new(credentials).map_err(|error| ConfigError::Invalid(error.to_string()))
+    let roster = Roster::new(credentials).and_then(|roster| roster.with_people(people));
+    roster.map_err(|error| ConfigError::Invalid(error.to_string()))
+}
+
+/// The people behind the credentials that name one, their passkeys read from their files.
+fn people(
+    credentials: &[CredentialConfig],
+    path: impl Fn(&Path) -> PathBuf,
+) -> Result<BTreeMap<CredentialId, Approver>, ConfigError> {
+    let mut people = BTreeMap::new();
+    for entry in credentials {
+        let Some(person) = &entry.person else {
+            if entry.groups.is_empty() && entry.passkeys.is_empty() {
+                continue;
+            }
+            let what = format!("credential {}: groups and passkeys are a person's; name the person", entry.id);
+            return Err(ConfigError::Invalid(what));
+        };
+        let passkeys = entry.passkeys.iter().map(|passkey| {
+            let file = path(&passkey.public_key_file);
+            let unusable = |error: String| ConfigError::Invalid(format!("{}: {error}", file.display()));
+            let pem = std::fs::read_to_string(&file).map_err(|error| unusable(error.to_string()))?;
+            Passkey::new(&pem, passkey.relying_party.clone(), passkey.origins.clone())
+                .map_err(|error| unusable(error.to_string()))
+        });
+        let passkeys = passkeys.collect::<Result<Vec<_>, ConfigError>>()?;
+        let approver = Approver { person: person.clone(), groups: entry.groups.clone(), passkeys };
+        people.insert(entry.id.clone(), approver);
+    }
+    Ok(people)
 }
 
 #[cfg(test)]

@@ -237,7 +237,10 @@ fn payments(config: &Config, accounts: &[Account]) -> Vec<Payment> {
 }
 
 fn payee(config: &Config, wallet: &WalletId, asset: Asset) -> Option<UncheckedAddress> {
-    let rule = config.policy.rules.iter().find(|rule| rule.wallets.contains(wallet) && rule.assets.contains(&asset));
+    let rule = config.policy.rules.iter().find(|rule| {
+        rule.wallets.contains(wallet)
+            && rule.assets.as_ref().map_or(asset == Asset::Native, |assets| assets.contains(&asset))
+    });
     rule?.addresses.first().cloned()
 }
 

@@ -9,10 +9,12 @@ use chains::account::Account;
 use gateway::clock::{Clock, SystemClock};
 use gateway::pipeline::lease::Tenure;
 use gateway::pipeline::{NetworkLane, Parts, Pipeline};
+use gateway::screening::Screening;
 use gateway::server::{self, Listening};
 use gateway::store::postgres::PostgresStore;
 use gateway::store::sqlite::SqliteStore;
 use gateway::store::{GatewayId, Store};
+use signer::policy::Policy;
 use signer::pool::{Pool, PoolConfig, Progress, SignerConfig, SignerId};
 use signer::seal::Seal;
 use signer::seal::deferred::DeferredSeal;
@@ -58,6 +60,8 @@ impl House {
             networks.push(NetworkLane { lane, tracking: network.tracking() });
         }
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let policy = Arc::new(policy);
+        let screening = screening(config, Arc::clone(&policy), Arc::clone(&clock)).await?;
         let fees = config.wallets.iter().filter_map(|wallet| {
             let network = config.networks.iter().find(|network| network.id == wallet.network)?;
             Some((wallet.id.clone(), wallet.fees(&network.tracking().fees)?))
@@ -66,7 +70,10 @@ impl House {
             store,
             pool,
             clock: Arc::clone(&clock),
-            policy: Arc::new(policy),
+            policy,
+            screening,
+            roster: roster.clone(),
+            approvals: config.approvals,
             networks,
             accounts: accounts.clone(),
             tenure,
@@ -103,6 +110,13 @@ impl House {
         self.listening.stop().await;
         self.pipeline.stop().await;
     }
+}
+
+/// The lists and providers that the configuration names. Reading long lists takes a while.
+async fn screening(config: &Config, policy: Arc<Policy>, clock: Arc<dyn Clock>) -> Result<Screening, Failure> {
+    let config = config.clone();
+    let open = move || Screening::open(&config.screening, policy, clock, |path| config.path(path));
+    Ok(tokio::task::spawn_blocking(open).await??)
 }
 
 /// The store that the configuration names.

@@ -11,6 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -32,7 +33,7 @@ use chains::solana::{Solana, SolanaClient};
 use ed25519_dalek::SigningKey;
 use gateway::api::view::TxView;
 use gateway::clock::{Clock, SystemClock};
-use gateway::config::ServerConfig;
+use gateway::config::{ApprovalsConfig, ServerConfig};
 use gateway::lane::{Draft, Lane, LaneError, NodeLane};
 use gateway::nodes::{Nodes, Seen};
 use gateway::pipeline::lease::Tenure;
@@ -40,6 +41,7 @@ use gateway::pipeline::replace::FeePolicy;
 use gateway::pipeline::track::Tracking;
 use gateway::pipeline::{NetworkLane, Parts, Pipeline};
 use gateway::record::{Exposure, Purpose, SignedBytes, State};
+use gateway::screening::{Screening, ScreeningConfig};
 use gateway::server::{self, Listening};
 use gateway::store::sqlite::SqliteStore;
 use serde_json::{Value, json};
@@ -233,11 +235,17 @@ impl House {
             lanes.push(NetworkLane { lane, tracking });
         }
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let policy = Arc::new(policy);
+        let nothing = ScreeningConfig::default();
+        let screening = Screening::open(&nothing, Arc::clone(&policy), Arc::clone(&clock), |path: &Path| path.to_owned()).unwrap();
         let pipeline = Pipeline::new(Parts {
             store: Arc::new(SqliteStore::open(&dir.path().join("store")).unwrap()),
             pool,
             clock: Arc::clone(&clock),
-            policy: Arc::new(policy),
+            policy,
+            screening,
+            roster: roster.clone(),
+            approvals: ApprovalsConfig::default(),
             networks: lanes,
             accounts: accounts.clone(),
             tenure: Tenure { owner: "house".parse().unwrap(), lease: Duration::from_secs(10) },

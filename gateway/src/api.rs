@@ -1,7 +1,9 @@
 //! The methods: thin. Each parses its parameters, calls, and answers.
 
+pub mod approval;
 mod gw;
 mod key;
+mod screen;
 mod tx;
 pub mod view;
 mod wallet;
@@ -53,6 +55,12 @@ pub(crate) fn module(pipeline: Arc<Pipeline>, clock: Arc<dyn Clock>) -> RpcModul
         "key_status" => key::status,
         "key_refresh" => key::refresh,
         "key_reshare" => key::reshare,
+        "approval_list" => approval::list,
+        "approval_get" => approval::get,
+        "approval_submit" => approval::submit,
+        "screen_status" => screen::status,
+        "screen_address" => screen::address,
+        "screen_reload" => screen::reload,
         "gw_health" => gw::health,
         "gw_alerts" => gw::alerts,
     }

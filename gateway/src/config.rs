@@ -1,6 +1,7 @@
 //! What the gateway is told at start. Unknown fields are refused; secrets come by path; every default is a constant here
 //! and shown in `config/portcullis.toml`.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use chains::account::{KeyId, KeyPath, WalletId};
 use chains::network::{Family, Network};
 use serde::Deserialize;
+use signer::policy::quorum::{Group, Person};
 use signer::roster::{CredentialId, Role};
 
 use crate::pipeline::replace::FeePolicy;
@@ -64,6 +66,27 @@ pub struct StoreConfig {
     pub postgres_url_file: Option<PathBuf>,
     /// How many connections to PostgreSQL, 8 if left out.
     pub connections: Option<u32>,
+}
+
+/// Payments that wait for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ApprovalsConfig {
+    /// After so many hours without enough approvals a payment expires, and what it reserved of the limits is given back.
+    pub expire_hours: u64,
+}
+
+impl Default for ApprovalsConfig {
+    fn default() -> Self {
+        Self { expire_hours: 24 }
+    }
+}
+
+impl ApprovalsConfig {
+    /// The same in milliseconds.
+    pub const fn expire_millis(self) -> u64 {
+        self.expire_hours.saturating_mul(3_600_000)
+    }
 }
 
 /// A network and its nodes.
@@ -209,4 +232,25 @@ pub struct CredentialConfig {
     pub role: Role,
     /// A file with the Ed25519 public key, PEM (`openssl pkey -pubout`). A relative path starts at the data folder.
     pub public_key_file: PathBuf,
+    /// The person behind it. One person's credentials approve once, and who asks doesn't approve.
+    #[serde(default)]
+    pub person: Option<Person>,
+    /// The groups that the person approves for.
+    #[serde(default)]
+    pub groups: BTreeSet<Group>,
+    /// The person's passkeys.
+    #[serde(default)]
+    pub passkeys: Vec<PasskeyConfig>,
+}
+
+/// A passkey of an approver.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PasskeyConfig {
+    /// A file with its P-256 public key, PEM. A relative path starts at the data folder.
+    pub public_key_file: PathBuf,
+    /// The domain that it was made for.
+    pub relying_party: String,
+    /// The origins from which it may be used, `https://approve.example.org`.
+    pub origins: Vec<String>,
 }

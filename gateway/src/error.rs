@@ -45,7 +45,7 @@ struct Data {
 }
 
 /// The code of a kind: the table that the documentation shows.
-const CODES: [(&str, i32); 39] = [
+const CODES: [(&str, i32); 46] = [
     ("parse_error", -32700),
     ("invalid_request", -32600),
     ("method_not_found", -32601),
@@ -65,7 +65,14 @@ const CODES: [(&str, i32); 39] = [
     ("forbidden", -33103),
     ("denied", -33201),
     ("undecodable", -33202),
+    ("approval_missing", -33203),
+    ("invalid_approval", -33204),
+    ("not_awaiting_approval", -33205),
     ("denied_address", -33301),
+    ("screening_unavailable", -33302),
+    ("list_stale", -33303),
+    ("listed_address", -33304),
+    ("identified_address", -33305),
     ("idempotency_conflict", -33401),
     ("dust", -33402),
     ("insufficient_funds", -33403),

@@ -3,7 +3,8 @@
 //! | file | arrow | durable as |
 //! |---|---|---|
 //! | [`accept`] | request -> `received` | T1: the intent and its key |
-//! | [`evaluate`] | `received` -> `queued`, `rejected`, `blocked` | T2: screening, policy, limits |
+//! | [`evaluate`] | `received` -> `queued`, `awaiting_approval`, `rejected`, `blocked` | T2: screening, policy, limits |
+//! | [`approve`] | `awaiting_approval` -> `queued`, `rejected`, `expired` | what people say |
 //! | [`allocate`] | `queued`: the slot is reserved, the bytes are frozen | T3 |
 //! | [`sign`] | `queued` -> `signing` -> `signed` | T4: the slot is burned; T5: the signed bytes |
 //! | [`broadcast`] | `signed` -> `broadcasting` | before the first send |
@@ -22,6 +23,7 @@
 pub mod accept;
 pub mod alerts;
 pub mod allocate;
+pub mod approve;
 pub mod broadcast;
 pub mod evaluate;
 pub mod lease;
@@ -39,12 +41,14 @@ use chains::account::{Account, WalletId};
 use chains::network::Network;
 use signer::policy::Policy;
 use signer::pool::Pool;
+use signer::roster::Roster;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::ceremonies::Ceremonies;
 use crate::clock::Clock;
+use crate::config::ApprovalsConfig;
 use crate::lane::Lane;
 use crate::record::{Reason, Record, RecordId, State};
 use crate::screening::Screening;
@@ -62,7 +66,9 @@ pub struct Pipeline {
     pub(crate) pool: Arc<Pool>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) policy: Arc<Policy>,
-    pub(crate) screening: Screening,
+    pub(crate) screening: Arc<Screening>,
+    pub(crate) roster: Roster,
+    pub(crate) approvals: ApprovalsConfig,
     ceremonies: Arc<Ceremonies>,
     networks: BTreeMap<Network, NetworkLane>,
     wallets: BTreeMap<WalletId, Wallet>,
@@ -95,6 +101,12 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// What is allowed.
     pub policy: Arc<Policy>,
+    /// What parties are looked up in.
+    pub screening: Screening,
+    /// Whose approvals count.
+    pub roster: Roster,
+    /// How long a payment waits for approvals.
+    pub approvals: ApprovalsConfig,
     /// The networks.
     pub networks: Vec<NetworkLane>,
     /// The wallets' accounts. One whose network has no lane is never paid from.
@@ -161,13 +173,16 @@ impl std::fmt::Debug for Pipeline {
 impl Pipeline {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { store, pool, clock, policy, networks, accounts, tenure, fees } = parts;
+        let Parts { store, pool, clock, policy, screening, roster, approvals, networks, accounts, tenure, fees } =
+            parts;
         Arc::new(Self {
             store,
             ceremonies: Ceremonies::new(Arc::clone(&pool), Arc::clone(&clock)),
             pool,
             clock,
-            screening: Screening::new(Arc::clone(&policy)),
+            screening: Arc::new(screening),
+            roster,
+            approvals,
             policy,
             look: networks.iter().map(|network| (network.lane.network(), Notify::new())).collect(),
             networks: networks.into_iter().map(|network| (network.lane.network(), network)).collect(),
@@ -197,6 +212,10 @@ impl Pipeline {
         for NetworkLane { lane, .. } in self.networks.values() {
             self.keep(tokio::spawn(Arc::clone(self).track_network(Arc::clone(lane))).abort_handle());
             self.keep(tokio::spawn(Arc::clone(self).watch_nonces(Arc::clone(lane))).abort_handle());
+        }
+        self.keep(tokio::spawn(Arc::clone(self).watch_approvals()).abort_handle());
+        if let Some(every) = self.screening.reload_every() {
+            self.keep(tokio::spawn(reload(Arc::clone(&self.screening), every)).abort_handle());
         }
         Ok(())
     }
@@ -261,12 +280,7 @@ impl Pipeline {
 
     /// Notes the lease of a record and drives it in a task of its own. `judged` is told when the record has left `received` or
     /// has to wait there.
-    pub(crate) fn hold_and_drive(
-        self: &Arc<Self>,
-        hold: Hold,
-        network: Network,
-        judged: Option<oneshot::Sender<()>>,
-    ) {
+    pub(crate) fn hold_and_drive(self: &Arc<Self>, hold: Hold, network: Network, judged: Option<oneshot::Sender<()>>) {
         // The turn comes before the lease, so that the tracker, which goes by leases, can't be first.
         let turn = self.begin(hold.id);
         self.take(hold, network);
@@ -344,6 +358,7 @@ impl Pipeline {
         let record = self.store.get(hold.id).await?.ok_or(StoreError::NoRecord(hold.id))?;
         match record.state {
             State::Received => self.evaluate(&record, hold).await,
+            State::AwaitingApproval => self.await_approval(&record, hold).await,
             State::Queued => self.allocate_and_sign(&record, hold).await,
             State::Signing => self.sign_again(&record, hold).await,
             State::Signed => self.broadcast(&record, hold).await,
@@ -351,7 +366,7 @@ impl Pipeline {
                 self.let_go(hold);
                 Ok(Next::Rest)
             }
-            // Waits for people, or is the tracker's.
+            // The tracker's.
             _ => Ok(Next::Rest),
         }
     }
@@ -367,5 +382,21 @@ impl Pipeline {
             .lane(record.network)
             .ok_or_else(|| gone("unknown_network", format!("network {} isn't configured any more", record.network)))?;
         Ok((wallet, lane))
+    }
+}
+
+/// Reads the screening lists again whenever their files were written, for as long as the pipeline runs.
+async fn reload(screening: Arc<Screening>, every: Duration) {
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let lists = Arc::clone(&screening);
+        match tokio::task::spawn_blocking(move || lists.reload()).await {
+            Ok(Ok(changed)) if changed.is_empty() => {}
+            Ok(Ok(changed)) => tracing::info!(?changed, "screening lists have changed"),
+            Ok(Err(_)) => {} // told where it happened; the list's age blocks in time
+            Err(error) => tracing::error!(%error, "reading the screening lists broke off"),
+        }
     }
 }

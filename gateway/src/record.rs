@@ -10,6 +10,7 @@ use chains::client::Inclusion;
 use chains::intent::Intent;
 use chains::network::Network;
 use serde::{Deserialize, Serialize};
+use signer::approval::Approval;
 use signer::request::{IdempotencyKey, SignedRequest};
 use signer::roster::CredentialId;
 use uuid::Uuid;
@@ -341,6 +342,8 @@ pub struct Record {
     pub request: SignedRequest,
     /// The signed request to cancel it, once there is one.
     pub cancel: Option<SignedRequest>,
+    /// What approvers say of it, the latest word of each, in the order of their names.
+    pub approvals: Vec<Approval>,
     /// Where it stands.
     pub state: State,
     /// Why.

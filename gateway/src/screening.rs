@@ -15,6 +15,7 @@ pub mod provider;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use chains::address::Address;
 use chains::effects::Effects;
@@ -37,8 +38,15 @@ pub struct ScreeningConfig {
     pub lists: Vec<ListConfig>,
     /// Services that are asked for every party; only `http` and `https` URLs.
     pub providers: Vec<ProviderConfig>,
-    /// How often the lists' files are looked at, in seconds.
+    /// How often the lists' files are looked at, in seconds; 60 if left out.
     pub reload_seconds: Option<u64>,
+}
+
+impl ScreeningConfig {
+    /// How often the lists' files are looked at.
+    pub fn reload_every(&self) -> Duration {
+        Duration::from_secs(self.reload_seconds.unwrap_or(60).max(1))
+    }
 }
 
 /// The lists and providers.
@@ -48,6 +56,7 @@ pub struct Screening {
     configs: Vec<ListConfig>,
     lists: RwLock<Arc<Vec<Arc<List>>>>,
     providers: Vec<Provider>,
+    reload_every: Duration,
 }
 
 /// Proof that none of a transaction's parties was listed, and what they were looked up in: it goes into the record.
@@ -129,6 +138,17 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// The stable word for it.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Denied(_) => "denied_address",
+            Self::Listed { .. } => "listed_address",
+            Self::Identified { .. } => "identified_address",
+            Self::Stale { .. } => "list_stale",
+            Self::Unanswered(_) => "screening_unavailable",
+        }
+    }
+
     /// Whether nothing is known against the payment: it is held, and screened again later.
     pub const fn is_transient(&self) -> bool {
         matches!(self, Self::Stale { .. } | Self::Unanswered(_))
@@ -184,7 +204,8 @@ impl Screening {
             Provider::new(&placed).map_err(|source| ScreeningError::Provider { id: provider.id.clone(), source })
         });
         let providers = providers.collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { policy, clock, configs, lists: RwLock::new(Arc::new(lists)), providers })
+        let reload_every = config.reload_every();
+        Ok(Self { policy, clock, configs, lists: RwLock::new(Arc::new(lists)), providers, reload_every })
     }
 
     /// Looks up every party of the effects: first in the policy and the lists, then, where those have nothing, at every
@@ -194,7 +215,22 @@ impl Screening {
     /// The first thing that stands against it.
     pub async fn clear(&self, effects: &Effects) -> Result<Clearance, Refusal> {
         let clearance = self.look_up(effects)?;
-        let parties: BTreeSet<Address> = effects.parties().collect();
+        self.ask_providers(effects.parties().collect()).await?;
+        Ok(clearance)
+    }
+
+    /// The same for one address alone.
+    ///
+    /// # Errors
+    /// What stands against it.
+    pub async fn clear_address(&self, address: &Address) -> Result<Clearance, Refusal> {
+        let denied = policy::screen_address(&self.policy, address);
+        let clearance = self.look_up_parties(denied, &BTreeSet::from([address.clone()]))?;
+        self.ask_providers(BTreeSet::from([address.clone()])).await?;
+        Ok(clearance)
+    }
+
+    async fn ask_providers(&self, parties: BTreeSet<Address>) -> Result<(), Refusal> {
         let questions = self.providers.iter().flat_map(|provider| {
             parties.iter().map(move |address| async move {
                 match provider.identifications(address).await?.into_iter().next() {
@@ -207,8 +243,7 @@ impl Screening {
                 }
             })
         });
-        try_join_all(questions).await?;
-        Ok(clearance)
+        try_join_all(questions).await.map(drop)
     }
 
     /// Looks up every party in the policy and the lists alone: what needs no network.
@@ -216,12 +251,15 @@ impl Screening {
     /// # Errors
     /// The first thing that stands against it.
     pub fn look_up(&self, effects: &Effects) -> Result<Clearance, Refusal> {
-        if let Some(address) = policy::screen(&self.policy, effects) {
+        self.look_up_parties(policy::screen(&self.policy, effects), &effects.parties().collect())
+    }
+
+    fn look_up_parties(&self, denied: Option<Address>, parties: &BTreeSet<Address>) -> Result<Clearance, Refusal> {
+        if let Some(address) = denied {
             return Err(Refusal::Denied(address));
         }
         let at = self.clock.unix_millis();
         let lists = self.lists();
-        let parties: BTreeSet<Address> = effects.parties().collect();
         for list in lists.iter() {
             if let Some(address) = parties.iter().find(|address| list.contains(address)) {
                 return Err(Refusal::Listed { list: list.id.clone(), address: address.clone() });
@@ -271,6 +309,11 @@ impl Screening {
             Some(error) => Err(error),
             None => Ok(changed),
         }
+    }
+
+    /// Whether there are lists to be read again, and how often that is done.
+    pub fn reload_every(&self) -> Option<Duration> {
+        (!self.configs.is_empty()).then_some(self.reload_every)
     }
 
     /// How the lists stand.

@@ -18,6 +18,7 @@ use chains::intent::Intent;
 use chains::network::Network;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use signer::approval::{Approval, Decision};
 use signer::request::{Claims, IdempotencyKey, SignedRequest};
 use signer::roster::CredentialId;
 
@@ -47,6 +48,24 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::LimitExceeded`] where a reservation would pass a limit; nothing is written.
     async fn judge(&self, hold: Hold, steps: Vec<Event>, verdict: Judgement) -> Result<(), StoreError>;
+
+    /// Keeps what an approver says of a record that waits for approval, in place of what the same approver said before, and uses
+    /// up the token of the request that it came in. A rejection ends the record; its draws are given back. Whether the signature
+    /// holds is the caller's to check.
+    ///
+    /// # Errors
+    /// [`StoreError::TokenReplayed`], and [`StoreError::Stale`] where the record doesn't wait for approval.
+    async fn approve(
+        &self,
+        id: RecordId,
+        approval: Approval,
+        decision: Decision,
+        claims: Claims,
+        at: u64,
+    ) -> Result<(), StoreError>;
+
+    /// Enough people have approved: the record that waited for them is queued.
+    async fn approved(&self, hold: Hold, at: u64) -> Result<(), StoreError>;
 
     /// T3: reserves the slots and freezes the exact unsigned bytes of the first attempt.
     ///

@@ -15,9 +15,10 @@ use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 use gateway::clock::{Clock, SystemClock};
-use gateway::config::ServerConfig;
+use gateway::config::{ApprovalsConfig, ServerConfig};
 use gateway::pipeline::lease::Tenure;
 use gateway::pipeline::{Parts, Pipeline};
+use gateway::screening::{Screening, ScreeningConfig};
 use gateway::server::{self, Listening};
 use gateway::store::sqlite::SqliteStore;
 use serde_json::{Value, json};
@@ -69,11 +70,16 @@ impl World {
         let policy = Arc::new(policy.compile(&BTreeMap::new()).unwrap());
         let store = Arc::new(SqliteStore::open(&dir.path().join("store")).unwrap());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let nothing = ScreeningConfig::default();
+        let screening = Screening::open(&nothing, Arc::clone(&policy), Arc::clone(&clock), |path: &Path| path.to_owned()).unwrap();
         let pipeline = Pipeline::new(Parts {
             store,
             pool: Arc::new(pool),
             clock: clock.clone(),
             policy,
+            screening,
+            roster: roster.clone(),
+            approvals: ApprovalsConfig::default(),
             networks: Vec::new(),
             accounts: Vec::new(),
             tenure: Tenure { owner: "keys".parse().unwrap(), lease: Duration::from_secs(10) },

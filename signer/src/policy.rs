@@ -330,6 +330,11 @@ impl Verdict {
     }
 }
 
+/// The address itself, where its holder is on the denylist.
+pub fn screen_address(policy: &Policy, address: &Address) -> Option<Address> {
+    policy.denied.find(address)
+}
+
 impl Denial {
     /// Which of the denials it is, as its JSON's `kind` says it.
     pub const fn kind(&self) -> &'static str {

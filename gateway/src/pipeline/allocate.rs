@@ -4,7 +4,7 @@
 use chains::account::Account;
 
 use super::evaluate::refusal;
-use super::stage::Frozen;
+use super::stage::{Allowed, Frozen, Permitted};
 use super::{Next, Pipeline, StepError, Wallet};
 use crate::fail;
 use crate::lane::Lane;
@@ -52,7 +52,8 @@ impl Pipeline {
             Ok(draft) => draft,
             Err(error) => return Ok(Err(refusal(error)?)),
         };
-        let allowed = match self.judge(draft, record, &wallet.account, Purpose::Pay) {
+        let judged = self.judge(draft, record, &wallet.account, Purpose::Pay).await?;
+        let allowed = match judged.and_then(fully_approved) {
             Ok(allowed) => allowed,
             Err(end) => return Ok(Err(end)),
         };
@@ -76,20 +77,38 @@ impl Pipeline {
     /// anew.
     ///
     /// # Errors
-    /// Why they are not to be signed. A signature may exist all the same.
-    pub(super) fn thawed(
+    /// Inside, why they are not to be signed; outside, where that can't be told at present. A signature may exist all the same.
+    pub(super) async fn thawed(
         &self,
         record: &Record,
         attempt: &Attempt,
         account: &Account,
         lane: &dyn Lane,
-    ) -> Result<Frozen, Reason> {
-        let draft = lane.decode(account, attempt.unsigned.clone()).map_err(|error| Reason {
-            kind: "unreadable_attempt".to_owned(),
-            message: error.to_string(),
-            rule: None,
-        })?;
-        let allowed = self.judge(draft, record, account, attempt.purpose).map_err(|(_, reason)| reason)?;
-        Ok(allowed.freeze(attempt.number))
+    ) -> Result<Result<Frozen, Reason>, StepError> {
+        let draft = match lane.decode(account, attempt.unsigned.clone()) {
+            Ok(draft) => draft,
+            Err(error) => {
+                let (kind, message) = ("unreadable_attempt".to_owned(), error.to_string());
+                return Ok(Err(Reason { kind, message, rule: None }));
+            }
+        };
+        let judged = self.judge(draft, record, account, attempt.purpose).await?;
+        Ok(judged.and_then(fully_approved).map(|allowed| allowed.freeze(attempt.number)).map_err(|(_, reason)| reason))
+    }
+}
+
+/// Past T2 nobody waits for people any more.
+///
+/// # Errors
+/// Where approvals are missing: they have expired since, or the policy asks for others.
+pub(super) fn fully_approved(permitted: Permitted) -> Result<Allowed, (State, Reason)> {
+    match permitted {
+        Permitted::Allowed(allowed) => Ok(allowed),
+        Permitted::Waiting(waiting) => {
+            let quorums: Vec<_> = waiting.quorums().iter().map(ToString::to_string).collect();
+            let message = format!("it takes the approval of {}, and not all of it holds", quorums.join(", and "));
+            let reason = Reason { kind: "approval_missing".to_owned(), message, rule: Some(waiting.rule().to_owned()) };
+            Err((State::Rejected, reason))
+        }
     }
 }

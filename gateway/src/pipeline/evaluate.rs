@@ -5,7 +5,7 @@ use chains::chain::BuildError;
 use chains::client::StateError;
 use serde_json::json;
 
-use super::stage::{Allowed, Screened};
+use super::stage::{Permitted, Screened};
 use super::{Next, Pipeline, StepError};
 use crate::fail;
 use crate::lane::{Draft, LaneError};
@@ -24,17 +24,34 @@ impl Pipeline {
         let verdict = match draft {
             Err(error) => Err(refusal(error)?),
             Ok(draft) => {
+                let verdict = self.judge(draft, record, &wallet.account, Purpose::Pay).await?;
                 steps.push(Event { at: self.clock.unix_millis(), state: State::Evaluating, detail: None });
-                self.judge(draft, record, &wallet.account, Purpose::Pay)
+                verdict
             }
         };
         let at = self.clock.unix_millis();
         let judgement = match verdict {
-            Ok(allowed) => Judgement {
+            Ok(Permitted::Allowed(allowed)) => Judgement {
                 state: State::Queued,
                 reason: None,
-                detail: Some(json!({ "rule": allowed.rule(), "effects": allowed.draft().effects() })),
+                detail: Some(json!({
+                    "rule": allowed.rule(),
+                    "effects": allowed.draft().effects(),
+                    "clearance": allowed.clearance(),
+                })),
                 draws: allowed.reservations(at),
+                at,
+            },
+            Ok(Permitted::Waiting(waiting)) => Judgement {
+                state: State::AwaitingApproval,
+                reason: None,
+                detail: Some(json!({
+                    "rule": waiting.rule(),
+                    "quorums": waiting.quorums(),
+                    "effects": waiting.draft().effects(),
+                    "clearance": waiting.clearance(),
+                })),
+                draws: waiting.reservations(at),
                 at,
             },
             Err(end) => ended(end, at),
@@ -51,23 +68,28 @@ impl Pipeline {
         Ok(Next::Go)
     }
 
-    /// Screens a draft and asks the policy.
+    /// Screens a draft and asks the policy, with the approvals that the record has.
     ///
     /// # Errors
-    /// The state that the record ends in, and why.
-    pub(super) fn judge(
+    /// Inside, the state that the record ends in, and why; outside, where it can't be screened at present.
+    pub(super) async fn judge(
         &self,
         draft: Draft,
         record: &Record,
         account: &Account,
         purpose: Purpose,
-    ) -> Result<Allowed, (State, Reason)> {
-        let screened = Screened::new(draft, &self.screening).map_err(|listed| (State::Blocked, listed.into()))?;
+    ) -> Result<Result<Permitted, (State, Reason)>, StepError> {
+        let screened = match Screened::new(draft, &self.screening).await {
+            Ok(screened) => screened,
+            // Nothing is known against it: it is held.
+            Err(refusal) if refusal.is_transient() => return Err(StepError::Retry(refusal.into())),
+            Err(refusal) => return Ok(Err((State::Blocked, refusal.into()))),
+        };
         let judged = match purpose {
             Purpose::Cancel => screened.evaluate_cancel(&self.policy, record, account),
-            Purpose::Pay | Purpose::SpeedUp => screened.evaluate(&self.policy, record, account),
+            Purpose::Pay | Purpose::SpeedUp => screened.evaluate(&self.policy, record, account, &self.standing(record)),
         };
-        judged.map_err(|denied| (State::Rejected, denied.into()))
+        Ok(judged.map_err(|denied| (State::Rejected, denied.into())))
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use chains::chain::Replacement;
 use tokio::time::Instant;
 
+use super::allocate::fully_approved;
 use super::broadcast::{REPLACEMENT_UNDERPRICED, UNDERPRICED};
 use super::evaluate::refusal;
 use super::sign::Signing;
@@ -220,7 +221,7 @@ impl Pipeline {
         } else if record.cancel.is_some() && attempt.purpose != Purpose::Cancel {
             Err(reason("cancelled", "the payment is to be cancelled, not hurried on"))
         } else {
-            self.thawed(record, attempt, &wallet.account, lane)
+            self.thawed(record, attempt, &wallet.account, lane).await?
         };
         match frozen {
             Ok(frozen) => self.sign_further(record, hold, wallet, lane, frozen).await,
@@ -252,7 +253,8 @@ impl Pipeline {
             Replacement::SpeedUp => Purpose::SpeedUp,
             Replacement::Cancel => Purpose::Cancel,
         };
-        let allowed = match self.judge(draft, record, &wallet.account, kept) {
+        let judged = self.judge(draft, record, &wallet.account, kept).await?;
+        let allowed = match judged.and_then(fully_approved) {
             Ok(allowed) => allowed,
             Err((_, reason)) => return Ok(Err(reason)),
         };

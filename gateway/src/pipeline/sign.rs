@@ -42,7 +42,7 @@ impl Pipeline {
             let reason = Reason { kind: "unreadable_attempt".to_owned(), message, rule: None };
             return self.quarantine(hold, 0, reason).await;
         };
-        match self.thawed(record, attempt, &wallet.account, lane.as_ref()) {
+        match self.thawed(record, attempt, &wallet.account, lane.as_ref()).await? {
             Ok(frozen) => self.sign_first(record, hold, &wallet.account, lane.as_ref(), frozen).await,
             // The slot is burned and a signature may exist already: what isn't allowed any more is for a person to see.
             Err(reason) => self.quarantine(hold, attempt.number, reason).await,
@@ -84,7 +84,7 @@ impl Pipeline {
             unsigned: frozen.unsigned().to_vec(),
             evidence: Evidence {
                 request: record.request.clone(),
-                approvals: Vec::new(),
+                approvals: self.valid_approvals(record),
                 cancel: record.cancel.clone().filter(|_| frozen.cancels()),
             },
             fence: hold.fence,

@@ -19,24 +19,58 @@
 //! }
 //! ```
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use chains::account::Account;
-use signer::policy::{self, Denial, Policy, Verdict};
+use signer::policy::quorum::{Group, Person, Quorum};
+use signer::policy::{self, Circumstances, Denial, Policy, Verdict};
 
 use crate::lane::Draft;
 use crate::record::{Purpose, Reason, Record};
-use crate::screening::{Listed, Screening};
+use crate::screening::{Clearance, Refusal, Screening};
 use crate::store::Draw;
 
-/// A draft none of whose parties is on a denylist.
+/// A draft none of whose parties is listed anywhere.
 #[derive(Debug)]
 pub struct Screened {
     draft: Draft,
+    clearance: Clearance,
+}
+
+/// What the policy says to a screened draft that it doesn't deny.
+#[derive(Debug)]
+pub enum Permitted {
+    /// It may be done: nobody's approval is needed, or everybody's is there.
+    Allowed(Allowed),
+    /// It may be done once people have approved.
+    Waiting(Waiting),
+}
+
+/// A screened draft that waits for people. Nothing leads from here to a signature: once they have approved, the transaction is
+/// built, screened and evaluated again.
+#[derive(Debug)]
+pub struct Waiting {
+    draft: Draft,
+    clearance: Clearance,
+    rule: String,
+    quorums: BTreeSet<Quorum>,
+    draws: Vec<policy::limit::Draw>,
+}
+
+/// Who has approved, and as of when a record is judged.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// The people, with the groups that each is in.
+    pub people: BTreeMap<Person, BTreeSet<Group>>,
+    /// In milliseconds since the Unix epoch.
+    pub at: u64,
 }
 
 /// A screened draft that the policy allows, as what it was judged to be.
 #[derive(Debug)]
 pub struct Allowed {
     draft: Draft,
+    clearance: Clearance,
     rule: String,
     draws: Vec<policy::limit::Draw>,
     purpose: Purpose,
@@ -60,26 +94,33 @@ pub struct Denied {
 }
 
 impl Screened {
-    /// Screens every party that the draft's bytes touch.
+    /// Screens every party that the draft's bytes touch, and keeps the clearance with these very bytes.
     ///
     /// # Errors
-    /// The first party that is listed.
-    pub fn new(draft: Draft, screening: &Screening) -> Result<Self, Listed> {
-        screening.check(draft.effects())?;
-        Ok(Self { draft })
+    /// The first thing that stands against it.
+    pub async fn new(draft: Draft, screening: &Screening) -> Result<Self, Refusal> {
+        let clearance = screening.clear(draft.effects()).await?;
+        Ok(Self { draft, clearance })
     }
 
     /// Asks the policy about a payment, or about the wallet's own upkeep where the intent asks for that.
     ///
     /// # Errors
     /// Its denial.
-    pub fn evaluate(self, policy: &Policy, record: &Record, account: &Account) -> Result<Allowed, Denied> {
+    pub fn evaluate(
+        self,
+        policy: &Policy,
+        record: &Record,
+        account: &Account,
+        standing: &Standing,
+    ) -> Result<Permitted, Denied> {
         let verdict = if record.intent.action.is_upkeep() {
             policy::evaluate_upkeep(policy, account, self.draft.effects())
         } else {
-            policy::evaluate(policy, account, &record.client, self.draft.effects())
+            let circumstances = Circumstances { initiator: &record.client, at: standing.at };
+            policy::evaluate(policy, account, &circumstances, self.draft.effects())
         };
-        self.allowed(verdict, Purpose::Pay)
+        self.permitted(verdict, Purpose::Pay, &standing.people)
     }
 
     /// Asks the policy about a transaction that is to keep every attempt of the record off the chain. It may cost no more than
@@ -87,18 +128,31 @@ impl Screened {
     ///
     /// # Errors
     /// Its denial.
-    pub fn evaluate_cancel(self, policy: &Policy, record: &Record, account: &Account) -> Result<Allowed, Denied> {
+    pub fn evaluate_cancel(self, policy: &Policy, record: &Record, account: &Account) -> Result<Permitted, Denied> {
         let fee = self.draft.effects().max_fee;
         if let Some(limit) = record.intent.max_fee.filter(|limit| fee > *limit) {
             return Err(Denied { rule: None, denial: Denial::AboveFeeLimit { fee, limit } });
         }
         let verdict = policy::evaluate_upkeep(policy, account, self.draft.effects());
-        self.allowed(verdict, Purpose::Cancel)
+        self.permitted(verdict, Purpose::Cancel, &BTreeMap::new())
     }
 
-    fn allowed(self, verdict: Verdict, purpose: Purpose) -> Result<Allowed, Denied> {
+    fn permitted(
+        self,
+        verdict: Verdict,
+        purpose: Purpose,
+        people: &BTreeMap<Person, BTreeSet<Group>>,
+    ) -> Result<Permitted, Denied> {
+        let Self { draft, clearance } = self;
         match verdict {
-            Verdict::Allow { rule, draws } => Ok(Allowed { draft: self.draft, rule, draws, purpose }),
+            Verdict::Allow { rule, draws } => {
+                Ok(Permitted::Allowed(Allowed { draft, clearance, rule, draws, purpose }))
+            }
+            Verdict::Require { rule, quorums, draws } => Ok(if quorums.iter().all(|quorum| quorum.is_met_by(people)) {
+                Permitted::Allowed(Allowed { draft, clearance, rule, draws, purpose })
+            } else {
+                Permitted::Waiting(Waiting { draft, clearance, rule, quorums, draws })
+            }),
             Verdict::Deny { rule, reason } => Err(Denied { rule, denial: reason }),
         }
     }
@@ -129,6 +183,11 @@ impl Allowed {
         &self.draft
     }
 
+    /// What its parties were looked up in.
+    pub fn clearance(&self) -> &Clearance {
+        &self.clearance
+    }
+
     /// What it takes of the limits, reserved `at` a time in milliseconds since the Unix epoch.
     pub fn reservations(&self, at: u64) -> Vec<Draw> {
         self.draws.iter().map(|draw| reservation(draw, at)).collect()
@@ -138,6 +197,33 @@ impl Allowed {
     /// come here.
     pub(super) fn freeze(self, number: u32) -> Frozen {
         Frozen { unsigned: self.draft.unsigned, number, purpose: self.purpose }
+    }
+}
+
+impl Waiting {
+    /// The rule that permits it.
+    pub fn rule(&self) -> &str {
+        &self.rule
+    }
+
+    /// What it does.
+    pub fn draft(&self) -> &Draft {
+        &self.draft
+    }
+
+    /// What its parties were looked up in.
+    pub fn clearance(&self) -> &Clearance {
+        &self.clearance
+    }
+
+    /// What has to be met, each of them.
+    pub fn quorums(&self) -> &BTreeSet<Quorum> {
+        &self.quorums
+    }
+
+    /// What it takes of the limits, as of an allowed one.
+    pub fn reservations(&self, at: u64) -> Vec<Draw> {
+        self.draws.iter().map(|draw| reservation(draw, at)).collect()
     }
 }
 
@@ -163,9 +249,9 @@ impl Frozen {
     }
 }
 
-impl From<Listed> for Reason {
-    fn from(listed: Listed) -> Self {
-        Self { kind: "denied_address".to_owned(), message: listed.to_string(), rule: None }
+impl From<Refusal> for Reason {
+    fn from(refusal: Refusal) -> Self {
+        Self { kind: refusal.kind().to_owned(), message: refusal.to_string(), rule: None }
     }
 }
 

@@ -382,6 +382,7 @@ mod tests {
             .unwrap(),
             request: SignedRequest { token: String::new(), body: Vec::new() },
             cancel: None,
+            approvals: Vec::new(),
             state,
             reason: None,
             exposure: Exposure::Possible,

@@ -19,6 +19,7 @@ use async_trait::async_trait;
 use chains::chain::{Replacement, Slot};
 use chains::network::Network;
 use serde_json::Value;
+use signer::approval::{Approval, Decision};
 use signer::request::{Claims, IdempotencyKey, SignedRequest};
 use signer::roster::CredentialId;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -204,6 +205,32 @@ impl Store for PostgresStore {
             fail::point("refund.after");
         }
         Ok(outcome)
+    }
+
+    async fn approve(
+        &self,
+        id: RecordId,
+        approval: Approval,
+        decision: Decision,
+        claims: Claims,
+        at: u64,
+    ) -> Result<(), StoreError> {
+        let said = Arc::new((approval, claims));
+        let plan = self
+            .sessions
+            .write(|db| {
+                let said = Arc::clone(&said);
+                Box::pin(async move { writes::approve(db, id, &said.0, decision, &said.1, at).await })
+            })
+            .await?;
+        if plan.gives_back() {
+            fail::point("refund.after");
+        }
+        Ok(())
+    }
+
+    async fn approved(&self, hold: Hold, at: u64) -> Result<(), StoreError> {
+        self.step(hold, move |found| found.approved(at)).await.map(drop)
     }
 
     async fn use_token(&self, claims: Claims, at: u64) -> Result<(), StoreError> {

@@ -61,7 +61,12 @@ pub(super) struct EventRow {
 }
 
 impl RecordRow {
-    pub(super) fn whole(self, attempts: Vec<AttemptRow>, history: Vec<EventRow>) -> Result<Record, StoreError> {
+    pub(super) fn whole(
+        self,
+        attempts: Vec<AttemptRow>,
+        history: Vec<EventRow>,
+        approvals: &[String],
+    ) -> Result<Record, StoreError> {
         Ok(Record {
             id: self.id,
             client: parse(&self.client)?,
@@ -70,6 +75,7 @@ impl RecordRow {
             intent: from_json(&self.intent)?,
             request: SignedRequest { token: self.token, body: self.body },
             cancel: self.cancel_token.zip(self.cancel_body).map(|(token, body)| SignedRequest { token, body }),
+            approvals: approvals.iter().map(|approval| from_json(approval)).collect::<Result<_, _>>()?,
             state: parse(&self.state)?,
             reason: self.reason.as_deref().map(from_json).transpose()?,
             exposure: exposure(&self.exposure)?,

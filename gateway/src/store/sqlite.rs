@@ -19,6 +19,7 @@ use chains::chain::{Replacement, Slot};
 use chains::network::Network;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use serde_json::Value;
+use signer::approval::{Approval, Decision};
 use signer::request::{Claims, IdempotencyKey, SignedRequest};
 use signer::roster::CredentialId;
 use tokio::sync::{Mutex, mpsc, oneshot};
@@ -276,6 +277,25 @@ impl Store for SqliteStore {
             fail::point("refund.after");
         }
         Ok(outcome)
+    }
+
+    async fn approve(
+        &self,
+        id: RecordId,
+        approval: Approval,
+        decision: Decision,
+        claims: Claims,
+        at: u64,
+    ) -> Result<(), StoreError> {
+        let plan = self.write(move |db| writes::approve(db, id, &approval, decision, &claims, at)).await?;
+        if plan.gives_back() {
+            fail::point("refund.after");
+        }
+        Ok(())
+    }
+
+    async fn approved(&self, hold: Hold, at: u64) -> Result<(), StoreError> {
+        self.step(hold, move |found| found.approved(at)).await.map(drop)
     }
 
     async fn use_token(&self, claims: Claims, at: u64) -> Result<(), StoreError> {

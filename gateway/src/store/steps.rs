@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chains::chain::{Replacement, Slot};
 use chains::client::Inclusion;
 use serde_json::{Value, json};
+use signer::approval::{Approval, Decision};
 use signer::request::SignedRequest;
 use signer::roster::CredentialId;
 
@@ -69,6 +70,8 @@ pub(super) enum Write {
     Forget,
     /// The signed bytes of an attempt.
     Signed { number: u32, signed: SignedBytes },
+    /// What an approver says of it, in place of what they said before.
+    Approval { approval: Approval, at: u64 },
     /// The attempt will never be signed.
     GivenUp { number: u32, reason: Reason },
     /// When the attempt was about to be sent for the first time.
@@ -310,6 +313,33 @@ impl Found {
         }
         let mut plan = Plan { writes: vec![Write::Free, Write::Forget], attempt: 0 };
         self.advance(&mut plan, Arrow { reason: Some(reason.clone()), ..Arrow::plain(from, to, at) })?;
+        Ok(plan)
+    }
+
+    /// Needs no hold: approvals come in wherever people ask. One rejection is the end.
+    pub(super) fn approve(&self, approval: &Approval, decision: Decision, at: u64) -> Result<Plan, StoreError> {
+        self.require(State::AwaitingApproval)?;
+        let mut plan = Plan { writes: vec![Write::Approval { approval: approval.clone(), at }], attempt: 0 };
+        match decision {
+            Decision::Approve => self.event(&mut plan, at, json!({ "approved_by": approval.approver })),
+            Decision::Reject => {
+                let reason = Reason {
+                    kind: "rejected_by_approver".to_owned(),
+                    message: format!("{} has rejected it", approval.approver),
+                    rule: None,
+                };
+                let detail = Some(json!({ "rejected_by": approval.approver, "reason": reason }));
+                let arrow = Arrow::plain(State::AwaitingApproval, State::Rejected, at);
+                self.advance(&mut plan, Arrow { reason: Some(reason), detail, ..arrow })?;
+                plan.writes.push(Write::Fence);
+            }
+        }
+        Ok(plan)
+    }
+
+    pub(super) fn approved(&self, at: u64) -> Result<Plan, StoreError> {
+        let mut plan = Plan::default();
+        self.advance(&mut plan, Arrow::plain(State::AwaitingApproval, State::Queued, at))?;
         Ok(plan)
     }
 

@@ -51,11 +51,13 @@ async fn whole(db: &mut PgConnection, rows: &[PgRow]) -> Result<Vec<Record>, Fau
     let ids: Vec<Uuid> = rows.iter().map(|row| row.id.uuid()).collect();
     let mut attempts = attempts(db, &ids).await?;
     let mut history = history(db, &ids).await?;
+    let mut approvals = approvals(db, &ids).await?;
     rows.into_iter()
         .map(|row| {
             let attempts = attempts.remove(&row.id).unwrap_or_default();
             let history = history.remove(&row.id).unwrap_or_default();
-            Ok(row.whole(attempts, history)?)
+            let approvals = approvals.remove(&row.id).unwrap_or_default();
+            Ok(row.whole(attempts, history, &approvals)?)
         })
         .collect()
 }
@@ -209,6 +211,18 @@ async fn attempts(db: &mut PgConnection, ids: &[Uuid]) -> Result<BTreeMap<Record
         });
     }
     Ok(attempts)
+}
+
+/// In the order of the approvers' names, whatever the database's language.
+async fn approvals(db: &mut PgConnection, ids: &[Uuid]) -> Result<BTreeMap<RecordId, Vec<String>>, sqlx::Error> {
+    let query = "SELECT record_id, approver, approval FROM approval WHERE record_id = ANY($1)";
+    let mut rows: Vec<(Uuid, String, String)> = sqlx::query_as(query).bind(ids).fetch_all(db).await?;
+    rows.sort_unstable();
+    let mut approvals = BTreeMap::<_, Vec<_>>::new();
+    for (id, _, approval) in rows {
+        approvals.entry(RecordId::new(id)).or_default().push(approval);
+    }
+    Ok(approvals)
 }
 
 async fn history(db: &mut PgConnection, ids: &[Uuid]) -> Result<BTreeMap<RecordId, Vec<EventRow>>, sqlx::Error> {

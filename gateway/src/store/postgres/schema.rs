@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 use super::session::Fault;
 use crate::store::StoreError;
 
-const MIGRATIONS: [&str; 1] = [include_str!("schema/0001_records.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("schema/0001_records.sql"), include_str!("schema/0002_approvals.sql")];
 
 /// Makes the row that versions the tables. Two gateways that start at once may both try. A server that answers before a commit
 /// is on its disk is no store.

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use chains::chain::Slot;
 use chains::network::Network;
 use sha2::{Digest, Sha256};
+use signer::approval::{Approval, Decision};
 use signer::request::{Claims, SignedRequest};
 use sqlx::PgConnection;
 use sqlx::postgres::PgQueryResult;
@@ -119,6 +120,22 @@ pub(super) async fn cancel(
     Ok((plan, outcome))
 }
 
+/// What an approver says, which needs no hold.
+pub(super) async fn approve(
+    db: &mut PgConnection,
+    id: RecordId,
+    approval: &Approval,
+    decision: Decision,
+    claims: &Claims,
+    at: u64,
+) -> Result<Plan, Fault> {
+    use_token(db, claims).await?;
+    let found = found(db, id).await?;
+    let plan = found.approve(approval, decision, at)?;
+    carry_out(db, Hold { id, fence: found.fence }, &plan).await?;
+    Ok(plan)
+}
+
 /// Writes what a step under this hold decided.
 pub(super) async fn carry_out(db: &mut PgConnection, hold: Hold, plan: &Plan) -> Result<(), Fault> {
     for write in &plan.writes {
@@ -187,6 +204,14 @@ async fn carry_out_one(db: &mut PgConnection, hold: Hold, write: &Write) -> Resu
         Write::Signed { number, signed } => {
             let query = sqlx::query("UPDATE attempt SET signed = $3, tx_id = $4 WHERE record_id = $1 AND number = $2");
             done(query.bind(id).bind(i64::from(*number)).bind(&signed.bytes).bind(&signed.id).execute(db).await)
+        }
+        Write::Approval { approval, at } => {
+            let query = sqlx::query(
+                "INSERT INTO approval (record_id, approver, approval, at) VALUES ($1, $2, $3, $4)
+                 ON CONFLICT (record_id, approver) DO UPDATE SET approval = excluded.approval, at = excluded.at",
+            );
+            let query = query.bind(id).bind(approval.approver.as_str()).bind(to_json(approval)?);
+            done(query.bind(signed_int(*at)).execute(db).await)
         }
         Write::GivenUp { number, reason } => {
             let query = sqlx::query("UPDATE attempt SET given_up = $3 WHERE record_id = $1 AND number = $2");

@@ -43,7 +43,7 @@ fn record_row(row: &Row<'_>) -> rusqlite::Result<RecordRow> {
 
 fn whole(db: &Connection, row: RecordRow) -> Result<Record, StoreError> {
     let id = row.id;
-    row.whole(attempts(db, id)?, history(db, id)?)
+    row.whole(attempts(db, id)?, history(db, id)?, &approvals(db, id)?)
 }
 
 /// What a step needs to know of its record.
@@ -181,6 +181,12 @@ fn attempts(db: &Connection, id: RecordId) -> Result<Vec<AttemptRow>, StoreError
             inclusion: row.get(8)?,
         })
     })?;
+    rows.map(|row| row.map_err(StoreError::from)).collect()
+}
+
+fn approvals(db: &Connection, id: RecordId) -> Result<Vec<String>, StoreError> {
+    let mut statement = db.prepare_cached("SELECT approval FROM approval WHERE record_id = ?1 ORDER BY approver")?;
+    let rows = statement.query_map([id.to_string()], |row| row.get(0))?;
     rows.map(|row| row.map_err(StoreError::from)).collect()
 }
 

@@ -5,6 +5,7 @@ use chains::chain::Slot;
 use chains::network::Network;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use sha2::{Digest, Sha256};
+use signer::approval::{Approval, Decision};
 use signer::request::{Claims, SignedRequest};
 
 use super::rows::{found, record_id, tally};
@@ -90,6 +91,22 @@ pub(super) fn cancel(
     Ok((plan, outcome))
 }
 
+/// What an approver says, which needs no hold.
+pub(super) fn approve(
+    db: &Connection,
+    id: RecordId,
+    approval: &Approval,
+    decision: Decision,
+    claims: &Claims,
+    at: u64,
+) -> Result<Plan, StoreError> {
+    use_token(db, claims, at)?;
+    let found = found(db, id)?;
+    let plan = found.approve(approval, decision, at)?;
+    carry_out(db, Hold { id, fence: found.fence }, &plan)?;
+    Ok(plan)
+}
+
 /// Writes what a step under this hold decided.
 pub(super) fn carry_out(db: &Connection, hold: Hold, plan: &Plan) -> Result<(), StoreError> {
     plan.writes.iter().try_for_each(|write| carry_out_one(db, hold, write))
@@ -157,6 +174,12 @@ fn carry_out_one(db: &Connection, hold: Hold, write: &Write) -> Result<(), Store
         Write::Signed { number, signed } => {
             db.prepare_cached("UPDATE attempt SET signed = ?3, tx_id = ?4 WHERE record_id = ?1 AND number = ?2")?
                 .execute(params![id, number, signed.bytes, signed.id])?;
+        }
+        Write::Approval { approval, at } => {
+            db.prepare_cached(
+                "INSERT OR REPLACE INTO approval (record_id, approver, approval, at) VALUES (?1, ?2, ?3, ?4)",
+            )?
+            .execute(params![id, approval.approver.as_str(), to_json(approval)?, signed_int(*at)])?;
         }
         Write::GivenUp { number, reason } => {
             db.prepare_cached("UPDATE attempt SET given_up = ?3 WHERE record_id = ?1 AND number = ?2")?

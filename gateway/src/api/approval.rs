@@ -1,0 +1,136 @@
+//! `approval_*`: what waits for people, and what they say of it.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use signer::approval::Approval;
+use signer::request::{IntentId, SignedRequest};
+use signer::roster::{CredentialId, Role};
+
+use super::view::TxView;
+use super::{Context, params};
+use crate::auth::{Asked, Caller};
+use crate::error::ApiError;
+use crate::record::{Record, RecordId, State};
+use crate::store::{Filter, StoreError};
+
+/// How many records `approval_list` answers if not told otherwise, and at most.
+const PAGE: (u32, u32) = (50, 500);
+
+/// What an approver needs in order to decide, as `approval_get` answers it. Nothing of it has to be believed: the payment is in
+/// the request's body, and what is signed is derived from that.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ApprovalView {
+    /// The record.
+    pub tx: TxView,
+    /// The request as its client signed it: the JWT, and the raw body in base64.
+    pub request: SignedRequest,
+    /// The SHA-256 of the body, hex.
+    pub request_digest: String,
+    /// The intent that a statement names.
+    pub intent_id: IntentId,
+    /// What has to be met.
+    pub quorums: Vec<QuorumView>,
+    /// Whose word is kept.
+    pub approvals: Vec<Approval>,
+    /// When the payment expires, in milliseconds since the Unix epoch.
+    pub expires_at: u64,
+}
+
+/// One quorum.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct QuorumView {
+    /// `2 of finance and 1 of cfo`.
+    pub quorum: String,
+    /// How many more people it takes at least.
+    pub missing: usize,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct List {
+    before: Option<RecordId>,
+    limit: Option<u32>,
+}
+
+/// `approval_list {before?, limit?}`: what waits for approval, newest first.
+pub(super) async fn list(context: &Context, asked: &Asked) -> Result<Vec<ApprovalView>, ApiError> {
+    let caller = asked.caller()?;
+    let List { before, limit } = params(asked)?;
+    let filter = Filter {
+        client: (caller.role == Role::Initiator).then(|| caller.id.clone()),
+        wallet: None,
+        state: Some(State::AwaitingApproval),
+        before,
+        limit: limit.unwrap_or(PAGE.0).min(PAGE.1),
+    };
+    let records = context.pipeline.store().list(filter).await?;
+    Ok(records.into_iter().map(|record| view(context, record)).collect())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Get {
+    tx_id: RecordId,
+}
+
+/// `approval_get {tx_id}`: the payment as it was asked for, and what is missing.
+pub(super) async fn get(context: &Context, asked: &Asked) -> Result<ApprovalView, ApiError> {
+    let caller = asked.caller()?;
+    let Get { tx_id } = params(asked)?;
+    Ok(view(context, shown(context, caller, tx_id).await?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Submit {
+    tx_id: RecordId,
+    approval: Approval,
+}
+
+/// `approval_submit {tx_id, approval}`: an approver's signed statement. Anybody with a credential may hand it in: it is the
+/// approver's signature that counts. A rejection ends the payment.
+pub(super) async fn submit(context: &Context, asked: &Asked) -> Result<ApprovalView, ApiError> {
+    let caller = asked.caller()?;
+    let Submit { tx_id, approval } = params(asked)?;
+    let record = shown(context, caller, tx_id).await?;
+    let (pipeline, at) = (&context.pipeline, context.clock.unix_millis());
+    let invalid = |message: String| ApiError::new("invalid_approval", message).about(&record);
+    let (statement, _) =
+        approval.check(&pipeline.roster, &record.subject()).map_err(|error| invalid(error.to_string()))?;
+    if statement.expires < at / 1000 {
+        return Err(invalid(format!("the approval of {} has expired, at {}", approval.approver, statement.expires)));
+    }
+    let approver: CredentialId = approval.approver.clone();
+    match pipeline.store().approve(tx_id, approval, statement.decision, caller.claims.clone(), at).await {
+        Ok(()) => {}
+        Err(error @ StoreError::Stale { expected: State::AwaitingApproval, .. }) => {
+            return Err(ApiError::new("not_awaiting_approval", error.to_string()).about(&record));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    tracing::info!(%tx_id, %approver, decision = ?statement.decision, "an approver has decided");
+    pipeline.look_at(&record);
+    Ok(view(context, shown(context, caller, tx_id).await?))
+}
+
+/// The record, for somebody who may see it: an initiator sees its own.
+async fn shown(context: &Context, caller: &Caller, id: RecordId) -> Result<Record, ApiError> {
+    let record = context.pipeline.store().get(id).await?;
+    let record = record.filter(|record| caller.role != Role::Initiator || record.client == caller.id);
+    record.ok_or_else(|| ApiError::new("unknown_record", format!("there is no record {id}")))
+}
+
+fn view(context: &Context, record: Record) -> ApprovalView {
+    let needs = context.pipeline.needs(&record);
+    let quorum =
+        |(quorum, missing): (signer::policy::quorum::Quorum, usize)| QuorumView { quorum: quorum.to_string(), missing };
+    ApprovalView {
+        request: record.request.clone(),
+        request_digest: Sha256::digest(&record.request.body).iter().map(|byte| format!("{byte:02x}")).collect(),
+        intent_id: record.intent_id(),
+        quorums: needs.quorums.into_iter().map(quorum).collect(),
+        approvals: record.approvals.clone(),
+        expires_at: needs.expires_at,
+        tx: record.into(),
+    }
+}

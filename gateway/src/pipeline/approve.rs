@@ -1,0 +1,164 @@
+//! What people say of a payment that waits for them. An approval is kept as it was signed; it counts here as it counts at each
+//! signer, which checks it again against its own roster.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use signer::approval::{Approval, Decision, Statement, Subject};
+use signer::policy::quorum::{Group, Person, Quorum};
+use signer::request::{IntentId, Submission};
+use tokio::time::MissedTickBehavior;
+
+use super::stage::Standing;
+use super::{Next, Pipeline, StepError};
+use crate::record::{Reason, Record, State};
+use crate::store::{Filter, Hold, StoreError};
+
+/// How often waiting records are looked at: for approvals that came in elsewhere, and for those whose time is over.
+const LOOK: Duration = Duration::from_secs(1);
+/// How many records one look reads at a time.
+const PAGE: u32 = 500;
+
+/// What a waiting record waits for.
+#[derive(Clone, Debug)]
+pub struct Needs {
+    /// Each quorum, and how many more people it takes at least.
+    pub quorums: Vec<(Quorum, usize)>,
+    /// When the record expires, in milliseconds since the Unix epoch.
+    pub expires_at: u64,
+}
+
+impl Record {
+    /// The intent, as its approvals name it.
+    pub fn intent_id(&self) -> IntentId {
+        let submission = Submission { idempotency_key: self.idempotency_key.clone(), intent: self.intent.clone() };
+        submission.intent_id(&self.client)
+    }
+
+    /// What its approvals have to be about.
+    pub fn subject(&self) -> Subject<'_> {
+        Subject { intent: self.intent_id(), initiator: &self.client, body: &self.request.body }
+    }
+
+    /// The quorums that T2 found, where the record waits for people or has waited.
+    pub fn quorums(&self) -> BTreeSet<Quorum> {
+        let told = self.history.iter().filter(|event| event.state == State::AwaitingApproval);
+        let told = told.filter_map(|event| event.detail.as_ref()?.get("quorums").cloned()).next_back();
+        told.and_then(|quorums| serde_json::from_value(quorums).ok()).unwrap_or_default()
+    }
+
+    /// Since when it waits for people, in milliseconds since the Unix epoch.
+    fn waits_since(&self) -> Option<u64> {
+        self.history.iter().find(|event| event.state == State::AwaitingApproval).map(|event| event.at)
+    }
+}
+
+impl Pipeline {
+    /// Who has approved the record, and as of when it is judged: when signers were first asked, or else at present.
+    pub(super) fn standing(&self, record: &Record) -> Standing {
+        let at = self.judged_at(record);
+        Standing { people: self.counted(record, at).1, at }
+    }
+
+    /// The approvals that hold: what goes to the signers.
+    pub(super) fn valid_approvals(&self, record: &Record) -> Vec<Approval> {
+        self.counted(record, self.judged_at(record)).0
+    }
+
+    fn judged_at(&self, record: &Record) -> u64 {
+        let first = record.history.iter().find(|event| event.state == State::Signing);
+        first.map_or_else(|| self.clock.unix_millis(), |event| event.at)
+    }
+
+    fn counted(&self, record: &Record, at: u64) -> (Vec<Approval>, BTreeMap<Person, BTreeSet<Group>>) {
+        let subject = record.subject();
+        let mut people: BTreeMap<Person, BTreeSet<Group>> = BTreeMap::new();
+        let mut valid = Vec::new();
+        for approval in &record.approvals {
+            let Ok((statement, approver)) = approval.check(&self.roster, &subject) else { continue };
+            if statement.decision == Decision::Approve && holds(&statement, at) {
+                people.entry(approver.person).or_default().extend(approver.groups);
+                valid.push(approval.clone());
+            }
+        }
+        (valid, people)
+    }
+
+    /// What a record waits for.
+    pub fn needs(&self, record: &Record) -> Needs {
+        let people = self.standing(record).people;
+        let missing = |quorum: Quorum| {
+            let missing = quorum.missing(&people);
+            (quorum, missing)
+        };
+        let since = record.waits_since().unwrap_or_default();
+        Needs {
+            quorums: record.quorums().into_iter().map(missing).collect(),
+            expires_at: since.saturating_add(self.approvals.expire_millis()),
+        }
+    }
+
+    /// `awaiting_approval` -> `queued` once every quorum is met, -> `expired` once its time is over.
+    pub(super) async fn await_approval(&self, record: &Record, hold: Hold) -> Result<Next, StepError> {
+        let (needs, at) = (self.needs(record), self.clock.unix_millis());
+        if at >= needs.expires_at {
+            let message = format!("not enough people have approved it within {} hours", self.approvals.expire_hours);
+            let reason = Reason { kind: "approvals_expired".to_owned(), message, rule: None };
+            self.store.abandon(hold, State::AwaitingApproval, State::Expired, reason, at).await?;
+            return Ok(Next::Go);
+        }
+        // A record without quorums can't have come here: it stays, and expires.
+        if needs.quorums.is_empty() || needs.quorums.iter().any(|(_, missing)| *missing > 0) {
+            return Ok(Next::Rest);
+        }
+        self.store.approved(hold, at).await?;
+        Ok(Next::Go)
+    }
+
+    /// Looks at a waiting record without waiting for the next round, where this gateway holds it.
+    pub(crate) fn look_at(self: &Arc<Self>, record: &Record) {
+        if self.hold(record.id).is_ok()
+            && let Some(turn) = self.begin(record.id)
+        {
+            self.drive_in(turn, None);
+        }
+    }
+
+    /// Looks at every waiting record that this gateway holds, from time to time.
+    pub(super) async fn watch_approvals(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(LOOK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if let Err(error) = self.look_at_waiting().await {
+                tracing::warn!(%error, "payments that wait for approval can't be looked at");
+            }
+        }
+    }
+
+    async fn look_at_waiting(self: &Arc<Self>) -> Result<(), StoreError> {
+        let mut filter =
+            Filter { client: None, wallet: None, state: Some(State::AwaitingApproval), before: None, limit: PAGE };
+        loop {
+            let records = self.store.list(filter.clone()).await?;
+            let last = records.last().map(|record| record.id);
+            for record in &records {
+                let needs = self.needs(record);
+                let met = needs.quorums.iter().all(|(_, missing)| *missing == 0);
+                if met || self.clock.unix_millis() >= needs.expires_at {
+                    self.look_at(record);
+                }
+            }
+            if last.is_none() || records.len() < usize::try_from(PAGE).unwrap_or(usize::MAX) {
+                return Ok(());
+            }
+            filter.before = last;
+        }
+    }
+}
+
+/// Whether a statement counts at a time in milliseconds since the Unix epoch, as signers say it.
+const fn holds(statement: &Statement, at: u64) -> bool {
+    statement.expires >= at / 1000
+}

@@ -1,0 +1,11 @@
+-- What approvers say of records: the latest word of each.
+
+CREATE TABLE approval (
+    record_id UUID NOT NULL REFERENCES record (id),
+    approver  TEXT NOT NULL,
+    approval  TEXT NOT NULL,                  -- JSON: the statement as it was signed
+    at        BIGINT NOT NULL,
+    PRIMARY KEY (record_id, approver)
+);
+
+CREATE INDEX record_state ON record (state, id);
