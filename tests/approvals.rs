@@ -1,0 +1,329 @@
+//! A corporate treasury: two of finance, the CFO and the CEO approve, on a simulated chain with real signers. And lists that
+//! change while a payment waits for people.
+
+#![cfg(feature = "simulator")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests state their assumptions bluntly"
+)]
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chains::account::Account;
+use chains::ethereum::{Ethereum, EthereumClient};
+use chains::rpc::{Auth, RpcClient};
+use ed25519_dalek::SigningKey;
+use gateway::api::approval::ApprovalView;
+use gateway::api::view::TxView;
+use gateway::clock::{Clock, SystemClock};
+use gateway::config::{ApprovalsConfig, ServerConfig};
+use gateway::lane::NodeLane;
+use gateway::nodes::Nodes;
+use gateway::pipeline::lease::Tenure;
+use gateway::pipeline::replace::FeePolicy;
+use gateway::pipeline::track::Tracking;
+use gateway::pipeline::{NetworkLane, Parts, Pipeline};
+use gateway::record::State;
+use gateway::screening::{Screening, ScreeningConfig};
+use gateway::server::{self, Listening};
+use gateway::store::sqlite::SqliteStore;
+use serde_json::{Value, json};
+use signer::approval::{Approval, Approver, Decision, Statement, Subject};
+use signer::policy::{Policy, PolicyConfig};
+use signer::pool::{ImportedKey, KeySpec, Pool, PoolConfig, SchemeId, SignerConfig, WalletSpec};
+use signer::request::SignedRequest;
+use signer::roster::{Credential, Role, Roster};
+use signer::seal::software::SoftwareSeal;
+use simulator::clock::ManualClock;
+use simulator::node::bitcoin::BitcoinConfig;
+use simulator::node::ethereum::EthereumConfig;
+use simulator::node::solana::SolanaConfig;
+use simulator::world::{World, WorldConfig};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+const PAYEE: &str = "0x52908400098527886E0F7030069857D2E4169EE7";
+const NOBODY: &str = "0x8617E340B3D01FA5F11F306F4090FD50E238070D";
+const QUORUM: &str = "2 of finance and 1 of cfo and 1 of ceo";
+
+/// Everybody with a credential: role, person, groups. The trader, Tina, has a credential to approve with, too.
+const PEOPLE: [(&str, Role, &str, &[&str]); 6] = [
+    ("trader", Role::Initiator, "tina", &[]),
+    ("fay", Role::Approver, "fay", &["finance"]),
+    ("finn", Role::Approver, "finn", &["finance"]),
+    ("carla", Role::Approver, "carla", &["cfo"]),
+    ("ed", Role::Approver, "ed", &["ceo"]),
+    ("tina-approves", Role::Approver, "tina", &["finance", "cfo", "ceo"]),
+];
+const APPROVERS: [&str; 4] = ["fay", "finn", "carla", "ed"];
+
+fn key(who: &str) -> SigningKey {
+    let seed = if who == "ops" { 99 } else { PEOPLE.iter().position(|(id, ..)| *id == who).unwrap() + 1 };
+    SigningKey::from_bytes(&[u8::try_from(seed).unwrap(); 32])
+}
+
+fn roster() -> Roster {
+    let credential = |id: &str, role| Credential { id: id.parse().unwrap(), role, public_key: key(id).verifying_key() };
+    let mut credentials: Vec<_> = PEOPLE.iter().map(|(id, role, ..)| credential(id, *role)).collect();
+    credentials.push(credential("ops", Role::Operator));
+    let people = PEOPLE.iter().map(|(id, _, person, groups)| {
+        let groups = groups.iter().map(|group| group.parse().unwrap()).collect();
+        (id.parse().unwrap(), Approver { person: person.parse().unwrap(), groups, passkeys: Vec::new() })
+    });
+    Roster::new(credentials).unwrap().with_people(people.collect()).unwrap()
+}
+
+/// A gateway with signers and a simulated node, in this process.
+struct Treasury {
+    world: World,
+    listening: Listening,
+    http: reqwest::Client,
+    dir: tempfile::TempDir,
+}
+
+impl Treasury {
+    /// The signers require the quorum; the gateway believes in `quorum`.
+    async fn start(quorum: Option<&str>) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let dir = tempfile::tempdir().unwrap();
+        let world = WorldConfig {
+            dir: Some(dir.path().join("world")),
+            bitcoin: BitcoinConfig::default(),
+            ethereum: EthereumConfig::default(),
+            solana: SolanaConfig { block_interval: None, ..SolanaConfig::default() },
+        };
+        let world = World::start(world, Arc::new(ManualClock::new(1_750_000_000_000))).await.unwrap();
+        let spec = WalletSpec {
+            wallet: "cold".parse().unwrap(),
+            network: "ethereum:31337".parse().unwrap(),
+            key: "ecdsa".parse().unwrap(),
+            path: "m".parse().unwrap(),
+        };
+        let networks = BTreeMap::from([(spec.wallet.clone(), spec.network)]);
+        let policy = |quorum: Option<&str>| -> Policy {
+            let rule = json!({ "id": "treasury", "wallets": ["cold"], "addresses": [PAYEE], "require": quorum });
+            let config: PolicyConfig = serde_json::from_value(json!({ "rules": [rule] })).unwrap();
+            config.compile(&networks).unwrap()
+        };
+        let pool = pool(dir.path()).await;
+        pool.install(roster(), policy(Some(QUORUM)), vec![spec.clone()]).await.unwrap();
+        let account: Account = pool.account(&spec).unwrap();
+
+        let policy = Arc::new(policy(quorum));
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let list = dir.path().join("list.txt");
+        std::fs::write(&list, format!("{NOBODY}\n")).unwrap();
+        let lists: ScreeningConfig =
+            serde_json::from_value(json!({ "lists": [{ "id": "house", "format": "text", "path": list }] })).unwrap();
+        let screening =
+            Screening::open(&lists, Arc::clone(&policy), Arc::clone(&clock), |path: &Path| path.to_owned()).unwrap();
+        let chains::network::Network::Ethereum(chain_id) = spec.network else { panic!("{spec:?}") };
+        let node = rpc(&world);
+        let client = EthereumClient::new(rpc(&world), chain_id, chains::ethereum::Options::default());
+        let tracking = Tracking {
+            confirmations: 1,
+            finality_depth: None,
+            poll_interval: Duration::from_millis(20),
+            resend_after: Duration::from_millis(100),
+            stuck_after: PATIENCE,
+            fees: FeePolicy::default(),
+        };
+        let lane = Arc::new(NodeLane::new(Ethereum::new(chain_id), Nodes::new(vec![client]).unwrap()));
+        let pipeline = Pipeline::new(Parts {
+            store: Arc::new(SqliteStore::open(&dir.path().join("store")).unwrap()),
+            pool,
+            clock: Arc::clone(&clock),
+            policy,
+            screening,
+            roster: roster(),
+            approvals: ApprovalsConfig::default(),
+            networks: vec![NetworkLane { lane, tracking }],
+            accounts: vec![account.clone()],
+            tenure: Tenure { owner: "treasury".parse().unwrap(), lease: Duration::from_secs(10) },
+            fees: BTreeMap::new(),
+        });
+        pipeline.start().await.unwrap();
+        let config = ServerConfig { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..ServerConfig::default() };
+        let listening = server::serve(&config, pipeline, roster(), clock).await.unwrap();
+        let _: Value = node.call("sim_fund", json!([account.address(), "10000000000000000000"])).await.unwrap();
+        let _: Value = node.call("sim_mine", json!([10])).await.unwrap();
+        Self { world, listening, http: reqwest::Client::new(), dir }
+    }
+
+    async fn call(&self, who: &str, method: &str, params: Value) -> Result<Value, Value> {
+        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
+        let (jti, now) = (uuid::Uuid::now_v7().to_string(), SystemClock.unix_seconds());
+        let signed = SignedRequest::sign(&key(who), &who.parse().unwrap(), "/", &jti, now, 30, body.into_bytes());
+        let url = format!("http://{}", self.listening.addr);
+        let request = self.http.post(url).header("content-type", "application/json").bearer_auth(signed.token);
+        let answer = request.body(signed.body).send().await.unwrap().text().await.unwrap();
+        let mut answer: Value = serde_json::from_str(&answer).unwrap();
+        match answer.get_mut("error") {
+            Some(error) => Err(error.take()),
+            None => Ok(answer["result"].take()),
+        }
+    }
+
+    async fn pay(&self, name: &str) -> TxView {
+        let action = json!({ "kind": "transfer", "asset": "native", "to": PAYEE, "amount": "1000" });
+        let params = json!({ "idempotency_key": name, "intent": { "wallet": "cold", "action": action } });
+        serde_json::from_value(self.call("trader", "tx_submit", params).await.unwrap()).unwrap()
+    }
+
+    async fn get(&self, tx: &TxView) -> TxView {
+        serde_json::from_value(self.call("trader", "tx_get", json!({ "tx_id": tx.tx_id })).await.unwrap()).unwrap()
+    }
+
+    async fn wanted(&self, who: &str, tx: &TxView) -> ApprovalView {
+        let view = self.call(who, "approval_get", json!({ "tx_id": tx.tx_id })).await.unwrap();
+        serde_json::from_value(view).unwrap()
+    }
+
+    async fn say(&self, who: &str, tx: &TxView, decision: Decision) -> Result<ApprovalView, Value> {
+        let asked = self.wanted(who, tx).await;
+        let initiator = asked.tx.client.parse().unwrap();
+        let subject = Subject { intent: asked.intent_id, initiator: &initiator, body: &asked.request.body };
+        let statement = Statement::about(&subject, decision, SystemClock.unix_seconds() + 3_600);
+        let approval = Approval::sign(who.parse().unwrap(), &statement, &key(who));
+        let answer = self.call(who, "approval_submit", json!({ "tx_id": tx.tx_id, "approval": approval })).await?;
+        Ok(serde_json::from_value(answer).unwrap())
+    }
+
+    /// Waits, with blocks, until the record is at its end.
+    async fn ended(&self, tx: &TxView) -> TxView {
+        let node = rpc(&self.world);
+        let wait = async {
+            loop {
+                let view = self.get(tx).await;
+                if view.state.is_terminal() {
+                    return view;
+                }
+                let _: Value = node.call("sim_mine", json!([1])).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        match tokio::time::timeout(PATIENCE, wait).await {
+            Ok(view) => view,
+            Err(_) => panic!("it never ends: {:#?}", self.get(tx).await),
+        }
+    }
+}
+
+fn rpc(world: &World) -> RpcClient {
+    RpcClient::new(&world.ethereum().url(), Auth::None, Duration::from_secs(30)).unwrap()
+}
+
+async fn pool(dir: &Path) -> Arc<Pool> {
+    let passphrase = dir.join("passphrase");
+    std::fs::write(&passphrase, "a passphrase for tests").unwrap();
+    let seal = Arc::new(SoftwareSeal::open_or_create(&dir.join("seal"), &passphrase).unwrap());
+    let signer = |name: &str| SignerConfig { id: name.parse().unwrap(), dir: dir.join(name), seal: seal.clone() };
+    let signers = ["a", "b", "c"].map(signer).to_vec();
+    let config = PoolConfig { threshold: 2, signers, deadline: PATIENCE, round_timeout: PATIENCE };
+    let pool = Pool::start(config).await.unwrap();
+    let ecdsa = KeySpec { key: "ecdsa".parse().unwrap(), scheme: SchemeId::Ecdsa };
+    let secret = ImportedKey::Secp256k1 { secret: [7; 32].into(), chain_code: None };
+    pool.import(&ecdsa, secret, |_| ()).await.unwrap();
+    Arc::new(pool)
+}
+
+fn missing(view: &ApprovalView) -> usize {
+    view.quorums.iter().map(|quorum| quorum.missing).sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_missing_it_stays_pending_and_with_all_of_them_it_is_paid() {
+    let treasury = Treasury::start(Some(QUORUM)).await;
+    let mut pending = Vec::new();
+    for subset in 0..15_u32 {
+        let tx = treasury.pay(&format!("pay-{subset}")).await;
+        assert_eq!(tx.state, State::AwaitingApproval);
+        for (number, who) in APPROVERS.iter().enumerate() {
+            if subset & (1 << number) != 0 {
+                treasury.say(who, &tx, Decision::Approve).await.unwrap();
+                // The same person again counts no more.
+                treasury.say(who, &tx, Decision::Approve).await.unwrap();
+            }
+        }
+        let view = treasury.wanted("ed", &tx).await;
+        assert_eq!(view.tx.state, State::AwaitingApproval, "{subset:b}");
+        assert_eq!(missing(&view), 4 - usize::try_from(subset.count_ones()).unwrap(), "{subset:b}");
+        pending.push(tx);
+    }
+    // Whoever asked doesn't approve, under whatever credential.
+    let last = pending.pop().unwrap();
+    let refused = treasury.say("tina-approves", &last, Decision::Approve).await.unwrap_err();
+    assert_eq!(refused["data"]["kind"], "invalid_approval");
+    // Somebody else's signature is none.
+    let asked = treasury.wanted("fay", &last).await;
+    let initiator = "trader".parse().unwrap();
+    let subject = Subject { intent: asked.intent_id, initiator: &initiator, body: &asked.request.body };
+    let statement = Statement::about(&subject, Decision::Approve, SystemClock.unix_seconds() + 60);
+    let forged = Approval::sign("fay".parse().unwrap(), &statement, &key("trader"));
+    let params = json!({ "tx_id": last.tx_id, "approval": forged });
+    let refused = treasury.call("trader", "approval_submit", params).await.unwrap_err();
+    assert_eq!((&refused["data"]["kind"], &refused["code"]), (&json!("invalid_approval"), &json!(-33204)));
+
+    // 0b1110 lacks Fay.
+    assert_eq!(missing(&treasury.wanted("fay", &last).await), 1);
+    treasury.say("fay", &last, Decision::Approve).await.unwrap();
+    assert_eq!(treasury.ended(&last).await.state, State::Finalized);
+    let late = treasury.say("ed", &last, Decision::Reject).await.unwrap_err();
+    assert_eq!(late["data"]["kind"], "not_awaiting_approval");
+    for tx in &pending {
+        assert_eq!(treasury.get(tx).await.state, State::AwaitingApproval, "{}", tx.idempotency_key);
+    }
+    let waiting = treasury.call("ed", "approval_list", json!({})).await.unwrap();
+    assert_eq!(waiting.as_array().unwrap().len(), pending.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_rejection_is_the_end() {
+    let treasury = Treasury::start(Some(QUORUM)).await;
+    let tx = treasury.pay("rejected").await;
+    for who in ["fay", "finn", "carla"] {
+        treasury.say(who, &tx, Decision::Approve).await.unwrap();
+    }
+    let view = treasury.say("ed", &tx, Decision::Reject).await.unwrap();
+    assert_eq!(view.tx.state, State::Rejected);
+    let reason = view.tx.reason.unwrap();
+    assert_eq!((reason.kind.as_str(), reason.message.as_str()), ("rejected_by_approver", "ed has rejected it"));
+    let late = treasury.say("ed", &tx, Decision::Approve).await.unwrap_err();
+    assert_eq!(late["data"]["kind"], "not_awaiting_approval");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_asks_nobody_gets_no_signature() {
+    let treasury = Treasury::start(None).await;
+    let tx = treasury.pay("unasked").await;
+    let view = treasury.ended(&tx).await;
+    assert_eq!(view.state, State::Quarantined);
+    assert!(view.attempts.iter().all(|attempt| attempt.chain_tx_id.is_none()), "{view:#?}");
+    assert_eq!(view.reason.unwrap().kind, "signers_refused");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_changes_while_people_decide_blocks_what_they_approve() {
+    let treasury = Treasury::start(Some(QUORUM)).await;
+    let tx = treasury.pay("listed").await;
+    let cleared =
+        tx.history.iter().find_map(|step| step.detail.as_ref()?.pointer("/clearance/lists/0/digest").cloned());
+    let before = treasury.call("ops", "screen_status", json!({})).await.unwrap();
+    assert_eq!(cleared.as_ref(), before.pointer("/0/digest"), "the record says what it was looked up in");
+    std::fs::write(treasury.dir.path().join("list.txt"), format!("{NOBODY}\n{}\n", PAYEE.to_lowercase())).unwrap();
+    let reloaded = treasury.call("ops", "screen_reload", json!({})).await.unwrap();
+    assert_eq!(reloaded["changed"], json!(["house"]));
+    let looked = json!({ "address": PAYEE, "network": "ethereum:31337" });
+    assert_eq!(treasury.call("ed", "screen_address", looked).await.unwrap()["kind"], "listed_address");
+    for who in APPROVERS {
+        treasury.say(who, &tx, Decision::Approve).await.unwrap();
+    }
+    let view = treasury.ended(&tx).await;
+    assert_eq!((view.state, view.reason.unwrap().kind.as_str()), (State::Blocked, "listed_address"));
+    assert!(view.attempts.is_empty());
+}
