@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{credential, serve, tx};
+use crate::{approve, credential, serve, tx};
 
 /// Whatever goes wrong on the way, told to the person who typed.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -30,6 +30,8 @@ enum Command {
     Keys(crate::keys::KeysArgs),
     /// Asks a running gateway for payments, signed with your credential.
     Tx(tx::TxArgs),
+    /// Shows payments that wait for people, and signs an approval or a rejection.
+    Approve(approve::ApproveArgs),
     /// Makes a credential: an Ed25519 key pair in PEM.
     Credential(CredentialArgs),
 }
@@ -65,6 +67,7 @@ impl Cli {
             Command::Signer(args) => crate::signer::run(args).await,
             Command::Keys(args) => crate::keys::run(args).await,
             Command::Tx(args) => tx::run(args).await,
+            Command::Approve(args) => approve::run(args).await,
             Command::Credential(args) => {
                 let private = credential::ensure_pair(&args.public_key_file)?;
                 println!("public   {}\nprivate  {}", args.public_key_file.display(), private.display());

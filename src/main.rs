@@ -7,9 +7,11 @@
 //! - `lanes`: a configured network as the pipeline's lane;
 //! - `serve`, `dev`, `demo`: running it, on real or on simulated chains;
 //! - `client`, `tx`: asking a running gateway;
+//! - `approve`: what people say of payments that wait for them;
 //! - `keys`: escrow, recovery and import while no gateway runs.
 
 mod apart;
+mod approve;
 mod cli;
 mod client;
 mod config;

@@ -8,6 +8,8 @@
     reason = "tests state their assumptions bluntly"
 )]
 
+#[path = "store/approvals.rs"]
+mod approvals;
 #[path = "store/leases.rs"]
 mod leases;
 #[path = "store/life.rs"]

@@ -1,0 +1,182 @@
+//! `portcullis approve`: what waits for people, shown as its request says it, and an approver's signed word on it.
+//!
+//! The gateway is believed nothing: the payment is read from the raw body of the client's request on this machine, and what is
+//! signed is made of that body. What the gateway tells beside it is only compared.
+
+use std::io::{BufRead as _, Write as _};
+use std::path::PathBuf;
+
+use chains::intent::{Action, Intent};
+use clap::{Args, Subcommand};
+use gateway::api::approval::ApprovalView;
+use gateway::clock::{Clock as _, SystemClock};
+use gateway::record::{RecordId, State};
+use serde_json::json;
+use signer::approval::{Approval, Decision, Statement, Subject};
+use signer::request::{Submission, parse_call};
+use signer::roster::CredentialId;
+
+use crate::cli::Failure;
+use crate::client::GatewayClient;
+use crate::{credential, tx};
+
+/// What waits, of whom, as whom.
+#[derive(Debug, Args)]
+pub(crate) struct ApproveArgs {
+    /// The gateway's endpoint.
+    #[arg(long, env = "PORTCULLIS_URL", default_value = "http://127.0.0.1:8645", global = true)]
+    url: String,
+    /// The name of your credential; its role is approver.
+    #[arg(long, env = "PORTCULLIS_CREDENTIAL", global = true)]
+    credential: Option<CredentialId>,
+    /// The file with its private key, PEM.
+    #[arg(long, env = "PORTCULLIS_KEY", global = true)]
+    key: Option<PathBuf>,
+    #[command(subcommand)]
+    command: ApproveCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ApproveCommand {
+    /// Lists what waits for approval, newest first.
+    List,
+    /// Shows one payment as its request says it.
+    Show {
+        /// The gateway's name for it.
+        tx_id: RecordId,
+    },
+    /// Shows one payment, asks, and signs an approval.
+    Sign(Word),
+    /// Shows one payment, asks, and signs a rejection, which ends it.
+    Reject(Word),
+}
+
+#[derive(Debug, Args)]
+struct Word {
+    /// The gateway's name for it.
+    tx_id: RecordId,
+    /// Don't ask.
+    #[arg(long)]
+    yes: bool,
+    /// For so many hours the word holds.
+    #[arg(long, default_value_t = 24)]
+    hours: u32,
+}
+
+/// A payment as an approver sees it: read from the request's body and from nothing else.
+struct Read {
+    intent: Intent,
+    statement: Statement,
+}
+
+/// Does what was typed.
+///
+/// # Errors
+/// What went wrong.
+pub(crate) async fn run(args: ApproveArgs) -> Result<(), Failure> {
+    let id = args.credential.ok_or("name your credential: --credential")?;
+    let key_file = args.key.ok_or("name the file of your private key: --key")?;
+    let client = GatewayClient::new(&args.url, id.clone(), &key_file)?;
+    let (word, decision) = match args.command {
+        ApproveCommand::List => {
+            let waiting: Vec<ApprovalView> = client.call("approval_list", json!({})).await?;
+            for view in waiting {
+                let missing: usize = view.quorums.iter().map(|quorum| quorum.missing).sum();
+                let read = read(&view, Decision::Approve, 0)?;
+                println!("{}  {missing} missing  {}", view.tx.tx_id, tx::describe(&read.intent));
+            }
+            return Ok(());
+        }
+        ApproveCommand::Show { tx_id } => {
+            let view = get(&client, tx_id).await?;
+            let read = read(&view, Decision::Approve, 0)?;
+            show(&view, &read);
+            return Ok(());
+        }
+        ApproveCommand::Sign(word) => (word, Decision::Approve),
+        ApproveCommand::Reject(word) => (word, Decision::Reject),
+    };
+    let view = get(&client, word.tx_id).await?;
+    let expires = SystemClock.unix_seconds().saturating_add(u64::from(word.hours).saturating_mul(3_600));
+    let read = read(&view, decision, expires)?;
+    show(&view, &read);
+    if !word.yes && !asked(decision)? {
+        return Err("nothing was signed".into());
+    }
+    let approval = Approval::sign(id, &read.statement, &credential::read_private_key(&key_file)?);
+    let after: ApprovalView =
+        client.call("approval_submit", json!({ "tx_id": word.tx_id, "approval": approval })).await?;
+    println!("\nsigned; the payment is {}", after.tx.state);
+    if after.tx.state == State::AwaitingApproval {
+        for quorum in &after.quorums {
+            println!("  {}: {} missing", quorum.quorum, quorum.missing);
+        }
+    }
+    Ok(())
+}
+
+async fn get(client: &GatewayClient, tx_id: RecordId) -> Result<ApprovalView, Failure> {
+    let view: ApprovalView = client.call("approval_get", json!({ "tx_id": tx_id })).await?;
+    if view.tx.tx_id == tx_id { Ok(view) } else { Err("the gateway answers with another payment".into()) }
+}
+
+/// Reads the payment from the request's body, makes the statement of it, and compares what the gateway tells.
+fn read(view: &ApprovalView, decision: Decision, expires: u64) -> Result<Read, Failure> {
+    let body = &view.request.body;
+    let submission = Submission::from_call(&parse_call(body)?)?;
+    let initiator: CredentialId = view.tx.client.parse()?;
+    let intent = submission.intent_id(&initiator);
+    let statement = Statement::about(&Subject { intent, initiator: &initiator, body }, decision, expires);
+    let told = (view.intent_id, view.request_digest.as_str(), &view.tx.intent);
+    if told != (intent, hex::encode(statement.request).as_str(), &submission.intent) {
+        return Err("what the gateway tells of the payment isn't what its request says; don't sign".into());
+    }
+    Ok(Read { intent: submission.intent, statement })
+}
+
+fn show(view: &ApprovalView, read: &Read) {
+    let Intent { wallet, action, max_fee, reference } = &read.intent;
+    println!("from the client's own request:");
+    println!("  asked by   {}", view.tx.client);
+    println!("  wallet     {wallet} ({})", view.tx.network);
+    match action {
+        Action::Transfer { asset, to, amount } => {
+            println!("  pays to    {to}\n  amount     {amount} base units of {asset}");
+        }
+        Action::Call { contract, data, value } => {
+            println!("  calls      {contract}\n  data       {data}\n  with       {value} wei");
+        }
+        other => println!("  does       {}", serde_json::to_string(other).unwrap_or_default()),
+    }
+    match max_fee {
+        Some(fee) => println!("  fee        at most {fee} native base units"),
+        None => println!("  fee        no cap of its own; the policy's holds"),
+    }
+    if let Some(reference) = reference {
+        // Words of the client's: what would move the cursor is not shown as such.
+        println!("  reference  {reference:?}");
+    }
+    println!("  intent     {}\n  request    {}", read.statement.intent, hex::encode(read.statement.request));
+    println!("by the gateway's word:");
+    println!("  state      {}", view.tx.state);
+    for quorum in &view.quorums {
+        println!("  needs      {}: {} missing", quorum.quorum, quorum.missing);
+    }
+    println!(
+        "The transaction's bytes are made later. Every signer checks them against this request before it signs, and this \
+         approval against its own roster."
+    );
+}
+
+/// Asks the person, who types `y` or nothing happens.
+fn asked(decision: Decision) -> Result<bool, Failure> {
+    let what = match decision {
+        Decision::Approve => "approve",
+        Decision::Reject => "reject",
+    };
+    print!("\n{what} this payment? [y/N] ");
+    std::io::stdout().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    Ok(answer.trim().eq_ignore_ascii_case("y"))
+}
