@@ -196,7 +196,7 @@ impl Search<'_> {
                 Some(())
             }
             Wanted::OneOfAssets { assets } => {
-                let asset = *assets.first()?;
+                let asset = *assets.iter().find(|asset| is_alike(&miss.input, asset))?;
                 self.set(effects, &miss.input, |of, _, _| *of = asset)
             }
             _ => None,
@@ -261,7 +261,7 @@ impl Search<'_> {
                 let passes = |asset: &&Asset| {
                     let mut draft = draft.clone();
                     let set = self.set(&mut draft.effects, &miss.input, |of, _, _| *of = **asset);
-                    set.is_some() && passes(&draft)
+                    is_alike(&miss.input, asset) && set.is_some() && passes(&draft)
                 };
                 Wanted::OneOfAssets { assets: assets.iter().filter(passes).copied().collect() }
             }
@@ -306,6 +306,16 @@ impl Draft {
 /// Whether a call is the other one, whoever makes it and however deep.
 fn same(call: &Call, other: &Call) -> bool {
     call.contract == other.contract && call.selector == other.selector && call.arguments == other.arguments
+}
+
+/// Whether what an input moves is a token, as the asset is: coin and tokens are paid by different transactions.
+const fn is_alike(input: &Input, asset: &Asset) -> bool {
+    match input {
+        Input::Transfer { asset: moved, .. } | Input::Allowance { asset: moved, .. } => {
+            matches!(moved, Asset::Native) == matches!(asset, Asset::Native)
+        }
+        _ => false,
+    }
 }
 
 /// Which input it is, whatever is in it.
