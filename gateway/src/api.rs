@@ -3,6 +3,7 @@
 pub mod approval;
 mod gw;
 mod key;
+mod policy;
 mod screen;
 mod tx;
 pub mod view;
@@ -58,6 +59,8 @@ pub(crate) fn module(pipeline: Arc<Pipeline>, clock: Arc<dyn Clock>) -> RpcModul
         "approval_list" => approval::list,
         "approval_get" => approval::get,
         "approval_submit" => approval::submit,
+        "policy_get" => policy::get,
+        "policy_evaluate" => policy::evaluate,
         "screen_status" => screen::status,
         "screen_address" => screen::address,
         "screen_reload" => screen::reload,

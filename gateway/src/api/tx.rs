@@ -47,7 +47,7 @@ pub(super) async fn submit(context: &Context, asked: &Asked) -> Result<TxView, A
 }
 
 /// What can be seen to be wrong without asking a node: nothing is stored for it.
-fn check(context: &Context, intent: &Intent) -> Result<Network, ApiError> {
+pub(super) fn check(context: &Context, intent: &Intent) -> Result<Network, ApiError> {
     let account = context
         .pipeline
         .account(&intent.wallet)

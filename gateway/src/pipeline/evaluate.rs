@@ -99,7 +99,7 @@ fn ended((state, reason): (State, Reason), at: u64) -> Judgement {
 }
 
 /// What a lane's error means for a record that was never signed: its end, or another try.
-pub(super) fn refusal(error: LaneError) -> Result<(State, Reason), StepError> {
+pub(crate) fn refusal(error: LaneError) -> Result<(State, Reason), StepError> {
     let reason = |kind: &str| Reason { kind: kind.to_owned(), message: error.to_string(), rule: None };
     Ok(match &error {
         // One is free again as soon as a payment under it is final.
