@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ use chains::account::Account;
 use chains::ethereum::{Ethereum, EthereumClient};
 use chains::rpc::{Auth, RpcClient};
 use ed25519_dalek::SigningKey;
+use ed25519_dalek::pkcs8::EncodePrivateKey as _;
+use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use gateway::api::approval::ApprovalView;
 use gateway::api::view::TxView;
 use gateway::clock::{Clock, SystemClock};
@@ -45,6 +48,7 @@ use simulator::node::bitcoin::BitcoinConfig;
 use simulator::node::ethereum::EthereumConfig;
 use simulator::node::solana::SolanaConfig;
 use simulator::world::{World, WorldConfig};
+use tokio::io::AsyncWriteExt as _;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 const PAYEE: &str = "0x52908400098527886E0F7030069857D2E4169EE7";
@@ -89,6 +93,10 @@ struct Treasury {
 impl Treasury {
     /// The signers require the quorum; the gateway believes in `quorum`.
     async fn start(quorum: Option<&str>) -> Self {
+        Self::start_with(quorum, ApprovalsConfig::default()).await
+    }
+
+    async fn start_with(quorum: Option<&str>, approvals: ApprovalsConfig) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
         let world = WorldConfig {
@@ -141,7 +149,7 @@ impl Treasury {
             policy,
             screening,
             roster: roster(),
-            approvals: ApprovalsConfig::default(),
+            approvals,
             networks: vec![NetworkLane { lane, tracking }],
             accounts: vec![account.clone()],
             tenure: Tenure { owner: "treasury".parse().unwrap(), lease: Duration::from_secs(10) },
@@ -192,6 +200,21 @@ impl Treasury {
         let approval = Approval::sign(who.parse().unwrap(), &statement, &key(who));
         let answer = self.call(who, "approval_submit", json!({ "tx_id": tx.tx_id, "approval": approval })).await?;
         Ok(serde_json::from_value(answer).unwrap())
+    }
+
+    /// The same on the approver's own machine, where somebody types `typed`. Answers what was printed, and whether it was done.
+    async fn type_in(&self, who: &str, args: &[&str], typed: &str) -> (String, bool) {
+        let key_file = self.dir.path().join(format!("{who}.key"));
+        std::fs::write(&key_file, key(who).to_pkcs8_pem(LineEnding::LF).unwrap().as_bytes()).unwrap();
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        command.args(["approve", "--url", &format!("http://{}", self.listening.addr), "--credential", who, "--key"]);
+        command.arg(key_file).args(args).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut input = child.stdin.take().unwrap();
+        let _ = input.write_all(typed.as_bytes()).await; // whoever isn't asked doesn't listen
+        drop(input);
+        let output = child.wait_with_output().await.unwrap();
+        (String::from_utf8(output.stdout).unwrap(), output.status.success())
     }
 
     /// Waits, with blocks, until the record is at its end.
@@ -326,4 +349,58 @@ async fn a_list_that_changes_while_people_decide_blocks_what_they_approve() {
     let view = treasury.ended(&tx).await;
     assert_eq!((view.state, view.reason.unwrap().kind.as_str()), (State::Blocked, "listed_address"));
     assert!(view.attempts.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_approves_in_time_expires() {
+    let treasury = Treasury::start_with(Some(QUORUM), ApprovalsConfig { expire_hours: 0 }).await;
+    let tx = treasury.pay("late").await;
+    let view = treasury.ended(&tx).await;
+    assert_eq!((view.state, view.reason.unwrap().kind.as_str()), (State::Expired, "approvals_expired"));
+    assert!(view.history.iter().any(|step| step.state == State::AwaitingApproval));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn approvers_sign_what_their_own_machine_shows_them() {
+    let treasury = Treasury::start(Some(QUORUM)).await;
+    let tx = treasury.pay("typed").await;
+    let id = tx.tx_id.to_string();
+    let (listed, _) = treasury.type_in("fay", &["list"], "").await;
+    assert!(listed.contains(&id) && listed.contains("4 missing"), "{listed}");
+    let (shown, done) = treasury.type_in("fay", &["sign", &id], "n\n").await;
+    assert!(!done && shown.contains(&format!("pays to    {PAYEE}")) && shown.contains("amount     1000 "), "{shown}");
+    assert_eq!(missing(&treasury.wanted("fay", &tx).await), 4, "nothing was signed");
+    let (said, done) = treasury.type_in("fay", &["sign", &id], "y\n").await;
+    assert!(done && said.contains("3 missing"), "{said}");
+    for who in ["finn", "carla", "ed"] {
+        let (said, done) = treasury.type_in(who, &["sign", &id, "--yes"], "").await;
+        assert!(done, "{said}");
+    }
+    assert_eq!(treasury.ended(&tx).await.state, State::Finalized);
+
+    let other = treasury.pay("typed-no").await;
+    let (said, done) = treasury.type_in("ed", &["reject", &other.tx_id.to_string(), "--yes"], "").await;
+    assert!(done && said.contains("rejected"), "{said}");
+    assert_eq!(treasury.get(&other).await.state, State::Rejected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_policy_is_asked_without_asking_for_a_payment() {
+    let treasury = Treasury::start(Some(QUORUM)).await;
+    let intent = |to: &str| {
+        let action = json!({ "kind": "transfer", "asset": "native", "to": to, "amount": "1000" });
+        json!({ "intent": { "wallet": "cold", "action": action } })
+    };
+    let asked = treasury.call("trader", "policy_evaluate", intent(PAYEE)).await.unwrap();
+    assert_eq!(asked.pointer("/trace/verdict/verdict").unwrap(), "require", "{asked:#}");
+    assert_eq!(asked.pointer("/clearance/lists/0/id").unwrap(), "house");
+    let denied = treasury.call("trader", "policy_evaluate", intent(NOBODY)).await.unwrap();
+    assert_eq!(denied.pointer("/trace/verdict/verdict").unwrap(), "deny");
+    assert_eq!(denied.pointer("/refused/kind").unwrap(), "listed_address");
+    let unnamed = treasury.call("ed", "policy_evaluate", intent(PAYEE)).await.unwrap_err();
+    assert_eq!(unnamed["code"], -32602);
+    let rules = treasury.call("ed", "policy_get", json!({})).await.unwrap();
+    assert_eq!(rules.pointer("/policy/rules/0/id").unwrap(), "treasury");
+    let none = treasury.call("ed", "approval_list", json!({})).await.unwrap();
+    assert_eq!(none, json!([]), "nothing is stored for it");
 }
