@@ -126,8 +126,10 @@ impl Treasury {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let list = dir.path().join("list.txt");
         std::fs::write(&list, format!("{NOBODY}\n")).unwrap();
-        let lists: ScreeningConfig =
-            serde_json::from_value(json!({ "lists": [{ "id": "house", "format": "text", "path": list }] })).unwrap();
+        let lists: ScreeningConfig = serde_json::from_value(
+            json!({ "lists": [{ "id": "house", "format": "text", "path": list, "max_age_hours": 24 }] }),
+        )
+        .unwrap();
         let screening =
             Screening::open(&lists, Arc::clone(&policy), Arc::clone(&clock), |path: &Path| path.to_owned()).unwrap();
         let chains::network::Network::Ethereum(chain_id) = spec.network else { panic!("{spec:?}") };
@@ -403,4 +405,34 @@ async fn the_policy_is_asked_without_asking_for_a_payment() {
     assert_eq!(rules.pointer("/policy/rules/0/id").unwrap(), "treasury");
     let none = treasury.call("ed", "approval_list", json!({})).await.unwrap();
     assert_eq!(none, json!([]), "nothing is stored for it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_is_too_old_holds_payments_until_it_is_renewed() {
+    let treasury = Treasury::start(Some(QUORUM)).await;
+    let list = treasury.dir.path().join("list.txt");
+    let written = |hours_ago: u64| {
+        let file = std::fs::File::options().write(true).open(&list).unwrap();
+        let then = Duration::from_secs(SystemClock.unix_seconds() - hours_ago * 3_600);
+        file.set_modified(std::time::UNIX_EPOCH + then).unwrap();
+    };
+    written(30);
+    treasury.call("ops", "screen_reload", json!({})).await.unwrap();
+    let tx = treasury.pay("held").await;
+    let held = |view: &TxView| view.reason.as_ref().is_some_and(|reason| reason.kind == "list_stale");
+    let wait = async {
+        while !held(&treasury.get(&tx).await) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.unwrap();
+    assert_eq!(treasury.get(&tx).await.state, State::Received, "nothing is known against it");
+    written(0);
+    treasury.call("ops", "screen_reload", json!({})).await.unwrap();
+    let wait = async {
+        while treasury.get(&tx).await.state != State::AwaitingApproval {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.unwrap();
 }
