@@ -237,7 +237,8 @@ impl House {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let policy = Arc::new(policy);
         let nothing = ScreeningConfig::default();
-        let screening = Screening::open(&nothing, Arc::clone(&policy), Arc::clone(&clock), |path: &Path| path.to_owned()).unwrap();
+        let screening =
+            Screening::open(&nothing, Arc::clone(&policy), Arc::clone(&clock), |path: &Path| path.to_owned()).unwrap();
         let pipeline = Pipeline::new(Parts {
             store: Arc::new(SqliteStore::open(&dir.path().join("store")).unwrap()),
             pool,

@@ -71,7 +71,8 @@ impl World {
         let store = Arc::new(SqliteStore::open(&dir.path().join("store")).unwrap());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let nothing = ScreeningConfig::default();
-        let screening = Screening::open(&nothing, Arc::clone(&policy), Arc::clone(&clock), |path: &Path| path.to_owned()).unwrap();
+        let screening =
+            Screening::open(&nothing, Arc::clone(&policy), Arc::clone(&clock), |path: &Path| path.to_owned()).unwrap();
         let pipeline = Pipeline::new(Parts {
             store,
             pool: Arc::new(pool),

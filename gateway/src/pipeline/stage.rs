@@ -4,9 +4,18 @@
 //! A transaction can't be frozen, and so not signed, unless it was screened and allowed:
 //!
 //! ```compile_fail,E0451
-//! use gateway::{lane::Draft, pipeline::stage::Allowed, record::Purpose};
-//! fn skip_the_policy(draft: Draft) -> Allowed {
-//!     Allowed { draft, rule: "none".to_owned(), draws: Vec::new(), purpose: Purpose::Pay }
+//! use gateway::{lane::Draft, pipeline::stage::Allowed, record::Purpose, screening::Clearance};
+//! fn skip_the_policy(draft: Draft, clearance: Clearance) -> Allowed {
+//!     Allowed { draft, clearance, rule: "none".to_owned(), draws: Vec::new(), purpose: Purpose::Pay }
+//! }
+//! ```
+//!
+//! not even with a clearance, which belongs to the draft that was screened:
+//!
+//! ```compile_fail,E0451
+//! use gateway::{lane::Draft, pipeline::stage::Screened, screening::Clearance};
+//! fn skip_the_screening(draft: Draft, clearance: Clearance) -> Screened {
+//!     Screened { draft, clearance }
 //! }
 //! ```
 //!
