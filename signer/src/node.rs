@@ -12,6 +12,7 @@ mod escrow;
 pub(crate) mod link;
 mod live;
 mod own;
+mod recall;
 mod rekey;
 pub(crate) mod wire;
 mod witness;
@@ -70,7 +71,7 @@ pub(crate) struct Node {
     peers: RwLock<BTreeMap<SignerId, LinkKey>>,
     peers_path: PathBuf,
     bans: Bans,
-    ledger: Mutex<Ledger>,
+    ledger: Arc<Mutex<Ledger>>,
     nonces: Arc<NonceJournal>,
     witness: Arc<Witness>,
     guard: RwLock<Option<Arc<Guard>>>,
@@ -165,7 +166,7 @@ impl Node {
             peers: RwLock::new(peers),
             peers_path,
             bans,
-            ledger: Mutex::new(ledger),
+            ledger: Arc::new(Mutex::new(ledger)),
             nonces: Arc::new(nonces),
             witness: Arc::new(witness),
             guard: RwLock::new(None),
