@@ -312,7 +312,7 @@ impl Node {
         self.parties(signers, |name| info.party(name))?;
         let digest = <[u8; 32]>::from(Sha256::digest(&request.unsigned));
         let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        ledger.burn(request.tx, judged.intent, digest, &judged.slots, request.fence).map_err(|error| match error {
+        ledger.burn(request.tx, judged.intent, digest, &judged.uses, request.fence).map_err(|error| match error {
             LedgerError::Io { .. } | LedgerError::Broken { .. } => failed(error),
             conflict => refused(conflict),
         })?;
