@@ -36,14 +36,14 @@ use gateway::config::ServerConfig;
 use gateway::lane::{Draft, Lane, LaneError, NodeLane};
 use gateway::nodes::{Nodes, Seen};
 use gateway::pipeline::lease::Tenure;
-use gateway::pipeline::replace::FeePolicy;
+use gateway::pipeline::replace::{Ask, FeePolicy, ReplaceError};
 use gateway::pipeline::track::Tracking;
 use gateway::pipeline::{NetworkLane, Parts, Pipeline};
 use gateway::record::{Exposure, Purpose, SignedBytes, State};
 use gateway::server::{self, Listening};
 use gateway::store::sqlite::SqliteStore;
 use serde_json::{Value, json};
-use signer::policy::PolicyConfig;
+use signer::policy::{Policy, PolicyConfig};
 use signer::pool::{ImportedKey, KeySpec, Pool, PoolConfig, SchemeId, SignerConfig, WalletSpec};
 use signer::request::SignedRequest;
 use signer::roster::{Credential, Role, Roster};
@@ -170,7 +170,9 @@ struct House {
     pipeline: Arc<Pipeline>,
     cables: BTreeMap<&'static str, Arc<Cable>>,
     http: reqwest::Client,
-    _dir: tempfile::TempDir,
+    /// What another gateway on the same store works with.
+    second: (Arc<Pool>, Policy, Vec<NetworkLane>, Vec<Account>),
+    dir: tempfile::TempDir,
 }
 
 impl House {
@@ -233,6 +235,7 @@ impl House {
             lanes.push(NetworkLane { lane, tracking });
         }
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let second = (pool.clone(), policy.clone(), lanes.clone(), accounts.clone());
         let pipeline = Pipeline::new(Parts {
             store: Arc::new(SqliteStore::open(&dir.path().join("store")).unwrap()),
             pool,
@@ -246,7 +249,8 @@ impl House {
         pipeline.start().await.unwrap();
         let config = ServerConfig { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..ServerConfig::default() };
         let listening = server::serve(&config, Arc::clone(&pipeline), roster, clock).await.unwrap();
-        let house = Self { world, listening, pipeline, cables, http: reqwest::Client::new(), _dir: dir };
+        let http = reqwest::Client::new();
+        let house = Self { world, listening, pipeline, second, cables, http, dir };
         for account in &accounts {
             let node = house.node(account.network().family());
             let _: Value = node
@@ -380,6 +384,23 @@ impl House {
         let view = self.submit("nonce", "sol", json!({ "kind": "open_nonce", "index": 0 })).await;
         let view = self.ended(Family::Solana, &view).await;
         assert_eq!(view.state, State::Finalized, "{view:#?}");
+    }
+
+    /// Another gateway on the same store.
+    async fn another(&self, name: &str) -> Arc<Pipeline> {
+        let (pool, policy, networks, accounts) = self.second.clone();
+        let another = Pipeline::new(Parts {
+            store: Arc::new(SqliteStore::open(&self.dir.path().join("store")).unwrap()),
+            pool,
+            clock: Arc::new(SystemClock),
+            policy: Arc::new(policy),
+            networks,
+            accounts,
+            tenure: Tenure { owner: name.parse().unwrap(), lease: Duration::from_secs(10) },
+            fees: BTreeMap::new(),
+        });
+        another.start().await.unwrap();
+        another
     }
 
     async fn close(self) {
@@ -608,5 +629,24 @@ async fn only_its_initiator_or_an_operator_steers_a_payment() {
     let error = house.call("trader", "tx_speedUp", json!({ "tx_id": lost.tx_id })).await.unwrap_err();
     assert_eq!(error["data"]["kind"], "not_replaceable", "{error}");
     assert_eq!(error["data"]["exposure"], "possible", "{error}");
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_gateway_lets_go_of_another_brings_to_its_end() {
+    let house = House::start(NEVER, LONG).await;
+    let payment = house.pay("handed-over", Family::Ethereum).await;
+    house.sent(&payment).await;
+    // While the first one holds it, the second leaves it alone, and says so.
+    let second = house.another("second").await;
+    let refused = second.replace(payment.tx_id, Ask::SpeedUp { slow: None }).await.unwrap_err();
+    assert!(matches!(refused, ReplaceError::HeldElsewhere), "{refused}");
+    house.pipeline.stop().await;
+    let faster = second.replace(payment.tx_id, Ask::SpeedUp { slow: None }).await.unwrap();
+    assert_eq!(faster.attempts.len(), 2, "{faster:#?}");
+    let end = house.ended(Family::Ethereum, &payment).await;
+    assert_eq!((end.state, end.exposure), (State::Finalized, Exposure::Certain), "{end:#?}");
+    assert_eq!(house.received(Family::Ethereum).await, PAID);
+    second.stop().await;
     house.close().await;
 }

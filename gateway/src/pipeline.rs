@@ -106,6 +106,7 @@ pub struct Parts {
 }
 
 /// A network's lane and how its transactions are followed.
+#[derive(Clone)]
 pub struct NetworkLane {
     /// The chain and its nodes.
     pub lane: Arc<dyn Lane>,
@@ -261,12 +262,7 @@ impl Pipeline {
 
     /// Notes the lease of a record and drives it in a task of its own. `judged` is told when the record has left `received` or
     /// has to wait there.
-    pub(crate) fn hold_and_drive(
-        self: &Arc<Self>,
-        hold: Hold,
-        network: Network,
-        judged: Option<oneshot::Sender<()>>,
-    ) {
+    pub(crate) fn hold_and_drive(self: &Arc<Self>, hold: Hold, network: Network, judged: Option<oneshot::Sender<()>>) {
         // The turn comes before the lease, so that the tracker, which goes by leases, can't be first.
         let turn = self.begin(hold.id);
         self.take(hold, network);

@@ -11,7 +11,9 @@ use chains::effects::{Allowance, Call, Effects, Transfer};
 use chains::network::Network;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use signer::policy::{Denial, Policy, PolicyConfig, PolicyError, Selector, Verdict, evaluate, screen};
+use signer::policy::{
+    Denial, Policy, PolicyConfig, PolicyError, Selector, Verdict, evaluate, evaluate_upkeep, screen,
+};
 use signer::roster::CredentialId;
 
 const PAYEE: &str = "0x52908400098527886E0F7030069857D2E4169EE7";
@@ -478,4 +480,34 @@ proptest! {
         higher.transfers[at].amount = amount;
         prop_assert!(is_allowed(&policy, &effects) || !is_allowed(&policy, &higher));
     }
+}
+
+/// Upkeep moves nothing, so no rule needs to name a receiver; but it costs, and some rule of the wallet must admit that.
+#[test]
+fn upkeep_is_admitted_by_its_fee_alone_and_never_moves_anything() {
+    let account = account("eth");
+    let rules = policy(eth_rules());
+    let upkeep = |policy: &Policy, effects: &Effects| match evaluate_upkeep(policy, &account, effects) {
+        Verdict::Allow { rule, .. } => Ok(rule),
+        Verdict::Deny { reason, .. } => Err(reason),
+    };
+    assert!(upkeep(&rules, &nothing()).is_ok());
+    assert_eq!(denial(&rules, &account, &nothing()), Denial::NoEffect, "as a payment it is none");
+    let moving = [
+        pays(&account, Asset::Native, PAYEE, 1),
+        pays_token(&account, PAYEE, 1),
+        allows(&account, ROUTER, Amount::from_sat(1)),
+        Effects { calls: vec![call(&account, TOKEN, [0xa9, 0x05, 0x9c, 0xbb])], ..nothing() },
+    ];
+    for effects in moving {
+        assert_eq!(upkeep(&rules, &effects), Err(Denial::NotUpkeep), "{effects:?}");
+    }
+    assert!(matches!(upkeep(&policy(json!([])), &nothing()), Err(Denial::NoRule { .. })));
+    let capped = policy(json!([{"id": "a", "wallets": ["eth"], "addresses": [PAYEE], "max_fee": "100"}]));
+    assert_eq!(upkeep(&capped, &nothing()), Ok("a".to_owned()));
+    let dear = Effects { max_fee: Amount::from_wei(101), ..nothing() };
+    assert!(matches!(upkeep(&capped, &dear), Err(Denial::AboveFeeLimit { .. })));
+    let denied = compile(json!({"rules": eth_rules(), "denied_addresses": [PAYEE]})).expect("a sound policy");
+    let touching = Effects { touches: vec![address(&account, PAYEE)], ..nothing() };
+    assert!(matches!(upkeep(&denied, &touching), Err(Denial::DeniedAddress { .. })));
 }

@@ -45,7 +45,7 @@ fn a_payment_is_cancelled_by_its_initiator_or_an_operator() {
     for (id, seed) in [("trader", 1), ("operator", 3)] {
         let judged = guard().judge(&with_cancel(&intent, unsigned.clone(), cancel_by(id, seed, 1))).expect("it may");
         let payment = guard().judge(&request(&intent, built(&intent))).expect("it may");
-        assert_eq!(judged.slots, payment.slots, "it excludes the payment");
+        assert_eq!(judged.uses.slots, payment.uses.slots, "it excludes the payment");
         assert_eq!(judged.intent, payment.intent);
         assert_ne!(judged.payloads, payment.payloads);
     }
