@@ -26,6 +26,9 @@ enum Command {
     Serve(ConfigArgs),
     /// Runs one signer in a process of its own.
     Signer(crate::signer::SignerArgs),
+    /// Puts the gateway to the test on simulated chains.
+    #[cfg(feature = "simulator")]
+    Sim(crate::sim::SimArgs),
     /// Asks a running gateway for payments, signed with your credential.
     Tx(tx::TxArgs),
     /// Makes a credential: an Ed25519 key pair in PEM.
@@ -61,6 +64,8 @@ impl Cli {
             Command::Dev(args) => crate::dev::run(args).await,
             Command::Serve(args) => serve::run(args).await,
             Command::Signer(args) => crate::signer::run(args).await,
+            #[cfg(feature = "simulator")]
+            Command::Sim(args) => crate::sim::run(args).await,
             Command::Tx(args) => tx::run(args).await,
             Command::Credential(args) => {
                 let private = credential::ensure_pair(&args.public_key_file)?;

@@ -6,7 +6,8 @@
 //! - `signer`, `apart`: one signer in a process of its own, and the gateway's end of such signers;
 //! - `lanes`: a configured network as the pipeline's lane;
 //! - `serve`, `dev`, `demo`: running it, on real or on simulated chains;
-//! - `client`, `tx`: asking a running gateway.
+//! - `client`, `tx`: asking a running gateway;
+//! - `sim`: what is done with simulated chains, the crash matrix first of all.
 
 mod apart;
 mod cli;
@@ -21,6 +22,8 @@ mod house;
 mod lanes;
 mod serve;
 mod signer;
+#[cfg(feature = "simulator")]
+mod sim;
 mod tx;
 
 use std::process::ExitCode;
