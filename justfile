@@ -28,3 +28,8 @@ bench *ARGS:
 attack:
     CASES=100000 cargo test --release -p signer --lib -- node::tests::attack --nocapture
     CASES=10000 cargo test --release -p signer --lib -- node::tests::nonces node::tests::fields --nocapture
+
+# The life of a transaction against its reference: 3000 random sequences of crashes, pauses, reorgs and lies, or `just model 100`. The last
+# line before the result tells what came of them. About half a second each.
+model CASES="3000":
+    PROPTEST_CASES={{CASES}} cargo test -p gateway --test model -- --nocapture

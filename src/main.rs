@@ -7,7 +7,8 @@
 //! - `lanes`: a configured network as the pipeline's lane;
 //! - `serve`, `dev`, `demo`: running it, on real or on simulated chains;
 //! - `client`, `tx`: asking a running gateway;
-//! - `keys`: escrow, recovery and import while no gateway runs.
+//! - `keys`: escrow, recovery and import while no gateway runs;
+//! - `sim`: what is done with simulated chains, the crash matrix first of all.
 
 mod apart;
 mod cli;
@@ -23,6 +24,8 @@ mod keys;
 mod lanes;
 mod serve;
 mod signer;
+#[cfg(feature = "simulator")]
+mod sim;
 mod tx;
 
 use std::process::ExitCode;

@@ -34,7 +34,7 @@ impl Pipeline {
                 state: State::Queued,
                 reason: None,
                 detail: Some(json!({ "rule": allowed.rule(), "effects": allowed.draft().effects() })),
-                draws: allowed.reservations(at),
+                draws: [allowed.reservations(at), fail::draws(record)].concat(),
                 at,
             },
             Err(end) => ended(end, at),

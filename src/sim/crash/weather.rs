@@ -1,0 +1,24 @@
+//! What else dies or stands still.
+
+use chains::network::Family;
+
+use super::cell::{Dice, Outcome};
+use super::stand::{Stand, StoreKind};
+
+/// Something that happens beside the gateway's own death.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Storm {}
+
+impl Storm {
+    pub(super) const ALL: [Self; 0] = [];
+    pub(super) const fn name(self) -> &'static str {
+        match self {}
+    }
+    pub(super) const fn fits(self, _family: Family, _store: StoreKind) -> bool {
+        match self {}
+    }
+}
+
+pub(super) async fn run(_stand: &mut Stand, storm: Storm, _dice: &mut Dice) -> Outcome {
+    match storm {}
+}
