@@ -217,7 +217,14 @@ async fn run_through(stand: &mut Stand, point: Point, dice: &mut Dice, outcome: 
     let end = finish(stand, &payment, &client, child.started_at, replaced.then_some(cancel), dice).await;
     let restarted_at = child.started_at;
     outcome.violations.extend(child.kill().into_iter().map(|panic| format!("panic: {panic}")));
-    let end = end?;
+    let end = match end {
+        Ok(end) => end,
+        Err(error) => {
+            outcome.violations.push(error.to_string());
+            outcome.violations.extend(books(stand, &payment).await?);
+            return Ok(());
+        }
+    };
     let stirred = end.history.iter().map(|step| step.at).find(|at| *at >= restarted_at);
     let stirred = stirred.map(|at| Duration::from_millis(at.saturating_sub(restarted_at)));
     outcome.recovery = stirred.or(outcome.ready);

@@ -180,8 +180,9 @@ impl SimChain {
 /// The time between two blocks. Solana's blockhashes hold for 150 of them, which a restart must not use up.
 const fn interval(family: Family) -> Duration {
     match family {
-        Family::Bitcoin | Family::Ethereum => Duration::from_millis(150),
-        Family::Solana => Duration::from_millis(200),
+        Family::Ethereum => Duration::from_millis(150),
+        // A gateway reads every block of Bitcoin, from the first one on.
+        Family::Bitcoin | Family::Solana => Duration::from_millis(250),
     }
 }
 

@@ -41,8 +41,20 @@ impl Child {
     /// # Errors
     /// Where the process can't be started.
     pub(super) fn start(config: &Path, log: &Path, environment: &[(String, String)]) -> Result<Self, Failure> {
+        Self::run(Command::new(std::env::current_exe()?), config, log, environment)
+    }
+
+    /// The same by a command that runs the binary.
+    ///
+    /// # Errors
+    /// Where the process can't be started.
+    pub(super) fn run(
+        mut command: Command,
+        config: &Path,
+        log: &Path,
+        environment: &[(String, String)],
+    ) -> Result<Self, Failure> {
         let output = File::create(log)?;
-        let mut command = Command::new(std::env::current_exe()?);
         command.arg("serve").arg("--config").arg(config).env("PORTCULLIS_LOG", "info");
         for name in ["PORTCULLIS_FAIL_AT", "PORTCULLIS_FAIL_FILE", "PORTCULLIS_MUTATION", "PORTCULLIS_CONFIG"] {
             command.env_remove(name);

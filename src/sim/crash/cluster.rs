@@ -7,6 +7,9 @@ use std::process::{Command, Output};
 
 use crate::cli::Failure;
 
+/// The programs that it takes, all from one folder.
+const PROGRAMS: [&str; 3] = ["initdb", "pg_ctl", "createdb"];
+
 /// A server with its data in one folder.
 #[derive(Debug)]
 pub(super) struct Cluster {
@@ -106,7 +109,11 @@ fn find() -> Option<PathBuf> {
     let on_path = std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect::<Vec<_>>());
     let debian =
         fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path().join("bin"));
-    on_path.unwrap_or_default().into_iter().chain(debian).find(|bin| bin.join("initdb").exists())
+    on_path
+        .unwrap_or_default()
+        .into_iter()
+        .chain(debian)
+        .find(|bin| PROGRAMS.iter().all(|program| bin.join(program).exists()))
 }
 
 fn is_root() -> bool {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use chains::network::Family;
@@ -16,6 +17,7 @@ use super::chain::{Books, FINAL, SimChain};
 use super::child::{Child, Ready};
 use super::cluster::Cluster;
 use super::relay::Relay;
+use super::weather::limited;
 use crate::cli::Failure;
 use crate::client::GatewayClient;
 use crate::credential;
@@ -222,6 +224,18 @@ impl Stand {
     /// # Errors
     /// Where the process can't be started.
     pub(super) fn start(&self, gateway: &str, environment: &[(String, String)]) -> Result<Child, Failure> {
+        self.run(Command::new(std::env::current_exe()?), gateway, environment)
+    }
+
+    /// Starts one that may write no file beyond so many blocks of 512 bytes.
+    ///
+    /// # Errors
+    /// Where the process can't be started.
+    pub(super) fn start_limited(&self, gateway: &str, blocks: u64) -> Result<Child, Failure> {
+        self.run(limited(&std::env::current_exe()?, blocks), gateway, &[])
+    }
+
+    fn run(&self, command: Command, gateway: &str, environment: &[(String, String)]) -> Result<Child, Failure> {
         let number = self.starts.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let mut environment = environment.to_vec();
         environment.push(("PORTCULLIS_TEST_LIMIT".to_owned(), self.plan.limit.to_string()));
@@ -229,7 +243,7 @@ impl Stand {
             environment.push(("PORTCULLIS_MUTATION".to_owned(), mutation.to_owned()));
         }
         let dir = self.plan.dir.join(gateway);
-        Child::start(&dir.join("portcullis.toml"), &dir.join(format!("log-{number:04}")), &environment)
+        Child::run(command, &dir.join("portcullis.toml"), &dir.join(format!("log-{number:04}")), &environment)
     }
 
     /// Starts a gateway that stops for good, or until told, at the n-th pass of a place. Answers the file that tells of it.
