@@ -5,6 +5,7 @@ mod crash;
 use clap::{Args, Subcommand};
 
 use crate::cli::Failure;
+use crate::serve;
 
 /// What to do.
 #[derive(Debug, Args)]
@@ -26,8 +27,18 @@ enum SimCommand {
 /// # Errors
 /// What was found wrong, or why it can't be done.
 pub(crate) async fn run(args: SimArgs) -> Result<(), Failure> {
-    match args.command {
-        SimCommand::CrashMatrix(args) => crash::matrix(args).await,
-        SimCommand::MutationCheck(args) => crash::mutations(args).await,
+    let work = async {
+        match args.command {
+            SimCommand::CrashMatrix(args) => crash::matrix(args).await,
+            SimCommand::MutationCheck(args) => crash::mutations(args).await,
+        }
+    };
+    // Whoever is told to stop takes its processes along.
+    tokio::select! {
+        done = work => done,
+        told = serve::stop_signal() => {
+            told?;
+            Err("stopped".into())
+        }
     }
 }

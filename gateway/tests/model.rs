@@ -32,7 +32,7 @@ use plan::{Plan, Step};
 use street::Street;
 
 /// How many sequences there are if `PROPTEST_CASES` doesn't say.
-const CASES: u32 = 20;
+const CASES: u32 = 16;
 
 struct Lifecycle;
 

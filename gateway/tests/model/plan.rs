@@ -26,6 +26,8 @@ pub(crate) enum Body {
 pub(crate) enum Step {
     /// A client asks a gateway for a payment.
     Submit { gateway: usize, key: u8, body: Body },
+    /// Somebody sends the last of these requests a second time, byte for byte.
+    Replay { gateway: usize },
     /// Whoever works gets time to.
     Rest,
     /// A block comes.
@@ -36,6 +38,8 @@ pub(crate) enum Step {
     Drop,
     /// A node changes its disposition.
     Turn { node: usize, weather: Weather },
+    /// All nodes are unreachable, or all tell the truth.
+    Storm { down: bool },
     /// A client wants a payment to go faster.
     SpeedUp { gateway: usize, key: u8 },
     /// A client wants a payment to be stopped.
@@ -91,12 +95,14 @@ impl ReferenceStateMachine for Plan {
         prop_oneof![
             9 => (gateway.clone(), key.clone(), body)
                 .prop_map(|(gateway, key, body)| Step::Submit { gateway, key, body }),
+            1 => gateway.clone().prop_map(|gateway| Step::Replay { gateway }),
             2 => Just(Step::Rest),
             5 => (pick, any::<bool>(), foreign, proptest::bool::weighted(0.1))
                 .prop_map(|(pick, newest_first, foreign, fails)| Step::Mine { pick, newest_first, foreign, fails }),
             2 => (1..4_usize, any::<bool>()).prop_map(|(depth, keep)| Step::Reorg { depth, keep }),
             1 => Just(Step::Drop),
             3 => (0..NODES, weather).prop_map(|(node, weather)| Step::Turn { node, weather }),
+            2 => any::<bool>().prop_map(|down| Step::Storm { down }),
             4 => (gateway.clone(), key.clone()).prop_map(|(gateway, key)| Step::SpeedUp { gateway, key }),
             5 => (gateway.clone(), key).prop_map(|(gateway, key)| Step::Cancel { gateway, key }),
             4 => (gateway.clone(), 0..6_u8, side, any::<bool>())

@@ -55,6 +55,7 @@ pub(crate) struct Reference {
     pub(crate) entries: BTreeMap<RecordId, Entry>,
     keys: BTreeMap<String, RecordId>,
     slots: BTreeMap<Slot, (RecordId, bool)>,
+    tokens: BTreeSet<String>,
     pub(crate) wrong: Vec<String>,
     pub(crate) log: Vec<String>,
 }
@@ -146,7 +147,13 @@ impl Reference {
         let (same, fresh) = known
             .and_then(|id| self.entries.get(&id))
             .map_or((true, true), |entry| (entry.intent == asked.intent, entry.state.is_terminal() && !entry.burned));
+        let replayed = self.tokens.contains(&asked.claims.jti);
+        let used = if answer.is_ok() { !self.tokens.insert(asked.claims.jti.clone()) } else { false };
+        self.require(!used, "token", format!("a request of {key} is taken twice"));
         match answer {
+            Err(StoreError::TokenReplayed) => {
+                self.require(replayed, "token", format!("a request of {key} is said to be repeated"));
+            }
             Ok(Accepted::New(hold)) => {
                 self.require(same && fresh, "I1", format!("{key} begins {}, and is {known:?}", hold.id));
                 let entry = Entry {

@@ -10,10 +10,11 @@ use gateway::clock::Clock;
 use gateway::pipeline::replace::Ask;
 use gateway::record::RecordId;
 use gateway::store::sqlite::SqliteStore;
-use gateway::store::{Cancelling, Filter, Store};
+use gateway::store::{Cancelling, Filter, NewIntent, Store};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use uuid::Uuid;
 
 use super::chain::{Ledger, NODES, Weather};
 use super::house::{Fault, House, NAMES, NETWORK, cancellation, signers, submission};
@@ -25,7 +26,7 @@ const PATIENCE: Duration = Duration::from_millis(300);
 /// How long a step that should need nobody is waited for. Nothing hangs on it but how much happens in a sequence.
 const LEISURE: Duration = Duration::from_millis(250);
 /// How long anything may take before the test says that it hangs.
-const HANGS: Duration = Duration::from_secs(60);
+const HANGS: Duration = Duration::from_secs(300);
 /// In how many rounds of clear weather everything has come to rest, and after how many of them the gateways are restarted, which
 /// ends the waiting between tries.
 const ROUNDS: (u32, u32) = (90, 15);
@@ -39,6 +40,7 @@ pub(crate) struct Street {
     outside: SqliteStore,
     dir: tempfile::TempDir,
     case: u64,
+    last: RefCell<Option<NewIntent>>,
     steps: RefCell<Vec<String>>,
 }
 
@@ -51,7 +53,16 @@ impl Street {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let town = Town::new(Ledger::new(&signers().account, case));
         let outside = SqliteStore::open(&dir.path().join("gateway.sqlite")).unwrap();
-        let street = Self { runtime, town, houses: RefCell::default(), outside, dir, case, steps: RefCell::default() };
+        let street = Self {
+            runtime,
+            town,
+            houses: RefCell::default(),
+            outside,
+            dir,
+            case,
+            last: RefCell::default(),
+            steps: RefCell::default(),
+        };
         street.run(async {
             street.restart(0).await;
             street.restart(1).await;
@@ -87,11 +98,14 @@ impl Street {
             Step::Submit { gateway, key, body } => {
                 let at = self.town.unix_millis();
                 let asked = submission(self.case, key, body, NAMES[gateway], at);
-                let Some(pipeline) = self.at_work(gateway) else { return };
-                self.client(tokio::spawn(async move {
-                    let _answer = pipeline.accept(asked).await; // the reference hears what the store says
-                }))
-                .await;
+                *self.last.borrow_mut() = Some(asked.clone());
+                self.submit(gateway, asked).await;
+            }
+            Step::Replay { gateway } => {
+                let last = self.last.borrow().clone();
+                if let Some(asked) = last {
+                    self.submit(gateway, NewIntent { id: RecordId::new(Uuid::now_v7()), ..asked }).await;
+                }
             }
             Step::Rest => self.rest().await,
             Step::Mine { pick, newest_first, foreign, fails } => {
@@ -104,6 +118,10 @@ impl Street {
             }
             Step::Drop => self.town.ledger().drop_mempool(),
             Step::Turn { node, weather } => self.town.ledger().turn(node, weather),
+            Step::Storm { down } => {
+                let weather = if down { Weather::Down } else { Weather::Fine };
+                (0..NODES).for_each(|node| self.town.ledger().turn(node, weather));
+            }
             Step::SpeedUp { gateway, key } => {
                 let (Some(pipeline), Some(id)) = (self.at_work(gateway), self.record(key).await) else { return };
                 self.client(tokio::spawn(async move {
@@ -141,6 +159,14 @@ impl Street {
                 self.rest().await;
             }
         }
+    }
+
+    async fn submit(&self, gateway: usize, asked: NewIntent) {
+        let Some(pipeline) = self.at_work(gateway) else { return };
+        self.client(tokio::spawn(async move {
+            let _answer = pipeline.accept(asked).await; // the reference hears what the store says
+        }))
+        .await;
     }
 
     /// A gateway that answers.

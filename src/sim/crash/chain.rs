@@ -97,6 +97,17 @@ impl SimChain {
         self.cookie.as_deref()
     }
 
+    /// The height of a Bitcoin chain: wallets made from here on were never paid before. 0 on the others.
+    ///
+    /// # Errors
+    /// Where the node doesn't say.
+    pub(super) async fn birthday(&self) -> Result<u32, Failure> {
+        match &self.node {
+            Node::Bitcoin(node) => Ok(node.height().await?),
+            Node::Ethereum(_) | Node::Solana(_) => Ok(0),
+        }
+    }
+
     /// Makes blocks, or stops making them.
     pub(super) fn mining(&self, on: bool) {
         self.mining.send_replace(on);
@@ -181,8 +192,9 @@ impl SimChain {
 const fn interval(family: Family) -> Duration {
     match family {
         Family::Ethereum => Duration::from_millis(150),
-        // A gateway reads every block of Bitcoin, from the first one on.
-        Family::Bitcoin | Family::Solana => Duration::from_millis(250),
+        Family::Solana => Duration::from_millis(250),
+        // A gateway reads every block.
+        Family::Bitcoin => Duration::from_millis(400),
     }
 }
 

@@ -63,6 +63,7 @@ pub(super) struct Stand {
     pub(super) wallet: String,
     /// What the chain said before the first payment.
     pub(super) books: Books,
+    birthday: u32,
     database: Option<String>,
     key_file: PathBuf,
     starts: std::sync::atomic::AtomicU32,
@@ -127,7 +128,7 @@ pub(super) async fn make_keys(dir: &Path) -> Result<PathBuf, Failure> {
     let config = dir.join("portcullis.toml");
     let mut text = head(&data, "keys", None);
     for family in FAMILIES {
-        text.push_str(&chain_part(family, "http://127.0.0.1:9", None));
+        text.push_str(&chain_part(family, "http://127.0.0.1:9", None, 0));
     }
     fs::write(&config, text)?;
     let mut child = Child::start(&config, &dir.join("log"), &[])?;
@@ -153,14 +154,14 @@ fn head(data: &Path, gateway: &str, database: Option<&Path>) -> String {
 }
 
 /// The parts that are a chain's own.
-fn chain_part(family: Family, endpoint: &str, cookie: Option<&Path>) -> String {
+fn chain_part(family: Family, endpoint: &str, cookie: Option<&Path>, birthday: u32) -> String {
     let (name, network, payee) = (name(family), network(family), payee(family));
     let (key, scheme, path) = key(family);
     let cookie = cookie.map_or_else(String::new, |cookie| format!("auth_file = {cookie:?}\n"));
     let depth = if family == Family::Solana { String::new() } else { format!("finality_depth = {FINAL}\n") };
     format!(
         "[[networks]]\nid = \"{network}\"\nendpoints = [\"{endpoint}\"]\n{cookie}{depth}timeout_ms = 3000\n\
-         confirmations = 1\npoll_interval_ms = 200\nresend_after_ms = 1000\n\
+         birthday = {birthday}\nconfirmations = 1\npoll_interval_ms = 200\nresend_after_ms = 1000\n\
          [[keys]]\nid = \"{key}\"\nscheme = \"{scheme}\"\n\
          [[wallets]]\nid = \"{name}\"\nnetwork = \"{network}\"\nkey = \"{key}\"\npath = \"{path}\"\n\
          [[policy.rules]]\nid = \"{name}\"\nwallets = [\"{name}\"]\naddresses = [\"{payee}\"]\n"
@@ -186,8 +187,9 @@ impl Stand {
         let key_file = plan.dir.join("one/data/trader.key");
         let books = Books { received: 0, count: 0 };
         let starts = std::sync::atomic::AtomicU32::new(0);
-        let wallet = String::new();
-        let mut stand = Self { plan, chain, relay, wallet, books, database, key_file, starts, replaceable: false };
+        let (wallet, birthday) = (String::new(), chain.birthday().await?);
+        let mut stand =
+            Self { plan, chain, relay, wallet, books, birthday, database, key_file, starts, replaceable: false };
         stand.furnish("one")?;
         let mut child = stand.start("one", &[])?;
         let ready = child.ready().await?;
@@ -215,7 +217,7 @@ impl Stand {
             fs::write(&url_file, url)?;
         }
         let text = head(&data, gateway, self.database.as_ref().map(|_| url_file.as_path()))
-            + &chain_part(self.plan.family, &self.relay.url(), self.chain.cookie());
+            + &chain_part(self.plan.family, &self.relay.url(), self.chain.cookie(), self.birthday);
         Ok(fs::write(dir.join("portcullis.toml"), text)?)
     }
 
