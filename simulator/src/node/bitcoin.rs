@@ -14,6 +14,7 @@ mod cookie;
 mod dialect;
 pub mod engine;
 pub mod faucet;
+mod member;
 pub mod mempool;
 pub mod policy;
 pub mod reject;
@@ -23,7 +24,7 @@ pub mod script;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bitcoin::{Address, Amount, Block, BlockHash, Network, ScriptBuf, Transaction, Txid};
@@ -37,8 +38,14 @@ use self::faucet::FaucetEmpty;
 use self::policy::Policy;
 use self::reject::Reject;
 use crate::clock::Clock;
+use crate::cluster::Seat;
 use crate::journal::{Journal, JournalError};
-use crate::rpc::{CancellationToken, ListenError, RpcServer, serve};
+use crate::network::Gossip;
+use crate::rpc::{CancellationToken, ListenError, RpcServer, serve_behind};
+use crate::topology::ChainKind;
+
+/// What nodes say to each other.
+type Message = Gossip<Arc<Transaction>, Arc<Block>, BlockHash>;
 
 /// The journal's file in the node's folder.
 const JOURNAL: &str = "journal.jsonl";
@@ -115,7 +122,7 @@ pub enum BitcoinError {
 pub struct BitcoinNode {
     node: Arc<Node>,
     server: RpcServer,
-    producer: Option<JoinHandle<()>>,
+    producer: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl BitcoinNode {
@@ -128,21 +135,31 @@ impl BitcoinNode {
         clock: Arc<dyn Clock>,
         shutdown: CancellationToken,
     ) -> Result<Self, BitcoinError> {
-        let shutdown = shutdown.child_token();
-        let BitcoinConfig { listen, block_interval, .. } = config;
+        let every = config.block_interval;
+        let seat = Seat::alone(ChainKind::Bitcoin, clock, shutdown.child_token());
+        let node = Self::launch(config, seat).await?;
+        let producer =
+            every.map(|every| tokio::spawn(produce(Arc::clone(&node.node), every, node.node.shutdown.clone())));
+        *node.producer.lock().unwrap_or_else(PoisonError::into_inner) = producer;
+        Ok(node)
+    }
+
+    /// Starts a node in its seat. It makes blocks only when it is told to.
+    async fn launch(config: BitcoinConfig, seat: Seat<Message>) -> Result<Self, BitcoinError> {
+        let Seat { clock, gate, shutdown, .. } = seat;
+        let listen = config.listen;
         let token = shutdown.clone();
         // Reading a long journal takes seconds.
         let opened = tokio::task::spawn_blocking(move || Node::open(&config, clock, token));
         let node = Arc::new(opened.await.map_err(|_| BitcoinError::Stopped)??);
-        let server = match serve(listen, Arc::clone(&node), shutdown.clone()).await {
+        let server = match serve_behind(listen, Arc::clone(&node), shutdown, gate).await {
             Ok(server) => server,
             Err(error) => {
                 node.close();
                 return Err(error.into());
             }
         };
-        let producer = block_interval.map(|every| tokio::spawn(produce(Arc::clone(&node), every, shutdown.clone())));
-        Ok(Self { node, server, producer })
+        Ok(Self { node, server, producer: Mutex::new(None) })
     }
 
     /// The RPC endpoint.
@@ -202,8 +219,13 @@ impl BitcoinNode {
 
     /// Waits until the node has stopped after `shutdown` was cancelled. Its folder is free then.
     pub async fn stopped(self) {
+        self.ended().await;
+    }
+
+    async fn ended(&self) {
         self.server.stopped().await;
-        if let Some(producer) = self.producer {
+        let producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(producer) = producer {
             // A panic there has been reported by the runtime.
             let _ = producer.await;
         }
