@@ -1,10 +1,10 @@
-//! The node as a member of a world: alone on its chain.
+//! The node as a member of a world: one of several.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{BitcoinConfig, BitcoinError, BitcoinNode, Message};
-use crate::cluster::{ChainNode, NodeError, Seat, Unsupported, address, folder};
+use super::{BitcoinConfig, BitcoinError, BitcoinNode, FIRST_BLOCKS, FIRST_SPACING, Message};
+use crate::cluster::{ChainNode, NodeError, Seat, address, folder};
 use crate::fault::rule::Fault;
 use crate::topology::{ChainKind, NodeIndex};
 
@@ -39,20 +39,23 @@ impl ChainNode for BitcoinNode {
         self.addr()
     }
 
+    /// The time that the first blocks' times were counted back from.
     fn origin(&self) -> Option<u64> {
-        None
+        let first = self.node.read(|engine| engine.chain().at(1).map(|known| known.block.header.time));
+        let after = FIRST_BLOCKS.saturating_sub(1).saturating_mul(FIRST_SPACING);
+        Some(u64::from(first.ok()??).saturating_add(after))
     }
 
     async fn produce(&self, blocks: u32) -> Result<Vec<String>, NodeError> {
         Ok(self.mine(blocks).await?.iter().map(ToString::to_string).collect())
     }
 
-    async fn reorganize(&self, _depth: u32) -> Result<Vec<String>, NodeError> {
-        Err(Unsupported { chain: Self::CHAIN, what: "reorganise its chain" }.into())
+    async fn reorganize(&self, depth: u32) -> Result<Vec<String>, NodeError> {
+        Ok(self.node.reorganize(depth)?.iter().map(ToString::to_string).collect())
     }
 
     async fn evict(&self) -> Result<u64, NodeError> {
-        Err(Unsupported { chain: Self::CHAIN, what: "empty its mempool" }.into())
+        Ok(u64::try_from(self.node.evict()?)?)
     }
 
     fn supports(fault: &Fault) -> bool {
@@ -63,13 +66,21 @@ impl ChainNode for BitcoinNode {
                 | Fault::Timeout { .. }
                 | Fault::Drop { .. }
                 | Fault::Duplicate
+                | Fault::Stale { .. }
+                | Fault::Lie
                 | Fault::Crash
+                | Fault::Partition { .. }
+                | Fault::Reorg { .. }
+                | Fault::FeeSpike { .. }
+                | Fault::EvictMempool
+                | Fault::FullBlocks
+                | Fault::Pinning
                 | Fault::ClockSkew { .. }
         )
     }
 
     fn is_social() -> bool {
-        false
+        true
     }
 
     async fn ended(&self) {
