@@ -153,6 +153,13 @@ struct Life {
     killed: CancellationToken,
 }
 
+impl Life {
+    /// Whether nothing has ended the node yet. It ends itself where it can't go on.
+    fn lasts(life: Option<&Self>) -> bool {
+        life.is_some_and(|life| !life.shutdown.is_cancelled())
+    }
+}
+
 impl<N: ChainNode> std::fmt::Debug for Cluster<N> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Cluster").field("chain", &N::CHAIN).field("nodes", &self.slots.len()).finish_non_exhaustive()
@@ -257,9 +264,13 @@ impl<N: ChainNode> Cluster<N> {
     pub async fn restart(&self, index: NodeIndex) -> Result<(), ClusterError> {
         let slot = self.slot(index)?;
         let mut life = slot.life.lock().await;
-        if life.is_some() {
+        if Life::lasts(life.as_ref()) {
             return Err(ClusterError::Up(slot.id));
         }
+        if self.ground.shutdown.is_cancelled() {
+            return Err(ClusterError::Down(slot.id));
+        }
+        slot.end(life.take(), true).await;
         let (seat, new_life) = seat(slot.id, &self.ground, Some(&self.network), slot.origin);
         match N::open(slot.config.clone(), seat).await {
             Ok(node) => {
@@ -278,7 +289,7 @@ impl<N: ChainNode> Cluster<N> {
     pub async fn up(&self) -> Vec<NodeIndex> {
         let mut up = Vec::new();
         for slot in &self.slots {
-            if slot.life.lock().await.is_some() {
+            if slot.runs().await {
                 up.push(slot.id.index);
             }
         }
@@ -338,14 +349,14 @@ impl<N: ChainNode> Cluster<N> {
     async fn running(&self, index: Option<NodeIndex>) -> Result<&Slot<N>, ClusterError> {
         let Some(index) = index else {
             for slot in &self.slots {
-                if slot.life.lock().await.is_some() {
+                if slot.runs().await {
                     return Ok(slot);
                 }
             }
             return Err(ClusterError::AllDown(N::CHAIN));
         };
         let slot = self.slot(index)?;
-        if slot.life.lock().await.is_some() { Ok(slot) } else { Err(ClusterError::Down(slot.id)) }
+        if slot.runs().await { Ok(slot) } else { Err(ClusterError::Down(slot.id)) }
     }
 }
 
@@ -354,10 +365,18 @@ impl<N: ChainNode> Slot<N> {
         Arc::clone(&self.node.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    async fn runs(&self) -> bool {
+        Life::lasts(self.life.lock().await.as_ref())
+    }
+
     /// Ends the node, at once or after what it is doing. `false` where it is down already.
     async fn stop(&self, at_once: bool) -> bool {
         let mut life = self.life.lock().await;
-        let Some(Life { shutdown, killed }) = life.take() else { return false };
+        self.end(life.take(), at_once).await
+    }
+
+    async fn end(&self, life: Option<Life>, at_once: bool) -> bool {
+        let Some(Life { shutdown, killed }) = life else { return false };
         if at_once {
             killed.cancel();
         }

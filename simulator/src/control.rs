@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cluster::{ClusterError, Commands};
 use crate::fault::Faults;
-use crate::fault::rule::{Rule, RuleError, RuleId};
+use crate::fault::rule::{Fault, Rule, RuleError, RuleId};
 use crate::fault::timeline::Subject;
 use crate::network::Conditions;
 use crate::rpc::gate::Control;
@@ -127,15 +127,22 @@ impl Controller {
 
     fn sim_partition(&self, at: Option<NodeId>, params: &Value) -> Result<Value, RpcError> {
         let Partition { chain, groups } = read(params)?;
-        self.named(at, chain)?.partition(&groups);
+        let cluster = self.named(at, chain)?;
+        cluster.partition(&groups);
+        let what = Fault::Partition { groups }.to_string();
+        self.faults.record_command(Subject::Network(cluster.chain()), what);
         Ok(Value::Null)
     }
 
     fn sim_heal(&self, at: Option<NodeId>, params: &Value) -> Result<Value, RpcError> {
         let Heal { chain } = read(params)?;
-        match chain.or(at.map(|node| node.chain)) {
-            Some(chain) => self.named(at, Some(chain))?.partition(&[]),
-            None => self.clusters().iter().for_each(|cluster| cluster.partition(&[])),
+        let healed = match chain.or(at.map(|node| node.chain)) {
+            Some(chain) => vec![self.named(at, Some(chain))?],
+            None => self.clusters(),
+        };
+        for cluster in healed {
+            cluster.partition(&[]);
+            self.faults.record_command(Subject::Network(cluster.chain()), "heal");
         }
         Ok(Value::Null)
     }
@@ -158,16 +165,31 @@ impl Controller {
     }
 
     async fn sim_crash(&self, at: Option<NodeId>, params: &Value) -> Result<Value, RpcError> {
-        let target = self.target(at, params)?;
+        let (cluster, index) = self.target(at, params)?;
+        let (faults, subject) = (Arc::clone(&self.faults), Subject::Node(NodeId { chain: cluster.chain(), index }));
         // A node that is told to crash at its own port takes this very call with it.
-        let crash = tokio::spawn(async move { target.0.crash(target.1).await });
-        self.done(crash.await.unwrap_or(Ok(())))
+        let crash = tokio::spawn(async move {
+            let crashed = cluster.crash(index).await;
+            if crashed.is_ok() {
+                faults.record_command(subject, Fault::Crash.to_string());
+            }
+            crashed
+        });
+        done(crash.await.unwrap_or(Ok(())))
     }
 
     async fn sim_restart(&self, at: Option<NodeId>, params: &Value) -> Result<Value, RpcError> {
         let (cluster, index) = self.target(at, params)?;
-        let restart = tokio::spawn(async move { cluster.restart(index).await });
-        self.done(restart.await.unwrap_or(Ok(())))
+        let (faults, subject) = (Arc::clone(&self.faults), Subject::Node(NodeId { chain: cluster.chain(), index }));
+        // A client that hangs up doesn't leave the node half started.
+        let restart = tokio::spawn(async move {
+            let restarted = cluster.restart(index).await;
+            if restarted.is_ok() {
+                faults.record_command(subject, "restart");
+            }
+            restarted
+        });
+        done(restart.await.unwrap_or(Ok(())))
     }
 
     async fn sim_reorg(&self, at: Option<NodeId>, params: &Value) -> Result<Value, RpcError> {
@@ -182,13 +204,16 @@ impl Controller {
             Some(index) => Subject::Node(NodeId { chain: cluster.chain(), index }),
             None => Subject::Network(cluster.chain()),
         };
-        self.faults.record("command", subject, 0, format!("reorg of {depth} blocks"));
+        self.faults.record_command(subject, Fault::Reorg { depth }.to_string());
         Ok(json!(blocks))
     }
 
     async fn sim_evict(&self, at: Option<NodeId>, params: &Value) -> Result<Value, RpcError> {
         let (cluster, index) = self.target(at, params)?;
-        cluster.evict(index).await.map(Value::from).map_err(failed)
+        let evicted = cluster.evict(index).await.map_err(failed)?;
+        let subject = Subject::Node(NodeId { chain: cluster.chain(), index });
+        self.faults.record_command(subject, Fault::EvictMempool.to_string());
+        Ok(evicted.into())
     }
 
     async fn sim_mine(&self, params: &Value) -> Result<Value, RpcError> {
@@ -206,10 +231,6 @@ impl Controller {
         let index = node.or(at.map(|node| node.index).filter(|_| chain.is_none()));
         let index = index.ok_or_else(|| invalid("name the node, counted from 0"))?;
         Ok((self.named(at, chain)?, index))
-    }
-
-    fn done(&self, result: Result<(), ClusterError>) -> Result<Value, RpcError> {
-        result.map(|()| Value::Null).map_err(failed)
     }
 }
 
@@ -324,6 +345,10 @@ fn read<T: DeserializeOwned>(params: &Value) -> Result<T, RpcError> {
 
 fn invalid(reason: impl ToString) -> RpcError {
     RpcError::new(INVALID_PARAMS, reason.to_string())
+}
+
+fn done(result: Result<(), ClusterError>) -> Result<Value, RpcError> {
+    result.map(|()| Value::Null).map_err(failed)
 }
 
 fn failed(error: ClusterError) -> RpcError {

@@ -210,7 +210,16 @@ impl Faults {
         self.lock().timeline.clone()
     }
 
-    /// Writes down what was done by command or by a network's own conditions.
+    /// Writes down what was done by hand.
+    pub fn record_command(&self, subject: Subject, what: impl Into<String>) {
+        let at = millis((self.elapsed)());
+        let rule = RuleId("command".to_owned());
+        let mut state = self.lock();
+        let event = state.timeline.seen(&rule, &subject).saturating_add(1);
+        state.timeline.strike(at, rule, subject, event, what.into());
+    }
+
+    /// Writes down what was done by a network's own conditions, or at a rule's end.
     pub fn record(&self, by: &str, subject: Subject, event: u64, what: impl Into<String>) {
         let at = millis((self.elapsed)());
         self.lock().timeline.strike(at, RuleId(by.to_owned()), subject, event, what.into());

@@ -181,8 +181,6 @@ struct State<M> {
     carried: BTreeMap<(NodeIndex, NodeIndex), Carried>,
     /// Orders messages of the same instant.
     sequence: u64,
-    /// Partitions and their ends so far.
-    commands: u64,
 }
 
 #[derive(Debug, Default)]
@@ -250,7 +248,6 @@ impl<M: Message> Network<M> {
             inboxes: BTreeMap::new(),
             carried: BTreeMap::new(),
             sequence: 0,
-            commands: 0,
         };
         Self { inner: Arc::new(Inner { chain, faults, state: Mutex::new(state) }) }
     }
@@ -298,16 +295,6 @@ impl<M: Message> Network<M> {
             .flat_map(|(at, group)| group.iter().map(move |node| (*node, number(at))))
             .collect();
         state.meet_again(&before);
-        state.commands = state.commands.saturating_add(1);
-        let event = state.commands;
-        drop(state);
-        let names = groups.iter().map(|group| group.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
-        let what = match groups {
-            [] => "healed".to_owned(),
-            _ => format!("partitioned [{}]", names.collect::<Vec<_>>().join("] [")),
-        };
-        let subject = Subject::Network(self.inner.chain);
-        self.inner.faults.record("command", subject, event, what);
     }
 
     /// Mends all links. Nodes that were apart meet.

@@ -295,6 +295,29 @@ async fn faults_of_bitcoins_own() {
     three.world.shutdown().await;
 }
 
+/// Who mined a block: where the coinbase's salt says so.
+fn miner(block: &Value) -> u8 {
+    let script = hex::decode(block["tx"][0]["vin"][0]["coinbase"].as_str().unwrap()).unwrap();
+    // Eight bytes end the script, the lowest first; the node's place is in the uppermost two.
+    script[script.len() - 2]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_make_blocks_in_turn() {
+    let three = Three::quick().await;
+    let first = three.node(0).height().await.unwrap() + 1;
+    three.ok(1, "sim_setBlockProduction", json!([{ "interval_ms": 3 }])).await;
+    three.until(0, "getblockcount", json!([]), |height| height.as_u64().unwrap() >= u64::from(first) + 12).await;
+    three.ok(1, "sim_setBlockProduction", json!([{ "interval_ms": null }])).await;
+    let mut miners = std::collections::BTreeSet::new();
+    for height in first..first + 12 {
+        let hash = three.ok(0, "getblockhash", json!([height])).await;
+        miners.insert(miner(&three.ok(0, "getblock", json!([hash, 2])).await));
+    }
+    assert!(miners.len() > 1 && miners.iter().all(|miner| *miner < 3), "{miners:?}");
+    three.world.shutdown().await;
+}
+
 /// The client that the gateway uses, at the first node.
 fn follower(three: &Three, wallet: &Wallet) -> (BitcoinClient, Account) {
     let node = three.node(0);
@@ -332,9 +355,10 @@ async fn follow_through(three: &Three, depth: u32, by_partition: bool) {
         let (outpoint, _) = three.fund(0, &wallet).await;
         three.node(0).mine(depth - 1).await.unwrap();
         assert_eq!(balance().await, funded);
-        let branch = three.world.bitcoin_nodes().reorg(Some(NodeIndex(0)), depth).await.unwrap();
+        let branch = three.ok(0, "sim_reorg", json!([{ "depth": depth }])).await;
+        let branch = branch.as_array().unwrap();
         assert_eq!(u32::try_from(branch.len()).unwrap(), depth + 1);
-        assert_eq!(three.tip(0).await, json!(branch.last().unwrap()));
+        assert_eq!(three.tip(0).await, *branch.last().unwrap());
         assert_eq!(three.ok(0, "getrawmempool", json!([])).await, json!([outpoint.txid]));
     }
     // Others' unconfirmed payments don't count.

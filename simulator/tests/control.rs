@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use simulator::clock::ManualClock;
+use simulator::fault::timeline::Timeline;
 use simulator::node::solana::SolanaConfig;
 use simulator::seed::Seed;
 use simulator::world::{World, WorldConfig};
@@ -136,6 +137,15 @@ async fn a_node_crashes_and_comes_back_where_it_was() {
     port.ok("sim_restart", json!({ "chain": "ethereum", "node": 0 })).await;
     assert_eq!(node.ok("eth_blockNumber", json!([])).await, height);
 
+    // The crash that took its own call with it is written down when it is over.
+    let strikes = async || port.ok("sim_timeline", json!([])).await["strikes"].as_array().unwrap().clone();
+    while strikes().await.len() < 4 {
+        tokio::task::yield_now().await;
+    }
+    let strikes = strikes().await;
+    let done = |what: &str| strikes.iter().filter(|strike| strike["what"] == what).count();
+    assert_eq!((strikes.len(), done("crash"), done("restart")), (4, 2, 2));
+
     // A rule crashes it, and brings it back when it is removed.
     let rule = json!({ "id": "gone", "chain": "ethereum", "fault": { "kind": "crash" }, "scope": { "on": "node" } });
     port.ok("sim_addFault", rule).await;
@@ -149,6 +159,42 @@ async fn a_node_crashes_and_comes_back_where_it_was() {
     }
     assert_eq!(node.ok("eth_blockNumber", json!([])).await, height);
     world.shutdown().await;
+}
+
+/// What strikes 60 calls of each of two methods, made in turn or both at once.
+async fn struck(seed: u64, at_once: bool) -> Timeline {
+    let (world, port) = world(seed).await;
+    let rule = json!({
+        "id": "flaky",
+        "fault": { "kind": "error", "code": -1, "message": "flaky" },
+        "scope": { "on": "rpc", "methods": ["eth_chainId", "net_version"] },
+        "probability": 0.4,
+    });
+    port.ok("sim_addFault", rule).await;
+    let node = Port::new(world.ethereum().url());
+    let calls = async |method: &str| {
+        for _ in 0..60 {
+            node.call(method, json!([])).await.unwrap();
+        }
+    };
+    if at_once {
+        tokio::join!(calls("eth_chainId"), calls("net_version"));
+    } else {
+        calls("net_version").await;
+        calls("eth_chainId").await;
+    }
+    let timeline = world.controller().faults().timeline();
+    world.shutdown().await;
+    timeline
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_seed_gives_one_fault_timeline() {
+    let (one, two, other) = tokio::join!(struck(3, false), struck(3, true), struck(4, false));
+    assert!((20..80).contains(&one.strikes().len()), "{} of 120", one.strikes().len());
+    assert_eq!(one.strikes().len(), two.strikes().len());
+    assert_eq!(one.difference(&two), None);
+    assert!(one.difference(&other).is_some());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

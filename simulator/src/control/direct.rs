@@ -15,6 +15,9 @@ use crate::fault::rule::{Fault, Rule, RuleId};
 use crate::fault::timeline::Subject;
 use crate::topology::{NodeId, NodeIndex};
 
+/// The number of the event that ends what a rule did once, which was its first.
+const OVER: u64 = 2;
+
 /// Follows the rules until `shutdown` is cancelled.
 pub(super) async fn direct(controller: Weak<Controller>, mut changes: Receiver<Change>, shutdown: CancellationToken) {
     let mut acts: BTreeMap<RuleId, CancellationToken> = BTreeMap::new();
@@ -74,7 +77,10 @@ async fn act(
         return;
     }
     for act in undo {
-        act.undo().await;
+        let (subject, what) = act.undo().await;
+        if let Some(controller) = controller.upgrade() {
+            controller.faults().record(&id.0, subject, OVER, what);
+        }
     }
 }
 
@@ -85,14 +91,21 @@ enum Done {
 }
 
 impl Done {
-    async fn undo(self) {
+    /// Undoes it, and tells how it is written down.
+    async fn undo(self) -> (Subject, &'static str) {
         match self {
             Self::Crashed(cluster, index) => {
-                if let Err(error) = cluster.restart(index).await {
+                let restarted = cluster.restart(index).await;
+                if let Err(error) = &restarted {
                     tracing::warn!(%error, "a crashed node doesn't come back");
                 }
+                let subject = Subject::Node(NodeId { chain: cluster.chain(), index });
+                (subject, if restarted.is_ok() { "restart" } else { "no restart" })
             }
-            Self::Partitioned(cluster) => cluster.partition(&[]),
+            Self::Partitioned(cluster) => {
+                cluster.partition(&[]);
+                (Subject::Network(cluster.chain()), "heal")
+            }
         }
     }
 }

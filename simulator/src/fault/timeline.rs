@@ -88,6 +88,11 @@ impl Timeline {
         self.omitted
     }
 
+    /// How many events of a subject a rule has seen.
+    pub(super) fn seen(&self, rule: &RuleId, subject: &Subject) -> u64 {
+        self.seen.get(&(rule.clone(), subject.clone())).copied().unwrap_or(0)
+    }
+
     /// Counts an event that a rule has seen.
     pub(super) fn see(&mut self, rule: &RuleId, subject: &Subject) {
         let seen = self.seen.entry((rule.clone(), subject.clone())).or_default();
@@ -110,11 +115,20 @@ impl Timeline {
         own.filter(|strike| strike.event <= events).map(|strike| (strike.event, strike.what.as_str())).collect()
     }
 
+    /// Up to which event of a subject all strikes are listed.
+    fn kept(&self, key: &(RuleId, Subject)) -> u64 {
+        if self.omitted == 0 {
+            return u64::MAX;
+        }
+        let own = self.strikes.iter().rev().find(|strike| strike.rule == key.0 && strike.subject == key.1);
+        own.map_or(0, |strike| strike.event)
+    }
+
     /// The first difference to another run's timeline, where the two can't be of one seed: an event that both have seen and
     /// decided differently. How many events there were, and when, may differ.
     pub fn difference(&self, other: &Self) -> Option<String> {
         self.seen.iter().find_map(|(key, seen)| {
-            let events = *seen.min(other.seen.get(key)?);
+            let events = (*seen).min(*other.seen.get(key)?).min(self.kept(key)).min(other.kept(key));
             let (own, others) = (self.decisions(key, events), other.decisions(key, events));
             (own != others).then(|| format!("rule {} on {}: {own:?} against {others:?}", key.0, key.1))
         })

@@ -172,7 +172,12 @@ impl Engine {
     /// # Errors
     /// Core's reason.
     pub fn check(&self, tx: Arc<Transaction>, time: u64) -> Result<Candidate, Reject> {
-        let candidate = self.mempool.check(tx, &self.chain, &self.policy, time, Mode::Relay)?;
+        self.check_in(&self.mempool, tx, time)
+    }
+
+    /// Checks whether a transaction may enter `pool`, under the fee floor of the moment.
+    fn check_in(&self, pool: &Mempool, tx: Arc<Transaction>, time: u64) -> Result<Candidate, Reject> {
+        let candidate = pool.check(tx, &self.chain, &self.policy, time, Mode::Relay)?;
         let least = fee_at(self.min_fee_rate(), candidate.entry.vsize);
         if candidate.entry.fee < least {
             let detail = format!("{} < {least}", candidate.entry.fee);
@@ -186,7 +191,7 @@ impl Engine {
         let mut pool = self.mempool.clone();
         let mut results = Vec::with_capacity(transactions.len());
         for tx in transactions {
-            let result = pool.check(tx, &self.chain, &self.policy, time, Mode::Relay);
+            let result = self.check_in(&pool, tx, time);
             if let Ok(candidate) = &result {
                 pool.insert(candidate.clone());
             }
