@@ -43,8 +43,15 @@ pub fn point(name: &str) {
         tracing::error!(%error, file = %file.display(), "the file of the fail point can't be written");
     }
     let go = file.as_ref().map(|file| file.with_extension("go"));
-    while !go.as_ref().is_some_and(|go| go.exists()) {
-        std::thread::park_timeout(std::time::Duration::from_millis(10));
+    let wait = || {
+        while !go.as_ref().is_some_and(|go| go.exists()) {
+            std::thread::park_timeout(std::time::Duration::from_millis(10));
+        }
+    };
+    // This task stands still and no other one: the runtime's thread is replaced meanwhile.
+    match tokio::runtime::Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(tokio::runtime::RuntimeFlavor::MultiThread) => tokio::task::block_in_place(wait),
+        _ => wait(),
     }
 }
 

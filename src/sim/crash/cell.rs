@@ -20,7 +20,7 @@ use crate::cli::Failure;
 use crate::client::{ClientError, GatewayClient};
 
 /// How long the gateway may take to come to the point.
-const ARRIVAL: Duration = Duration::from_secs(40);
+const ARRIVAL: Duration = Duration::from_secs(60);
 /// How long a payment may take to its end.
 pub(super) const END: Duration = Duration::from_secs(60);
 /// How often a payment is looked at.

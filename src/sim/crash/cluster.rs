@@ -4,8 +4,12 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use crate::cli::Failure;
+
+/// How often a start is tried.
+const STARTS: u32 = 20;
 
 /// The programs that it takes, all from one folder.
 const PROGRAMS: [&str; 3] = ["initdb", "pg_ctl", "createdb"];
@@ -50,8 +54,16 @@ impl Cluster {
             "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c max_connections=200",
             self.port
         );
-        let started = self.run("pg_ctl", &["-D", &self.data(), "-w", "-l", &log, "-o", &options, "start"])?;
-        checked("pg_ctl start", started)
+        let mut tries = 1;
+        loop {
+            let started = self.run("pg_ctl", &["-D", &self.data(), "-w", "-l", &log, "-o", &options, "start"])?;
+            match checked("pg_ctl start", started) {
+                // What was killed may not be gone yet, and still have the shared memory.
+                Err(_) if tries < STARTS => std::thread::sleep(Duration::from_millis(300)),
+                done => return done,
+            }
+            tries = tries.saturating_add(1);
+        }
     }
 
     /// Kills the server and every process of it with SIGKILL.

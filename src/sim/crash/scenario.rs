@@ -218,6 +218,7 @@ async fn one_block(stand: &mut Stand, dice: &mut Dice, outcome: &mut Outcome) ->
 
 /// On a server of its own, because others are at the shared one.
 async fn postgres_killed(stand: &mut Stand, dice: &mut Dice, outcome: &mut Outcome) -> Result<(), Failure> {
+    stand.chain.mining(false);
     let dir = stand.plan.dir.join(format!("killed-{:08x}", dice.below(1 << 32)));
     let cluster = Cluster::start(&dir.join("postgres"))?.ok_or("PostgreSQL isn't installed")?;
     let cluster = Arc::new(cluster);

@@ -116,7 +116,8 @@ impl Storm {
 
     /// What happens to which calls, and how often.
     fn weather(self, family: Family, dice: &mut Dice) -> Option<Weather> {
-        let times = u32::try_from(dice.below(12)).unwrap_or_default().saturating_add(1);
+        // A step that fails waits twice as long each time: more of this takes a minute and shows nothing else.
+        let times = u32::try_from(dice.below(5)).unwrap_or_default().saturating_add(2);
         let all = |answer| Some(Weather { calls: Calls::All, answer, times });
         if let Some((code, words)) = self.words(family) {
             let error = Answer::Error(code, words.to_owned());
@@ -159,12 +160,19 @@ async fn nodes(stand: &mut Stand, storm: Storm, dice: &mut Dice, outcome: &mut O
     let payment = Payment::new(stand, dice, true);
     let mut child = stand.start("one", &[])?;
     let client = stand.client(&child.ready().await?)?;
-    stand.relay.weather(storm.weather(stand.plan.family, dice));
-    let answer = payment.submit(&client).await;
-    if storm == Storm::LooksFail {
-        // It is in a block by the time that anybody can be asked.
-        stand.chain.mine(1).await?;
-    }
+    let weather = storm.weather(stand.plan.family, dice);
+    let answer = if storm == Storm::LooksFail {
+        // The payment is in a block, and nobody can be asked.
+        stand.chain.mining(false);
+        let answer = payment.submit(&client).await;
+        payment.until(&client, END, |view| matches!(view.state, State::Broadcasting | State::InMempool)).await?;
+        stand.relay.weather(weather);
+        stand.chain.mining(true);
+        answer
+    } else {
+        stand.relay.weather(weather);
+        payment.submit(&client).await
+    };
     // A gateway that can't reach its node says so, or has accepted the payment and goes on by itself.
     if let Err(error) = answer {
         outcome.violations.push(format!("the payment isn't accepted: {error}"));
