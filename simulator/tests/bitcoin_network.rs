@@ -182,6 +182,24 @@ async fn a_heal_reorganises_the_shorter_half() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_refuses_the_others_block_keeps_its_own() {
+    let three = Three::quick().await;
+    let mined = three.node(1).mine(2).await.unwrap();
+    three.agree(&[1, 0, 2]).await;
+    three.node(0).invalidate(mined[0]).await.unwrap();
+    let own = three.node(0).mine(1).await.unwrap();
+    three.node(2).mine(2).await.unwrap();
+    three.agree(&[2, 1]).await;
+    let wallet = Wallet::new(1, Kind::P2wpkh);
+    assert_eq!(three.tip(0).await, json!(own[0]));
+    three.node(0).reconsider(mined[0]).await.unwrap();
+    three.agree(&[1, 0]).await;
+    three.fund(0, &wallet).await;
+    three.agree(&[0, 1, 2]).await;
+    three.world.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crashed_node_resumes_and_catches_up() {
     let three = Three::quick().await;
     let cluster = three.world.bitcoin_nodes();

@@ -310,6 +310,8 @@ impl Chain {
         disconnected.reverse();
         let height = self.tip().height;
         self.blocks.retain(|_, known| known.height <= height);
+        let sizes = self.blocks.values().filter(|known| known.height > 0).map(|known| known.block.total_size());
+        self.bytes = sizes.fold(0, |sum, size| sum.saturating_add(u64::try_from(size).unwrap_or(u64::MAX)));
         let blocks = &self.blocks;
         self.refused.retain(|hash| blocks.contains_key(hash));
         Change { disconnected, connected: Vec::new() }

@@ -27,8 +27,13 @@ const MAX_ORPHANS: usize = 100;
 /// Transactions that spend coins which are not known yet, oldest first.
 type Orphans = VecDeque<(Txid, Arc<Transaction>)>;
 
-/// Listens to the other nodes until the node is stopped.
+/// Listens to the other nodes until the node is stopped, then leaves them.
 pub(super) async fn listen(node: Arc<Node>, endpoint: Endpoint<Message>) {
+    follow(&node, &endpoint).await;
+    endpoint.leave();
+}
+
+async fn follow(node: &Node, endpoint: &Endpoint<Message>) {
     let mut heartbeat = interval(HEARTBEAT);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut orphans = Orphans::new();
@@ -42,8 +47,8 @@ pub(super) async fn listen(node: Arc<Node>, endpoint: Endpoint<Message>) {
             event = endpoint.receive() => event,
         };
         let heard = match event {
-            Event::Met(peer) => greet(&node, &endpoint, peer),
-            Event::Message { from, message } => hear(&node, &endpoint, &mut orphans, from, message),
+            Event::Met(peer) => greet(node, endpoint, peer),
+            Event::Message { from, message } => hear(node, endpoint, &mut orphans, from, message),
         };
         match heard {
             Ok(()) => {}
@@ -90,9 +95,10 @@ fn hear(
         Gossip::Tip(hash) => want(node, endpoint, from, hash),
         Gossip::Request { want, have } => {
             let blocks = node.read(|engine| path(engine.chain(), &want, &have))?;
-            if !blocks.is_empty() {
-                endpoint.send(from, Gossip::Blocks(blocks));
-                // Where there was no room for all, the receiver asks again.
+            let Some(last) = blocks.last().map(|block| block.block_hash()) else { return Ok(()) };
+            endpoint.send(from, Gossip::Blocks(blocks));
+            if last != want {
+                // There was no room for all: the receiver is to ask again.
                 endpoint.send(from, Gossip::Tip(want));
             }
             Ok(())
