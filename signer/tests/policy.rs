@@ -11,9 +11,7 @@ use chains::effects::{Allowance, Call, Effects, Transfer};
 use chains::network::Network;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use signer::policy::{
-    Denial, Policy, PolicyConfig, PolicyError, Selector, Verdict, evaluate, evaluate_upkeep, screen,
-};
+use signer::policy::{Denial, Policy, PolicyConfig, PolicyError, Selector, Verdict, evaluate, evaluate_upkeep, screen};
 use signer::roster::CredentialId;
 
 const PAYEE: &str = "0x52908400098527886E0F7030069857D2E4169EE7";

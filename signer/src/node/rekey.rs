@@ -220,7 +220,9 @@ impl Node {
                 self.vault.mark_left(&target.key, target.epoch).map_err(failed)?;
                 return Ok(Answer::Done);
             }
-            Output::Signatures(_) | Output::Part(_) => return Err(failed("a run yielded something else than it was for")),
+            Output::Signatures(_) | Output::Part(_) => {
+                return Err(failed("a run yielded something else than it was for"));
+            }
         };
         if share.group() != target.group {
             return Err(Stop::Fault { culprit: None, reason: "the share is of another key".to_owned() });

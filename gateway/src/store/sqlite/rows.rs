@@ -125,7 +125,8 @@ pub(super) fn busy(db: &Connection, network: Network) -> Result<BTreeSet<Slot>, 
         "SELECT slot FROM slot JOIN record ON record.id = slot.record_id
          WHERE slot.network = ?1 AND record.state NOT IN ('finalized', 'failed') AND (burned = 0 OR NOT ?2)",
     )?;
-    let slots = statement.query_map(params![network.to_string(), Mutation::BurnedIsFree.on()], |row| row.get::<_, String>(0))?;
+    let slots = statement
+        .query_map(params![network.to_string(), Mutation::BurnedIsFree.on()], |row| row.get::<_, String>(0))?;
     slots.map(|slot| parse(&slot?)).collect()
 }
 

@@ -193,7 +193,10 @@ fn take(db: &Connection, id: &str, slot: &Slot, burned: bool) -> Result<(), Stor
         )?
         .execute(params![slot.to_string(), slot.network().to_string(), id, burned])?;
     if taken == 0 && Mutation::BurnedIsFree.on() {
-        db.execute("UPDATE slot SET record_id = ?2, burned = ?3 WHERE slot = ?1", params![slot.to_string(), id, burned])?;
+        db.execute(
+            "UPDATE slot SET record_id = ?2, burned = ?3 WHERE slot = ?1",
+            params![slot.to_string(), id, burned],
+        )?;
         return Ok(());
     }
     if taken == 1 { Ok(()) } else { Err(StoreError::SlotTaken(slot.clone())) }
