@@ -190,7 +190,10 @@ async fn nodes(stand: &mut Stand, storm: Storm, dice: &mut Dice, outcome: &mut O
 
 /// No file may grow any further than the database is, as on a disk that is full; then there is room again.
 async fn disk_full(stand: &mut Stand, dice: &mut Dice, outcome: &mut Outcome) -> Result<(), Failure> {
-    let size = std::fs::metadata(stand.database_file())?.len();
+    // The write-ahead log that the last life left may be the larger one.
+    let file = stand.database_file();
+    let log = std::fs::metadata(file.with_extension("sqlite-wal")).map_or(0, |log| log.len());
+    let size = std::fs::metadata(file)?.len().max(log);
     let blocks = size.div_ceil(512).saturating_add(ROOM);
     let mut child = stand.start_limited("one", blocks)?;
     let client = stand.client(&child.ready().await?)?;
