@@ -33,3 +33,17 @@ attack:
 # everything. Some minutes.
 policy:
     CASES=1000000 cargo test --release -p signer --test policy_model -- --nocapture
+
+# The life of a transaction against its reference: 3000 random sequences of crashes, pauses, reorgs and lies, or `just model 100`. The last
+# line before the result tells what came of them. About half a second each.
+model CASES="3000":
+    PROPTEST_CASES={{CASES}} cargo test -p gateway --test model -- --nocapture
+
+# Kills the gateway at every step of a payment on each chain with each store, restarts it, and holds what it made of it against
+# the chain. Some 170 cells; `--runs N`, `--chain`, `--store`, `--point`.
+crash-matrix *ARGS:
+    cargo run --release --features failpoints,mutations -- sim crash-matrix {{ARGS}}
+
+# Switches known bugs on in the gateway, one at a time, and sees that the crash matrix catches each.
+mutation-check *ARGS:
+    cargo run --release --features failpoints,mutations -- sim mutation-check {{ARGS}}

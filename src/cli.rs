@@ -28,6 +28,9 @@ enum Command {
     Signer(crate::signer::SignerArgs),
     /// Lists keys, makes escrows and drills them, recovers, imports; while no gateway runs.
     Keys(crate::keys::KeysArgs),
+    /// Puts the gateway to the test on simulated chains.
+    #[cfg(feature = "simulator")]
+    Sim(crate::sim::SimArgs),
     /// Asks a running gateway for payments, signed with your credential.
     Tx(tx::TxArgs),
     /// Shows payments that wait for people, and signs an approval or a rejection.
@@ -66,6 +69,8 @@ impl Cli {
             Command::Serve(args) => serve::run(args).await,
             Command::Signer(args) => crate::signer::run(args).await,
             Command::Keys(args) => crate::keys::run(args).await,
+            #[cfg(feature = "simulator")]
+            Command::Sim(args) => crate::sim::run(args).await,
             Command::Tx(args) => tx::run(args).await,
             Command::Approve(args) => approve::run(args).await,
             Command::Credential(args) => {

@@ -74,10 +74,22 @@ impl GatewayClient {
     /// # Errors
     /// Where there is no result.
     pub(crate) async fn call<T: DeserializeOwned>(&self, method: &str, params: Value) -> Result<T, ClientError> {
+        self.send(&self.sign(method, params)).await
+    }
+
+    /// Signs a call with a token of its own.
+    pub(crate) fn sign(&self, method: &str, params: Value) -> SignedRequest {
         let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string().into_bytes();
         let jti = format!("{:032x}", random_u128());
         let now = SystemClock.unix_seconds();
-        let signed = SignedRequest::sign(&self.key, &self.id, "/", &jti, now, TOKEN_SECONDS, body);
+        SignedRequest::sign(&self.key, &self.id, "/", &jti, now, TOKEN_SECONDS, body)
+    }
+
+    /// Sends a signed call. The gateway takes each once.
+    ///
+    /// # Errors
+    /// Where there is no result.
+    pub(crate) async fn send<T: DeserializeOwned>(&self, signed: &SignedRequest) -> Result<T, ClientError> {
         let unreachable =
             |e: reqwest::Error| ClientError::Unreachable { url: self.url.clone(), reason: e.without_url().to_string() };
         let answer = self
@@ -85,7 +97,7 @@ impl GatewayClient {
             .post(&self.url)
             .header("content-type", "application/json")
             .bearer_auth(&signed.token)
-            .body(signed.body)
+            .body(signed.body.clone())
             .send()
             .await
             .map_err(unreachable)?;

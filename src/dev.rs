@@ -122,6 +122,7 @@ async fn start_world(config: &Config, simulator: &SimulatorConfig) -> Result<Wor
             block_interval: interval(simulator.solana.block_interval_ms),
             ..SolanaConfig::default()
         },
+        ..WorldConfig::default()
     };
     if let Some(depth) = simulator.ethereum.finality_depth {
         world.ethereum.finality_depth = depth;

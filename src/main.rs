@@ -8,7 +8,8 @@
 //! - `serve`, `dev`, `demo`: running it, on real or on simulated chains;
 //! - `client`, `tx`: asking a running gateway;
 //! - `approve`: what people say of payments that wait for them;
-//! - `keys`: escrow, recovery and import while no gateway runs.
+//! - `keys`: escrow, recovery and import while no gateway runs;
+//! - `sim`: what is done with simulated chains, the crash matrix first of all.
 
 mod apart;
 mod approve;
@@ -25,6 +26,8 @@ mod keys;
 mod lanes;
 mod serve;
 mod signer;
+#[cfg(feature = "simulator")]
+mod sim;
 mod tx;
 
 use std::process::ExitCode;

@@ -104,6 +104,7 @@ impl Treasury {
             bitcoin: BitcoinConfig::default(),
             ethereum: EthereumConfig::default(),
             solana: SolanaConfig { block_interval: None, ..SolanaConfig::default() },
+            ..WorldConfig::default()
         };
         let world = World::start(world, Arc::new(ManualClock::new(1_750_000_000_000))).await.unwrap();
         let spec = WalletSpec {

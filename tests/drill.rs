@@ -54,6 +54,7 @@ impl Site {
             bitcoin: BitcoinConfig { block_interval: quick(200), ..BitcoinConfig::default() },
             ethereum: EthereumConfig { block_interval: quick(200), finality_depth: 4, ..EthereumConfig::default() },
             solana: SolanaConfig { block_interval: quick(100), finality_depth: 8, ..SolanaConfig::default() },
+            ..WorldConfig::default()
         };
         let world = World::start(world, Arc::new(SystemClock)).await.unwrap();
         let site = Self { dir, world };

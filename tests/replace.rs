@@ -37,7 +37,7 @@ use gateway::config::{ApprovalsConfig, ServerConfig};
 use gateway::lane::{Draft, Lane, LaneError, NodeLane};
 use gateway::nodes::{Nodes, Seen};
 use gateway::pipeline::lease::Tenure;
-use gateway::pipeline::replace::FeePolicy;
+use gateway::pipeline::replace::{Ask, FeePolicy, ReplaceError};
 use gateway::pipeline::track::Tracking;
 use gateway::pipeline::{NetworkLane, Parts, Pipeline};
 use gateway::record::{Exposure, Purpose, SignedBytes, State};
@@ -45,7 +45,7 @@ use gateway::screening::{Screening, ScreeningConfig};
 use gateway::server::{self, Listening};
 use gateway::store::sqlite::SqliteStore;
 use serde_json::{Value, json};
-use signer::policy::PolicyConfig;
+use signer::policy::{Policy, PolicyConfig};
 use signer::pool::{ImportedKey, KeySpec, Pool, PoolConfig, SchemeId, SignerConfig, WalletSpec};
 use signer::request::SignedRequest;
 use signer::roster::{Credential, Role, Roster};
@@ -172,7 +172,9 @@ struct House {
     pipeline: Arc<Pipeline>,
     cables: BTreeMap<&'static str, Arc<Cable>>,
     http: reqwest::Client,
-    _dir: tempfile::TempDir,
+    /// What another gateway on the same store works with.
+    shared: Shared,
+    dir: tempfile::TempDir,
 }
 
 impl House {
@@ -184,6 +186,7 @@ impl House {
             bitcoin: BitcoinConfig::default(),
             ethereum: EthereumConfig::default(),
             solana: SolanaConfig { block_interval: None, ..SolanaConfig::default() },
+            ..WorldConfig::default()
         };
         let world = World::start(world, Arc::new(ManualClock::new(1_750_000_000_000))).await.unwrap();
 
@@ -235,27 +238,13 @@ impl House {
             lanes.push(NetworkLane { lane, tracking });
         }
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let policy = Arc::new(policy);
-        let nothing = ScreeningConfig::default();
-        let screening =
-            Screening::open(&nothing, Arc::clone(&policy), Arc::clone(&clock), |path: &Path| path.to_owned()).unwrap();
-        let pipeline = Pipeline::new(Parts {
-            store: Arc::new(SqliteStore::open(&dir.path().join("store")).unwrap()),
-            pool,
-            clock: Arc::clone(&clock),
-            policy,
-            screening,
-            roster: roster.clone(),
-            approvals: ApprovalsConfig::default(),
-            networks: lanes,
-            accounts: accounts.clone(),
-            tenure: Tenure { owner: "house".parse().unwrap(), lease: Duration::from_secs(10) },
-            fees: BTreeMap::new(),
-        });
-        pipeline.start().await.unwrap();
+        let shared =
+            Shared { pool, policy: Arc::new(policy), roster: roster.clone(), lanes, accounts: accounts.clone() };
+        let pipeline = gateway(&shared, dir.path(), "house").await;
         let config = ServerConfig { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..ServerConfig::default() };
         let listening = server::serve(&config, Arc::clone(&pipeline), roster, clock).await.unwrap();
-        let house = Self { world, listening, pipeline, cables, http: reqwest::Client::new(), _dir: dir };
+        let http = reqwest::Client::new();
+        let house = Self { world, listening, pipeline, shared, cables, http, dir };
         for account in &accounts {
             let node = house.node(account.network().family());
             let _: Value = node
@@ -391,11 +380,48 @@ impl House {
         assert_eq!(view.state, State::Finalized, "{view:#?}");
     }
 
+    /// Another gateway on the same store.
+    async fn another(&self, name: &str) -> Arc<Pipeline> {
+        gateway(&self.shared, self.dir.path(), name).await
+    }
+
     async fn close(self) {
         self.listening.stop().await;
         self.pipeline.stop().await;
         self.world.shutdown().await;
     }
+}
+
+/// What several gateways of one house have in common.
+struct Shared {
+    pool: Arc<Pool>,
+    policy: Arc<Policy>,
+    roster: Roster,
+    lanes: Vec<NetworkLane>,
+    accounts: Vec<Account>,
+}
+
+/// A gateway that works on the store in a folder, under a name of its own.
+async fn gateway(shared: &Shared, dir: &Path, name: &str) -> Arc<Pipeline> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let policy = Arc::clone(&shared.policy);
+    let nothing = ScreeningConfig::default();
+    let screening = Screening::open(&nothing, policy, Arc::clone(&clock), |path: &Path| path.to_owned()).unwrap();
+    let pipeline = Pipeline::new(Parts {
+        store: Arc::new(SqliteStore::open(&dir.join("store")).unwrap()),
+        pool: Arc::clone(&shared.pool),
+        clock,
+        policy: Arc::clone(&shared.policy),
+        screening,
+        roster: shared.roster.clone(),
+        approvals: ApprovalsConfig::default(),
+        networks: shared.lanes.clone(),
+        accounts: shared.accounts.clone(),
+        tenure: Tenure { owner: name.parse().unwrap(), lease: Duration::from_secs(10) },
+        fees: BTreeMap::new(),
+    });
+    pipeline.start().await.unwrap();
+    pipeline
 }
 
 /// How many digits of 10^19 a wallet starts with: 100 BTC, 10 ETH, 1000 SOL.
@@ -617,5 +643,24 @@ async fn only_its_initiator_or_an_operator_steers_a_payment() {
     let error = house.call("trader", "tx_speedUp", json!({ "tx_id": lost.tx_id })).await.unwrap_err();
     assert_eq!(error["data"]["kind"], "not_replaceable", "{error}");
     assert_eq!(error["data"]["exposure"], "possible", "{error}");
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_gateway_lets_go_of_another_brings_to_its_end() {
+    let house = House::start(NEVER, LONG).await;
+    let payment = house.pay("handed-over", Family::Ethereum).await;
+    house.sent(&payment).await;
+    // While the first one holds it, the second leaves it alone, and says so.
+    let second = house.another("second").await;
+    let refused = second.replace(payment.tx_id, Ask::SpeedUp { slow: None }).await.unwrap_err();
+    assert!(matches!(refused, ReplaceError::HeldElsewhere), "{refused}");
+    house.pipeline.stop().await;
+    let faster = second.replace(payment.tx_id, Ask::SpeedUp { slow: None }).await.unwrap();
+    assert_eq!(faster.attempts.len(), 2, "{faster:#?}");
+    let end = house.ended(Family::Ethereum, &payment).await;
+    assert_eq!((end.state, end.exposure), (State::Finalized, Exposure::Certain), "{end:#?}");
+    assert_eq!(house.received(Family::Ethereum).await, PAID);
+    second.stop().await;
     house.close().await;
 }

@@ -188,7 +188,7 @@ impl RpcClient {
         }
         // bitcoind answers errors with HTTP 500 and a JSON body, so the body is read whatever the status.
         let response: Response = serde_json::from_slice(&body).map_err(|e| malformed(e.to_string()))?;
-        let same = response.id == Value::from(id);
+        let same = response.id == id;
         match (response.error, response.result) {
             // A node that couldn't read the request knows no id (JSON-RPC 2.0, section 5).
             (Some(ErrorObject { code, message, data }), _) if same || response.id.is_null() => {

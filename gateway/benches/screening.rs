@@ -80,7 +80,8 @@ fn sdn(random: &mut Random) -> String {
          </FeatureTypeValues></ReferenceValueSets>\n<DistinctParties>\n",
     );
     for entry in 0..ENTRIES {
-        write!(file, "<DistinctParty FixedRef=\"{entry}\"><Comment /><Profile ID=\"{entry}\" PartySubTypeID=\"4\">").unwrap();
+        write!(file, "<DistinctParty FixedRef=\"{entry}\"><Comment /><Profile ID=\"{entry}\" PartySubTypeID=\"4\">")
+            .unwrap();
         for place in 0..20 {
             write!(
                 file,

@@ -1,7 +1,7 @@
 //! Key ceremonies that run while the gateway serves: each a job that can be watched, asked for or on a schedule.
 //!
 //! What they work on is durable at the signers: a ceremony that is cut off leaves the key as it was, or with other shares,
-//! and the next start finds out which. Jobs and the tokens that asked for them are durable in a [`journal`]: a job that a
+//! and the next start finds out which. Jobs and the tokens that asked for them are durable in a `journal`: a job that a
 //! stop of the gateway cut off is either done, or begins again.
 
 mod journal;

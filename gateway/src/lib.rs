@@ -11,7 +11,7 @@
 //! - [`store`], [`record`]: what is durable, in business transactions;
 //! - [`error`]: the one place where JSON-RPC error codes are known;
 //! - [`config`], [`clock`]: what is passed in;
-//! - [`fail`]: where crash tests stop the process.
+//! - [`fail`], [`mutation`]: where crash tests stop the process, and known bugs that they must catch.
 
 pub mod api;
 pub mod auth;
@@ -21,6 +21,7 @@ pub mod config;
 pub mod error;
 pub mod fail;
 pub mod lane;
+pub mod mutation;
 pub mod nodes;
 pub mod pipeline;
 pub mod record;

@@ -118,6 +118,7 @@ pub struct Parts {
 }
 
 /// A network's lane and how its transactions are followed.
+#[derive(Clone)]
 pub struct NetworkLane {
     /// The chain and its nodes.
     pub lane: Arc<dyn Lane>,

@@ -48,11 +48,10 @@ impl Desk {
 async fn asks_as_the_service_wants_and_reads_its_answers() {
     let desk = desk().await;
     let asked = || {
-        Mock::given(method("GET"))
-            .and(path(format!("/api/v1/address/{ADDRESS}")))
-            .and(header("x-api-key", "s3cret"))
+        Mock::given(method("GET")).and(path(format!("/api/v1/address/{ADDRESS}"))).and(header("x-api-key", "s3cret"))
     };
-    asked().respond_with(ResponseTemplate::new(200).set_body_json(json!({ "identifications": [] })))
+    asked()
+        .respond_with(ResponseTemplate::new(200).set_body_json(json!({ "identifications": [] })))
         .up_to_n_times(1)
         .mount(&desk.server)
         .await;

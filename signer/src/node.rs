@@ -12,6 +12,7 @@ mod escrow;
 pub(crate) mod link;
 mod live;
 mod own;
+mod recall;
 mod rekey;
 pub(crate) mod wire;
 mod witness;
@@ -70,7 +71,7 @@ pub(crate) struct Node {
     peers: RwLock<BTreeMap<SignerId, LinkKey>>,
     peers_path: PathBuf,
     bans: Bans,
-    ledger: Mutex<Ledger>,
+    ledger: Arc<Mutex<Ledger>>,
     nonces: Arc<NonceJournal>,
     witness: Arc<Witness>,
     guard: RwLock<Option<Arc<Guard>>>,
@@ -165,7 +166,7 @@ impl Node {
             peers: RwLock::new(peers),
             peers_path,
             bans,
-            ledger: Mutex::new(ledger),
+            ledger: Arc::new(Mutex::new(ledger)),
             nonces: Arc::new(nonces),
             witness: Arc::new(witness),
             guard: RwLock::new(None),
@@ -312,7 +313,7 @@ impl Node {
         self.parties(signers, |name| info.party(name))?;
         let digest = <[u8; 32]>::from(Sha256::digest(&request.unsigned));
         let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        ledger.burn(request.tx, judged.intent, digest, &judged.slots, request.fence).map_err(|error| match error {
+        ledger.burn(request.tx, judged.intent, digest, &judged.uses, request.fence).map_err(|error| match error {
             LedgerError::Io { .. } | LedgerError::Broken { .. } => failed(error),
             conflict => refused(conflict),
         })?;

@@ -24,12 +24,12 @@ use serde::{Deserialize, Serialize};
 
 pub mod config;
 mod denylist;
+pub mod diff;
 mod evaluate;
 pub mod hours;
 pub mod limit;
-pub mod quorum;
-pub mod diff;
 pub mod prove;
+pub mod quorum;
 mod rule;
 mod token;
 pub mod trace;

@@ -21,8 +21,8 @@ use chains::account::{Account, KeyId, KeyPath, WalletId};
 use chains::network::Network;
 use serde::{Deserialize, Serialize};
 
-pub use crate::ceremony::import::{ImportError, ImportedKey};
 use crate::ceremony::dkg;
+pub use crate::ceremony::import::{ImportError, ImportedKey};
 use crate::node::wire::{Answer, Command, Peer};
 use crate::node::{self, Handle, Node};
 use crate::policy::Policy;
@@ -382,7 +382,8 @@ impl Pool {
             }
             if !settled.awaited.is_empty() {
                 let away = settled.awaited.iter().map(SignerId::as_str).collect::<Vec<_>>().join(", ");
-                let reason = format!("its generation was cut off, and it may be needed; start {away}, away, to find out");
+                let reason =
+                    format!("its generation was cut off, and it may be needed; start {away}, away, to find out");
                 return Err(PoolError::Generation { key: key.clone(), reason });
             }
             let began = Instant::now();

@@ -49,7 +49,7 @@ pub(crate) struct Judged {
     /// What has to be signed, computed from the unsigned bytes; never empty.
     pub(crate) payloads: Vec<Payload>,
     /// What the transaction uses up: its slots on chain, and its draws on the limits of this signer's policy.
-    pub(crate) slots: Uses,
+    pub(crate) uses: Uses,
     /// The one intent that the transaction carries out, whatever name the gateway gave it.
     pub(crate) intent: IntentId,
 }
@@ -250,8 +250,8 @@ impl Guard {
         if payloads.is_empty() || slots.is_empty() {
             return Err(Refusal::Empty);
         }
-        let slots = Uses { slots, draws };
-        Ok(Judged { account: account.clone(), payloads, slots, intent: asked.id })
+        let uses = Uses { slots, draws };
+        Ok(Judged { account: account.clone(), payloads, uses, intent: asked.id })
     }
 }
 

@@ -140,7 +140,14 @@ fn one_transaction_draws_on_a_counter_once() {
 #[test]
 fn an_approval_draws_its_allowance() {
     let Address::Ethereum(contract) = address(TOKEN) else { panic!("an EVM address") };
-    let call = Call { caller: contract, depth: 0, contract, selector: APPROVE.into(), arguments: vec![0; 64].into(), value: Amount::ZERO };
+    let call = Call {
+        caller: contract,
+        depth: 0,
+        contract,
+        selector: APPROVE.into(),
+        arguments: vec![0; 64].into(),
+        value: Amount::ZERO,
+    };
     let allowance = Allowance { asset: erc20(), spender: address(OTHER), amount: Amount::from_sat(90) };
     let approves = Effects { allowances: vec![allowance], calls: vec![call], ..effects("eth", &[]) };
     let limits = json!([limit(json!({"asset": format!("erc20:{TOKEN}"), "per": "destination"}))]);
@@ -165,7 +172,8 @@ fn sums_beyond_256_bits_stay_above_every_cap() {
 fn a_denial_has_no_draws() {
     let policy = compile(&json!([limit(json!({"max_amount": "1"}))])).expect("a sound policy");
     let denied = effects("eth", &[(Asset::Native, TOKEN, 7)]);
-    let verdict = evaluate(&policy, &account("eth"), &Circumstances { initiator: &credential("alice"), at: 0 }, &denied);
+    let verdict =
+        evaluate(&policy, &account("eth"), &Circumstances { initiator: &credential("alice"), at: 0 }, &denied);
     assert!(matches!(verdict, Verdict::Deny { reason: Denial::UnlistedAddress { .. }, .. }));
 }
 

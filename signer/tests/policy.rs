@@ -11,7 +11,9 @@ use chains::effects::{Allowance, Call, Effects, Transfer};
 use chains::network::Network;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use signer::policy::{Circumstances, Denial, Policy, PolicyConfig, PolicyError, Selector, Verdict, evaluate, screen};
+use signer::policy::{
+    Circumstances, Denial, Policy, PolicyConfig, PolicyError, Selector, Verdict, evaluate, evaluate_upkeep, screen,
+};
 use signer::roster::CredentialId;
 
 const PAYEE: &str = "0x52908400098527886E0F7030069857D2E4169EE7";
@@ -106,10 +108,18 @@ fn pays(account: &Account, asset: Asset, to: &str, amount: u64) -> Effects {
 }
 
 fn call(account: &Account, contract: &str, selector: [u8; 4]) -> Call {
-    let (Address::Ethereum(contract), Address::Ethereum(caller)) = (address(account, contract), account.address()) else {
+    let (Address::Ethereum(contract), Address::Ethereum(caller)) = (address(account, contract), account.address())
+    else {
         panic!("calls are for EVM networks")
     };
-    Call { caller: *caller, depth: 0, contract, selector: selector.into(), arguments: vec![0; 64].into(), value: Amount::ZERO }
+    Call {
+        caller: *caller,
+        depth: 0,
+        contract,
+        selector: selector.into(),
+        arguments: vec![0; 64].into(),
+        value: Amount::ZERO,
+    }
 }
 
 /// What the adapter says of an ERC-20 `transfer`.
@@ -412,8 +422,7 @@ fn a_policy_that_means_nothing_does_not_compile() {
     }
     // An address of a chain on which there is no wallet could never be met: a mistake.
     let only_sol: BTreeMap<_, _> = wallets().into_iter().filter(|(id, _)| id.as_str() == "sol").collect();
-    let config =
-        PolicyConfig { denied_addresses: vec![UncheckedAddress::new(PAYEE)], ..PolicyConfig::default() };
+    let config = PolicyConfig { denied_addresses: vec![UncheckedAddress::new(PAYEE)], ..PolicyConfig::default() };
     assert!(matches!(config.compile(&only_sol), Err(PolicyError::DeniedAddress(_))));
 }
 
@@ -436,7 +445,8 @@ fn the_form_is_closed() {
 #[test]
 fn verdicts_have_a_json_form() {
     let account = account("eth");
-    let denied = evaluate(&policy(eth_rules()), &account, &circumstances(&asker()), &pays(&account, Asset::Native, PAYEE, 1001));
+    let denied =
+        evaluate(&policy(eth_rules()), &account, &circumstances(&asker()), &pays(&account, Asset::Native, PAYEE, 1001));
     assert_eq!(
         serde_json::to_value(denied).expect("JSON"),
         json!({
@@ -592,7 +602,12 @@ fn quorums_are_asked_for_by_amount_and_the_easier_rule_wins() {
         rule
     };
     let quorums = |rules: Value, amount| -> Vec<String> {
-        match evaluate(&policy(rules), &account, &circumstances(&asker()), &pays(&account, Asset::Native, PAYEE, amount)) {
+        match evaluate(
+            &policy(rules),
+            &account,
+            &circumstances(&asker()),
+            &pays(&account, Asset::Native, PAYEE, amount),
+        ) {
             Verdict::Allow { .. } => Vec::new(),
             Verdict::Require { quorums, .. } => quorums.iter().map(ToString::to_string).collect(),
             Verdict::Deny { reason, .. } => panic!("{reason}"),
@@ -673,7 +688,10 @@ fn counterparties_are_their_addresses_on_the_network() {
     let policy = compile(config).expect("a sound policy");
     let account = account("eth");
     assert_eq!(allowed_by(&policy, &account, &pays(&account, Asset::Native, PAYEE, 1)), "acme-eth");
-    assert!(matches!(denial(&policy, &account, &pays(&account, Asset::Native, OTHER, 1)), Denial::UnlistedAddress { .. }));
+    assert!(matches!(
+        denial(&policy, &account, &pays(&account, Asset::Native, OTHER, 1)),
+        Denial::UnlistedAddress { .. }
+    ));
     let wrong = [
         json!({"rules": [{"id": "r", "wallets": ["eth"], "counterparties": ["nobody"]}]}),
         json!({"counterparties": [{"id": "x", "addresses": []}], "rules": []}),
@@ -687,4 +705,35 @@ fn counterparties_are_their_addresses_on_the_network() {
         let parsed: Result<PolicyConfig, _> = serde_json::from_value(config.clone());
         assert!(parsed.is_err() || compile(config.clone()).is_err(), "{config}");
     }
+}
+
+/// Upkeep moves nothing, so no rule needs to name a receiver; but it costs, and some rule of the wallet must admit that.
+#[test]
+fn upkeep_is_admitted_by_its_fee_alone_and_never_moves_anything() {
+    let account = account("eth");
+    let rules = policy(eth_rules());
+    let upkeep = |policy: &Policy, effects: &Effects| match evaluate_upkeep(policy, &account, effects) {
+        Verdict::Allow { rule, .. } => Ok(rule),
+        Verdict::Require { quorums, .. } => panic!("{quorums:?}"),
+        Verdict::Deny { reason, .. } => Err(reason),
+    };
+    assert!(upkeep(&rules, &nothing()).is_ok());
+    assert_eq!(denial(&rules, &account, &nothing()), Denial::NoEffect, "as a payment it is none");
+    let moving = [
+        pays(&account, Asset::Native, PAYEE, 1),
+        pays_token(&account, PAYEE, 1),
+        allows(&account, ROUTER, Amount::from_sat(1)),
+        Effects { calls: vec![call(&account, TOKEN, [0xa9, 0x05, 0x9c, 0xbb])], ..nothing() },
+    ];
+    for effects in moving {
+        assert_eq!(upkeep(&rules, &effects), Err(Denial::NotUpkeep), "{effects:?}");
+    }
+    assert!(matches!(upkeep(&policy(json!([])), &nothing()), Err(Denial::NoRule { .. })));
+    let capped = policy(json!([{"id": "a", "wallets": ["eth"], "addresses": [PAYEE], "max_fee": "100"}]));
+    assert_eq!(upkeep(&capped, &nothing()), Ok("a".to_owned()));
+    let dear = Effects { max_fee: Amount::from_wei(101), ..nothing() };
+    assert!(matches!(upkeep(&capped, &dear), Err(Denial::AboveFeeLimit { .. })));
+    let denied = compile(json!({"rules": eth_rules(), "denied_addresses": [PAYEE]})).expect("a sound policy");
+    let touching = Effects { touches: vec![address(&account, PAYEE)], ..nothing() };
+    assert!(matches!(upkeep(&denied, &touching), Err(Denial::DeniedAddress { .. })));
 }

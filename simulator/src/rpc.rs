@@ -2,19 +2,24 @@
 //!
 //! A dialect is the method table of one kind of node. What differs around it, bitcoind's two generations of JSON-RPC with HTTP
 //! statuses and basic authentication against plain JSON-RPC 2.0, is [`JsonRpcVersion`].
+//! A node of a world has a [`gate::Gate`] before its dialect, where faults strike.
+
+pub mod gate;
+mod listener;
 
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use self::gate::{Gate, Outcome};
+use self::listener::{BreakableListener, Connection};
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 pub use tokio_util::sync::CancellationToken;
 
 /// The largest request body: bitcoind's own limit.
@@ -85,6 +90,23 @@ pub trait Dialect: Send + Sync + 'static {
     /// Answers one call. `params` is an array, an object, or null where the request had none.
     fn call(&self, method: &str, params: &Value) -> impl Future<Output = Result<Value, RpcError>> + Send;
 
+    /// Answers one call as it would have been answered `blocks` blocks ago.
+    fn call_behind(
+        &self,
+        method: &str,
+        _params: &Value,
+        blocks: u32,
+    ) -> impl Future<Output = Result<Value, RpcError>> + Send {
+        let message = format!("this simulated node can't answer {method} from {blocks} blocks ago");
+        std::future::ready(Err(RpcError::new(INTERNAL_ERROR, message)))
+    }
+
+    /// The answer to a call that submits a transaction as if it had been accepted, without a look at the node's state. `None` where the
+    /// method submits nothing.
+    fn lie(&self, _method: &str, _params: &Value) -> Option<Result<Value, RpcError>> {
+        None
+    }
+
     /// Whether a request with this `Authorization` header may be answered.
     fn authorized(&self, _authorization: Option<&str>) -> bool {
         true
@@ -100,7 +122,8 @@ pub trait Dialect: Send + Sync + 'static {
 #[derive(Debug)]
 pub struct RpcServer {
     addr: SocketAddr,
-    task: JoinHandle<()>,
+    /// Cancelled when the server's task has ended, however it did.
+    done: CancellationToken,
 }
 
 /// The address can't be listened on.
@@ -125,9 +148,8 @@ impl RpcServer {
     }
 
     /// Waits until the server has stopped: after `shutdown` was cancelled and the requests under way were answered.
-    pub async fn stopped(self) {
-        // A panic in the task has been reported by the runtime; there is nothing left to wait for.
-        let _ = self.task.await;
+    pub async fn stopped(&self) {
+        self.done.cancelled().await;
     }
 }
 
@@ -140,26 +162,73 @@ pub async fn serve<D: Dialect>(
     dialect: Arc<D>,
     shutdown: CancellationToken,
 ) -> Result<RpcServer, ListenError> {
+    serve_behind(listen, dialect, shutdown, None).await
+}
+
+/// What a handler of requests is given.
+struct Served<D> {
+    dialect: Arc<D>,
+    gate: Option<Gate>,
+    stop: CancellationToken,
+}
+
+impl<D> Clone for Served<D> {
+    fn clone(&self) -> Self {
+        Self { dialect: Arc::clone(&self.dialect), gate: self.gate.clone(), stop: self.stop.clone() }
+    }
+}
+
+impl<D: Dialect> Served<D> {
+    async fn call(&self, method: &str, params: &Value) -> Outcome {
+        match &self.gate {
+            Some(gate) => gate.call(&*self.dialect, method, params, &self.stop).await,
+            None => Outcome::Answer(self.dialect.call(method, params).await),
+        }
+    }
+}
+
+/// The connection has to break off instead of an answer.
+struct BreakOff;
+
+/// Serves `dialect` behind `gate`, as [`serve`] does without one.
+///
+/// # Errors
+/// Where the address can't be listened on.
+pub async fn serve_behind<D: Dialect>(
+    listen: SocketAddr,
+    dialect: Arc<D>,
+    shutdown: CancellationToken,
+    gate: Option<Gate>,
+) -> Result<RpcServer, ListenError> {
     let failed = |reason| ListenError { addr: listen, reason };
     let listener = TcpListener::bind(listen).await.map_err(failed)?;
     let addr = listener.local_addr().map_err(failed)?;
-    let app = Router::new().fallback(answer::<D>).layer(DefaultBodyLimit::max(MAX_BODY)).with_state(dialect);
-    let task = tokio::spawn(async move {
+    let killed = gate.as_ref().map_or_else(CancellationToken::new, |gate| gate.killed.clone());
+    let served = Served { dialect, gate, stop: shutdown.clone() };
+    let app = Router::new().fallback(answer::<D>).layer(DefaultBodyLimit::max(MAX_BODY)).with_state(served);
+    let app = app.into_make_service_with_connect_info::<Connection>();
+    let listener = BreakableListener { listener, killed };
+    let done = CancellationToken::new();
+    let guard = done.clone().drop_guard();
+    tokio::spawn(async move {
+        let _guard = guard;
         let server = axum::serve(listener, app).with_graceful_shutdown(shutdown.cancelled_owned());
         if let Err(error) = server.await {
             tracing::error!(%addr, %error, "a simulated node's server failed");
         }
     });
-    Ok(RpcServer { addr, task })
+    Ok(RpcServer { addr, done })
 }
 
 async fn answer<D: Dialect>(
-    State(dialect): State<Arc<D>>,
+    State(served): State<Served<D>>,
+    ConnectInfo(connection): ConnectInfo<Connection>,
     method: Method,
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    let dialect = &served.dialect;
     if method != Method::POST {
         let page = if method == Method::GET { dialect.page(uri.path()) } else { None };
         return match page {
@@ -171,81 +240,107 @@ async fn answer<D: Dialect>(
     if !dialect.authorized(authorization) {
         return (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Basic realm=\"jsonrpc\"")]).into_response();
     }
-    match serde_json::from_slice::<Value>(&body) {
-        Ok(Value::Array(requests)) => batch(&*dialect, requests).await,
-        Ok(request) => single(&*dialect, request).await,
+    let answered = match serde_json::from_slice::<Value>(&body) {
+        Ok(Value::Array(requests)) => batch(&served, requests).await,
+        Ok(request) => single(&served, request).await,
         Err(_) => {
             let message = if D::VERSION == JsonRpcVersion::Bitcoind { "Parse error" } else { "parse error" };
-            Framing::unknown::<D>().http(&Value::Null, Err(RpcError::new(PARSE_ERROR, message)))
+            Ok(Framing::unknown::<D>().http(&Value::Null, Err(RpcError::new(PARSE_ERROR, message))))
         }
-    }
+    };
+    answered.unwrap_or_else(|BreakOff| {
+        // Nothing is written to a connection that is broken.
+        connection.break_off();
+        StatusCode::SERVICE_UNAVAILABLE.into_response()
+    })
 }
 
-async fn single<D: Dialect>(dialect: &D, request: Value) -> Response {
+async fn single<D: Dialect>(served: &Served<D>, request: Value) -> Result<Response, BreakOff> {
     if D::VERSION == JsonRpcVersion::Bitcoind && !request.is_object() {
         let error = RpcError::new(PARSE_ERROR, "Top-level object parse error");
-        return Framing::Legacy.http(&Value::Null, Err(error));
+        return Ok(Framing::Legacy.http(&Value::Null, Err(error)));
     }
-    let (framing, id, result) = execute(dialect, request).await;
-    match id {
+    let (framing, id, result) = execute(served, request).await?;
+    Ok(match id {
         Some(id) => framing.http(&id, result),
         None => StatusCode::NO_CONTENT.into_response(),
-    }
+    })
 }
 
-async fn batch<D: Dialect>(dialect: &D, requests: Vec<Value>) -> Response {
+async fn batch<D: Dialect>(served: &Served<D>, requests: Vec<Value>) -> Result<Response, BreakOff> {
     if requests.is_empty() && D::VERSION == JsonRpcVersion::V2 {
-        return Framing::V2.http(&Value::Null, Err(RpcError::new(INVALID_REQUEST, "empty batch")));
+        return Ok(Framing::V2.http(&Value::Null, Err(RpcError::new(INVALID_REQUEST, "empty batch"))));
     }
     let was_empty = requests.is_empty();
     let mut answers = Vec::new();
     for request in requests {
-        let (framing, id, result) = execute(dialect, request).await;
+        let (framing, id, result) = execute(served, request).await?;
         if let Some(id) = id {
             answers.push(framing.body(&id, result));
         }
     }
     if answers.is_empty() && !was_empty {
-        return StatusCode::NO_CONTENT.into_response();
+        return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    json_response(StatusCode::OK, &Value::Array(answers))
+    Ok(json_response(StatusCode::OK, &Value::Array(answers)))
 }
 
 /// Runs one request. The id is `None` for a notification, which is executed but not answered.
-async fn execute<D: Dialect>(dialect: &D, request: Value) -> (Framing, Option<Value>, Result<Value, RpcError>) {
+async fn execute<D: Dialect>(
+    served: &Served<D>,
+    request: Value,
+) -> Result<(Framing, Option<Value>, Result<Value, RpcError>), BreakOff> {
+    match frame::<D>(request) {
+        Err((framing, id, error)) => Ok((framing, id, Err(error))),
+        Ok(Call { framing, id, method, params }) => match served.call(&method, &params).await {
+            Outcome::Answer(result) => Ok((framing, id, result)),
+            Outcome::BreakOff => Err(BreakOff),
+        },
+    }
+}
+
+/// A request that can be executed.
+struct Call {
+    framing: Framing,
+    id: Option<Value>,
+    method: String,
+    params: Value,
+}
+
+/// Reads a request. What is none is answered with the error.
+fn frame<D: Dialect>(request: Value) -> Result<Call, (Framing, Option<Value>, RpcError)> {
     let invalid = |message: &str| RpcError::new(INVALID_REQUEST, message);
     let Value::Object(mut request) = request else {
-        return (Framing::unknown::<D>(), Some(Value::Null), Err(invalid("Invalid Request object")));
+        return Err((Framing::unknown::<D>(), Some(Value::Null), invalid("Invalid Request object")));
     };
     let id = request.remove("id");
     let framing = match (D::VERSION, request.get("jsonrpc")) {
         (JsonRpcVersion::V2, Some(Value::String(version))) if version == "2.0" => Framing::V2,
-        (JsonRpcVersion::V2, _) => return (Framing::V2, id.or(Some(Value::Null)), Err(invalid("invalid request"))),
+        (JsonRpcVersion::V2, _) => return Err((Framing::V2, id.or(Some(Value::Null)), invalid("invalid request"))),
         (JsonRpcVersion::Bitcoind, None | Some(Value::Null)) => Framing::Legacy,
         (JsonRpcVersion::Bitcoind, Some(Value::String(version))) => match version.as_str() {
             "2.0" => Framing::V2,
             "1.0" | "1.1" => Framing::Legacy,
-            _ => return (Framing::Legacy, id.or(Some(Value::Null)), Err(invalid("JSON-RPC version not supported"))),
+            _ => return Err((Framing::Legacy, id.or(Some(Value::Null)), invalid("JSON-RPC version not supported"))),
         },
         (JsonRpcVersion::Bitcoind, Some(_)) => {
-            return (Framing::Legacy, id.or(Some(Value::Null)), Err(invalid("jsonrpc field must be a string")));
+            return Err((Framing::Legacy, id.or(Some(Value::Null)), invalid("jsonrpc field must be a string")));
         }
     };
     let id = match framing {
         Framing::V2 => id,
         Framing::Legacy => id.or(Some(Value::Null)),
     };
-    let method = match request.get("method") {
+    let method = match request.remove("method") {
         Some(Value::String(method)) => method,
-        None | Some(Value::Null) => return (framing, id.or(Some(Value::Null)), Err(invalid("Missing method"))),
-        Some(_) => return (framing, id.or(Some(Value::Null)), Err(invalid("Method must be a string"))),
+        None | Some(Value::Null) => return Err((framing, id.or(Some(Value::Null)), invalid("Missing method"))),
+        Some(_) => return Err((framing, id.or(Some(Value::Null)), invalid("Method must be a string"))),
     };
-    let params = request.get("params").unwrap_or(&Value::Null);
+    let params = request.remove("params").unwrap_or(Value::Null);
     if !matches!(params, Value::Null | Value::Array(_) | Value::Object(_)) {
-        return (framing, id, Err(invalid("Params must be an array or object")));
+        return Err((framing, id, invalid("Params must be an array or object")));
     }
-    let result = dialect.call(method, params).await;
-    (framing, id, result)
+    Ok(Call { framing, id, method, params })
 }
 
 /// How one answer is framed.

@@ -35,6 +35,9 @@ enum Step {
     Mine,
     Invalidate(prop::sample::Index),
     Reconsider(prop::sample::Index),
+    Evict,
+    /// Another node's branch, from so many blocks below the tip and one block longer, with what then waits in its first block.
+    Branch(u32),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -44,6 +47,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => Just(Step::Mine),
         1 => any::<prop::sample::Index>().prop_map(Step::Invalidate),
         1 => any::<prop::sample::Index>().prop_map(Step::Reconsider),
+        1 => Just(Step::Evict),
+        1 => (1..6_u32).prop_map(Step::Branch),
     ];
     prop::collection::vec(step, 1..60)
 }
@@ -79,6 +84,24 @@ impl History {
         self.now += 1;
         match step {
             Step::Mine => self.mine(),
+            Step::Evict => {
+                self.records.push(Record::Evicted);
+                self.engine.evict();
+            }
+            Step::Branch(depth) => {
+                let mut other = self.engine.rewound(*depth);
+                check(&other);
+                other.set_salt(1 << 48);
+                for _ in 0..=*depth {
+                    let block = other.assemble(&other.plan(None, self.now, None));
+                    other.accept(block.clone()).expect("what a node mines is valid");
+                    // A branch that was refused here by command is refused again.
+                    if self.engine.chain().admit(&block).is_ok() {
+                        self.records.push(Record::Block { raw: Raw(block.clone()) });
+                        let _ = self.engine.accept(block);
+                    }
+                }
+            }
             Step::Spend { picks, outputs, rate } => {
                 let tx = self.spend(picks, *outputs, *rate);
                 if let Ok(candidate) = self.engine.check(Arc::new(tx.clone()), self.now) {

@@ -144,7 +144,8 @@ mod tests {
 
     #[test]
     fn what_is_no_key_is_refused() {
-        for bytes in [&b""[..], b"\n", &[1; 31], &[1; 33], b"00112233445566778899aabbccddeeff", &WIF_KEY.as_bytes()[1..]]
+        for bytes in
+            [&b""[..], b"\n", &[1; 31], &[1; 33], b"00112233445566778899aabbccddeeff", &WIF_KEY.as_bytes()[1..]]
         {
             assert!(matches!(parse(bytes, SchemeId::Ecdsa, None), Err(SecretError::Malformed)), "{bytes:?}");
         }

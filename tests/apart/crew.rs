@@ -135,10 +135,9 @@ impl Crew {
     pub(crate) async fn all_up(&mut self) {
         let all = async {
             loop {
-                // A signer that the pool cannot reach yet is waited for.
-                let met = self.pool.meet().await.is_ok();
+                // Whoever comes up after the others have met would be missing, so they meet once all are up.
                 let up = self.pool.status().await.signers.iter().all(|signer| signer.up);
-                if met && up {
+                if up && self.pool.meet().await.is_ok() {
                     break;
                 }
                 let _ = tokio::time::timeout(Duration::from_secs(1), self.arrivals.changed()).await;

@@ -1,6 +1,6 @@
 //! Calls in calls: whatever a batch, a Safe or a router hides is seen, and what can't be seen is refused.
 
-use alloy::primitives::{Address, Bytes, FixedBytes, U160, U256, aliases::U24, aliases::U48, address, hex};
+use alloy::primitives::{Address, Bytes, FixedBytes, U160, U256, address, aliases::U24, aliases::U48, hex};
 use alloy::sol_types::{SolCall, SolValue};
 use chains::address::Address as ChainAddress;
 use chains::amount::Amount;
@@ -234,12 +234,16 @@ fn an_unknown_command_of_a_router_is_refused() {
         let data = universal(command, sweep.clone());
         assert!(matches!(effects_of(data), Err(DecodeError::Undecodable(_))), "{command:#x}");
     }
-    let lonely = abi::Universal::executeCall { commands: vec![4, 4].into(), inputs: vec![sweep.into()], deadline: one() };
+    let lonely =
+        abi::Universal::executeCall { commands: vec![4, 4].into(), inputs: vec![sweep.into()], deadline: one() };
     assert!(effects_of(lonely.abi_encode()).is_err());
 }
 
+/// A call whose bytes name an address in one place.
+type Position = fn(Address) -> Vec<u8>;
+
 /// Every position of every known call in which an address stands.
-fn positions() -> Vec<(&'static str, fn(Address) -> Vec<u8>)> {
+fn positions() -> Vec<(&'static str, Position)> {
     fn details(token: Address) -> abi::Permit2::Details {
         abi::Permit2::Details { token, amount: U160::from(1), expiration: U48::from(1), nonce: U48::ZERO }
     }
@@ -253,9 +257,10 @@ fn positions() -> Vec<(&'static str, fn(Address) -> Vec<u8>)> {
         abi::V3::exactInputCall { params }.abi_encode()
     }
     fn hop(path: Vec<Address>, to: Address) -> Vec<u8> {
-        abi::V2::swapExactTokensForETHCall { amountIn: one(), amountOutMin: one(), path, to, deadline: one() }.abi_encode()
+        abi::V2::swapExactTokensForETHCall { amountIn: one(), amountOutMin: one(), path, to, deadline: one() }
+            .abi_encode()
     }
-    fn refund(gasToken: Address, refundReceiver: Address) -> Vec<u8> {
+    fn refund(gas_token: Address, receiver: Address) -> Vec<u8> {
         abi::Safe::execTransactionCall {
             to: BOB,
             value: U256::ZERO,
@@ -264,8 +269,8 @@ fn positions() -> Vec<(&'static str, fn(Address) -> Vec<u8>)> {
             safeTxGas: one(),
             baseGas: one(),
             gasPrice: one(),
-            gasToken,
-            refundReceiver,
+            gasToken: gas_token,
+            refundReceiver: receiver,
             signatures: Bytes::new(),
         }
         .abi_encode()
@@ -325,9 +330,7 @@ fn positions() -> Vec<(&'static str, fn(Address) -> Vec<u8>)> {
         ("v3.path", |a| path([TOKEN, a], BOB)),
         ("v3.path.recipient", |a| path([TOKEN, TOKEN], a)),
         ("v3.unwrap", |a| abi::V3::unwrapWETH9Call { amountMinimum: one(), recipient: a }.abi_encode()),
-        ("v3.sweep.token", |a| {
-            abi::V3::sweepTokenCall { token: a, amountMinimum: one(), recipient: BOB }.abi_encode()
-        }),
+        ("v3.sweep.token", |a| abi::V3::sweepTokenCall { token: a, amountMinimum: one(), recipient: BOB }.abi_encode()),
         ("v3.sweep.recipient", |a| {
             abi::V3::sweepTokenCall { token: TOKEN, amountMinimum: one(), recipient: a }.abi_encode()
         }),

@@ -55,7 +55,10 @@ fn token_calls_are_told_as_what_they_mean() {
         let (selector, arguments) = data.split_first_chunk::<4>().expect("a selector");
         let arguments = Bytes::copy_from_slice(arguments);
         let selector = FixedBytes(*selector);
-        assert_eq!(effects.calls, [Call { caller: alice, depth: 0, contract: TOKEN, selector, arguments, value: Amount::ZERO }]);
+        assert_eq!(
+            effects.calls,
+            [Call { caller: alice, depth: 0, contract: TOKEN, selector, arguments, value: Amount::ZERO }]
+        );
     }
 }
 

@@ -20,6 +20,7 @@ use super::track::{Tracking, reason};
 use super::{Pipeline, StepError, Turn, Wallet};
 use crate::fail;
 use crate::lane::Lane;
+use crate::mutation::Mutation;
 use crate::record::{Attempt, Purpose, Reason, Record, RecordId, State};
 use crate::store::{Hold, StoreError};
 
@@ -245,7 +246,12 @@ impl Pipeline {
         let _turn = wallet.turn.lock().await;
         let busy = self.store.busy(record.network).await?;
         let previous: Vec<Vec<u8>> = record.attempts.iter().map(|attempt| attempt.unsigned.clone()).collect();
-        let draft = match lane.replace(&record.intent, &wallet.account, &previous, purpose, &busy).await {
+        let built = if Mutation::ReplacementWithoutConflict.on() {
+            lane.build(&record.intent, &wallet.account, &busy).await
+        } else {
+            lane.replace(&record.intent, &wallet.account, &previous, purpose, &busy).await
+        };
+        let draft = match built {
             Ok(draft) => draft,
             Err(error) => return refusal(error).map(|(_, reason)| Err(reason)),
         };

@@ -4,10 +4,11 @@ use chains::account::Account;
 use serde_json::{Value, json};
 use signer::request::{Evidence, SigningRequest};
 
-use super::stage::Frozen;
+use super::stage::{Frozen, Permitted};
 use super::{Next, Pipeline, StepError};
 use crate::fail;
 use crate::lane::Lane;
+use crate::mutation::Mutation;
 use crate::record::{Exposure, Reason, Record, SignedBytes, State};
 use crate::store::{Hold, Sight};
 
@@ -42,6 +43,16 @@ impl Pipeline {
             let reason = Reason { kind: "unreadable_attempt".to_owned(), message, rule: None };
             return self.quarantine(hold, 0, reason).await;
         };
+        if Mutation::FreshBuildOnResign.on() {
+            let busy = self.store.busy(record.network).await?;
+            if let Ok(draft) = lane.build(&record.intent, &wallet.account, &busy).await
+                && let Ok(Permitted::Allowed(allowed)) =
+                    self.judge(draft, record, &wallet.account, attempt.purpose).await?
+            {
+                let frozen = allowed.freeze(attempt.number);
+                return self.sign_first(record, hold, &wallet.account, lane.as_ref(), frozen).await;
+            }
+        }
         match self.thawed(record, attempt, &wallet.account, lane.as_ref()).await? {
             Ok(frozen) => self.sign_first(record, hold, &wallet.account, lane.as_ref(), frozen).await,
             // The slot is burned and a signature may exist already: what isn't allowed any more is for a person to see.
@@ -60,6 +71,9 @@ impl Pipeline {
         let number = frozen.number();
         match self.ask_signers(record, hold, account, lane, frozen).await? {
             Signing::Signed(signed, detail) => {
+                if Mutation::BroadcastBeforePersist.on() {
+                    let _ = lane.broadcast(&signed.bytes).await;
+                }
                 fail::point("sign.after");
                 self.store.signed(hold, number, signed, detail, self.clock.unix_millis()).await?;
                 fail::point("signed.after");

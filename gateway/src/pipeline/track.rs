@@ -17,6 +17,7 @@ use super::replace::FeePolicy;
 use super::{Pipeline, StepError, Turn};
 use crate::fail;
 use crate::lane::{Lane, LaneError};
+use crate::mutation::Mutation;
 use crate::nodes::Seen;
 use crate::record::{Attempt, Exposure, Purpose, Reason, Record, RecordId, State};
 use crate::store::{Hold, Sight, StoreError};
@@ -173,7 +174,7 @@ impl Pipeline {
         let mut looks = Vec::new();
         for attempt in record.attempts.iter().rev() {
             let Some(signed) = &attempt.signed else { continue };
-            let seen = lane.status(&signed.bytes).await.map_err(unanswered)?;
+            let seen = mutated(lane.status(&signed.bytes).await).map_err(unanswered)?;
             let included = matches!(seen.status, Status::Included(_));
             looks.push(Look { attempt, seen });
             if included {
@@ -233,6 +234,16 @@ impl Pipeline {
     }
 }
 
+/// What the nodes say, unless a known bug is on.
+fn mutated(seen: Result<Seen, LaneError>) -> Result<Seen, LaneError> {
+    let expired = || Seen { status: Status::Expired, agreed_depth: 0, unanimous: true };
+    match seen {
+        Err(_) if Mutation::ErrorIsAbsence.on() => Ok(expired()),
+        Ok(Seen { status: Status::Unknown, .. }) if Mutation::UnknownIsExpired.on() => Ok(expired()),
+        seen => seen,
+    }
+}
+
 fn unanswered(error: LaneError) -> StepError {
     StepError::Retry(Reason { kind: "node_unreachable".to_owned(), message: error.to_string(), rule: None })
 }
@@ -265,7 +276,7 @@ type Arrow = (State, Option<Reason>, OnChain);
 /// Where a record goes one of whose attempts is in a block.
 fn arrival(record: &Record, look: &Look<'_>, inclusion: &Inclusion, tracking: &Tracking) -> Option<Arrow> {
     let deep = tracking.finality_depth.is_some_and(|depth| look.seen.agreed_depth >= depth);
-    let is_final = inclusion.finalized || deep;
+    let is_final = inclusion.finalized || deep || Mutation::IncludedIsFinal.on();
     let confirmed = inclusion.confirmations >= tracking.confirmations;
     if look.attempt.purpose == Purpose::Cancel {
         let chain = OnChain::Cancel { is_final };

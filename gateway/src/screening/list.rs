@@ -326,7 +326,10 @@ mod tests {
         )
         .unwrap();
         assert!(list.unreadable.alarming >= 2, "{:?}", list.unreadable);
-        assert_eq!(list.unreadable.examples.first().map(String::as_str), Some("bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t5"));
+        assert_eq!(
+            list.unreadable.examples.first().map(String::as_str),
+            Some("bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t5")
+        );
     }
 
     #[test]

@@ -16,8 +16,8 @@ const KIND: &str = "Digital Currency Address - ";
 
 /// The tickers that the list is known to use. Another one may be a chain that the gateway moves money on, so it is told.
 const KNOWN_TICKERS: [&str; 19] = [
-    "XBT", "ETH", "XMR", "LTC", "ZEC", "DASH", "BTG", "ETC", "BSV", "BCH", "XVG", "USDT", "USDC", "XRP", "TRX", "ARB", "BSC",
-    "SOL", "DOGE",
+    "XBT", "ETH", "XMR", "LTC", "ZEC", "DASH", "BTG", "ETC", "BSV", "BCH", "XVG", "USDT", "USDC", "XRP", "TRX", "ARB",
+    "BSC", "SOL", "DOGE",
 ];
 
 /// What the file says.
@@ -104,11 +104,7 @@ pub fn parse(input: impl BufRead) -> Result<Sdn, SdnError> {
                 place.depth = place.depth.saturating_add(1);
                 open(&mut place, &kinds, &element).map_err(broken)?;
             }
-            Event::Text(text) => {
-                if place.wants_text() {
-                    place.text.push_str(&text);
-                }
-            }
+            Event::Text(text) if place.wants_text() => place.text.push_str(&text),
             Event::GeneralRef(_) if place.wants_text() => {
                 return Err(broken("an entity inside of an address or a name".to_owned()));
             }

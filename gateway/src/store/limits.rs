@@ -81,7 +81,8 @@ pub(super) fn admit(draw: &Draw, used: Usage) -> Result<(), StoreError> {
     }
 }
 
-fn add(one: Usage, other: Usage) -> Result<Usage, StoreError> {
+/// The sum of two.
+pub(super) fn add(one: Usage, other: Usage) -> Result<Usage, StoreError> {
     let amount = one.amount.checked_add(other.amount);
     let count = one.count.checked_add(other.count);
     match (amount, count) {

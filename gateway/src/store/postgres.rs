@@ -22,6 +22,7 @@ use serde_json::Value;
 use signer::approval::{Approval, Decision};
 use signer::request::{Claims, IdempotencyKey, SignedRequest};
 use signer::roster::CredentialId;
+use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use self::session::Sessions;
@@ -32,8 +33,11 @@ use super::{
     TOKEN_GRACE_SECONDS, Usage,
 };
 use crate::fail;
+use crate::mutation::Mutation;
 use crate::record::{Event, Reason, Record, RecordId, SignedBytes, State};
 
+/// For how long a connection that was given back is taken to be there still.
+const TRUST: Duration = Duration::from_secs(1);
 /// How long a caller waits for a connection.
 const CONNECT: Duration = Duration::from_secs(5);
 /// The limits that the server itself keeps, in milliseconds: a gateway that is paused amid a transaction loses its locks.
@@ -69,6 +73,15 @@ impl PostgresStore {
         let pool = PgPoolOptions::new()
             .max_connections(connections.max(1))
             .acquire_timeout(CONNECT)
+            .test_before_acquire(false)
+            .before_acquire(|connection, meta| {
+                Box::pin(async move {
+                    if meta.idle_for > TRUST {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
             .connect_lazy_with(options);
         let sessions = Sessions::new(pool);
         sessions.write(|db| Box::pin(schema::prepare(db))).await?;
@@ -90,6 +103,7 @@ impl PostgresStore {
                 let plan = Arc::clone(&plan);
                 Box::pin(async move {
                     let found = rows::found(db, hold.id).await?;
+                    let hold = if Mutation::FenceIgnored.on() { Hold { fence: found.fence, ..hold } } else { hold };
                     found.held(hold)?;
                     let plan = plan(&found)?;
                     writes::carry_out(db, hold, &plan).await?;

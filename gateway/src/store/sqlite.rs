@@ -30,6 +30,7 @@ use super::{
     Accepted, Cancelling, Filter, GatewayId, Hold, Judgement, NewIntent, Sight, SlotRow, Store, StoreError, Usage,
 };
 use crate::fail;
+use crate::mutation::Mutation;
 use crate::record::{Event, Reason, Record, RecordId, SignedBytes, State};
 
 /// How many writes wait for the writer before callers wait too.
@@ -106,6 +107,7 @@ impl SqliteStore {
         let (attempt, gives_back) = self
             .write(move |db| {
                 let found = rows::found(db, hold.id)?;
+                let hold = if Mutation::FenceIgnored.on() { Hold { fence: found.fence, ..hold } } else { hold };
                 found.held(hold)?;
                 let plan = plan(&found)?;
                 writes::carry_out(db, hold, &plan)?;

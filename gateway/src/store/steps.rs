@@ -13,6 +13,7 @@ use signer::request::SignedRequest;
 use signer::roster::CredentialId;
 
 use super::{Cancelling, Draw, Hold, Judgement, Sight, StoreError};
+use crate::mutation::Mutation;
 use crate::record::{Attempt, Event, Exposure, Purpose, Reason, RecordId, SignedBytes, State};
 
 /// What a step needs to know of its record.
@@ -130,10 +131,6 @@ impl Found {
     pub(super) fn judge(&self, steps: &[Event], verdict: &Judgement) -> Result<Plan, StoreError> {
         let mut plan = Plan::default();
         plan.writes.extend(steps.iter().cloned().map(Write::Event));
-        let goes_on = matches!(verdict.state, State::Queued | State::AwaitingApproval);
-        if goes_on && !verdict.draws.is_empty() {
-            plan.writes.push(Write::Reserve(verdict.draws.clone()));
-        }
         self.advance(
             &mut plan,
             Arrow {
@@ -145,6 +142,10 @@ impl Found {
                 at: verdict.at,
             },
         )?;
+        let goes_on = matches!(verdict.state, State::Queued | State::AwaitingApproval);
+        if goes_on && !verdict.draws.is_empty() {
+            plan.writes.push(Write::Reserve(verdict.draws.clone())); // last: others wait for the counters from here on
+        }
         Ok(plan)
     }
 
@@ -175,7 +176,8 @@ impl Found {
         if self.slots.is_empty() {
             return Err(StoreError::Corrupt(format!("record {} has no slot to burn", self.id)));
         }
-        let mut plan = Plan { writes: vec![Write::Burn], attempt: 0 };
+        let burn = if Mutation::SlotReleasedWhileSigning.on() { Write::Free } else { Write::Burn };
+        let mut plan = Plan { writes: vec![burn], attempt: 0 };
         self.advance(&mut plan, Arrow::plain(State::Queued, State::Signing, at))?;
         Ok(plan)
     }
@@ -197,7 +199,9 @@ impl Found {
             return Err(self.stale(State::Broadcasting));
         }
         // I2: not only with the last one. A given-up attempt counts too: some signer may have signed it.
-        if let Some(apart) = self.attempts.iter().find(|earlier| earlier.slots.is_disjoint(slots)) {
+        if let Some(apart) = self.attempts.iter().find(|earlier| earlier.slots.is_disjoint(slots))
+            && !Mutation::ReplacementWithoutConflict.on()
+        {
             return Err(StoreError::NoConflict(apart.number));
         }
         let mut plan = Plan { attempt: self.next_number(), ..Plan::default() };
@@ -276,6 +280,9 @@ impl Found {
             if !first {
                 self.event(&mut plan, at, json!({ "attempt": number, "sending": true }));
             }
+        }
+        if Mutation::TimerRefund.on() {
+            plan.writes.push(Write::Settle(Settlement::GiveBack));
         }
         if first {
             self.advance(&mut plan, Arrow::plain(State::Signed, State::Broadcasting, at))?;

@@ -1,7 +1,7 @@
 //! Escrow: one more share of a key in the hands of somebody who takes no part in signing, for the day on which too few
 //! signers are left.
 //!
-//! As many signers as it takes to sign make it together ([`crate::scheme`], `enroll`), for a place that no signer has. Each
+//! As many signers as it takes to sign make it together (`scheme`, `enroll`), for a place that no signer has. Each
 //! encrypts its blinded part to the holder's [age](https://age-encryption.org/v1) key itself; the coordinator bundles
 //! ciphertexts. So nobody but the holder ever sees the share. Whom a share may be made for is not the coordinator's to
 //! say: a signer helps only for recipients that it was told of by whoever runs it.

@@ -16,10 +16,14 @@ use crate::session::{Limits, Line, fresh_session};
 use crate::transport::SignerId;
 use crate::vault::KeyInfo;
 
-/// How many rounds of messages a refresh takes, the echo rounds counted.
+/// How many rounds of messages a refresh takes, the echo rounds counted. Where a signer has forgotten something, it takes
+/// more.
 pub(crate) const fn rounds(scheme: SchemeId) -> u32 {
-    super::dkg::rounds(scheme)
+    super::dkg::rounds(scheme).saturating_add(COMPARING)
 }
+
+/// The rounds in which all compare what they remember of each other's ledgers.
+pub(super) const COMPARING: u32 = 2;
 
 /// Makes the next epoch of a key and proves it; it is pending at every holder from then on.
 pub(crate) async fn prepare(line: &Line, info: &KeyInfo, on_round: impl FnMut(u32)) -> Result<KeyInfo, DkgError> {

@@ -8,20 +8,22 @@
 use tokio::time::Instant;
 
 use super::dkg::{DkgError, ROUND, WHOLE, common};
-use super::refresh::prove_or_discard;
+use super::refresh::{COMPARING, prove_or_discard};
 use crate::node::wire::Command;
 use crate::scheme::SchemeId;
 use crate::session::{Limits, Line, fresh_session};
 use crate::transport::SignerId;
 use crate::vault::KeyInfo;
 
-/// How many rounds of messages a reshare takes, the echo rounds counted.
+/// How many rounds of messages a reshare takes, the echo rounds counted. Where a signer has forgotten something, it takes
+/// more.
 pub(crate) const fn rounds(scheme: SchemeId) -> u32 {
-    match scheme {
+    let sharing: u32 = match scheme {
         // The complete refresh that follows gives the new holders what they need to sign together.
         SchemeId::Ecdsa => 7,
         SchemeId::Taproot | SchemeId::Ed25519 => 2,
-    }
+    };
+    sharing.saturating_add(COMPARING)
 }
 
 /// Makes the next epoch of a key for other holders, as `target` says, and proves it. `leavers` are the old holders that

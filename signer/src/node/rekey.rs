@@ -12,11 +12,12 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use chains::account::KeyId;
 
 use super::own::Orders;
+use super::recall::{Recall, recalled};
 use super::wire::{Answer, HeldKey, SessionId};
-use super::{Node, Output, Purpose, Stop, WalletSpec, context, failed, refused, setup};
+use super::{Node, Output, Parties, Purpose, Stop, WalletSpec, context, failed, refused, setup};
 use crate::ceremony::echo::echoed;
 use crate::policy::Policy;
-use crate::protocol::{PartyIndex, map};
+use crate::protocol::{PartyIndex, Run, map};
 use crate::roster::Roster;
 use crate::scheme::Resharing;
 use crate::share::Share;
@@ -137,7 +138,8 @@ impl Node {
         let parties = self.parties(signers, |name| info.party(name))?;
         let setup = setup(&parties, info.threshold)?;
         let run = share.refresh(&setup, session.0).map_err(refused)?;
-        let run = echoed(map(run, Output::Key), setup.me(), setup.peers().to_vec());
+        let run = self.recall_first(map(run, Output::Key), &parties);
+        let run = echoed(run, setup.me(), setup.peers().to_vec());
         let context = context(session, "refresh", &target, &[])?;
         self.start(session, run, Purpose::Rekey(target), &parties, context)
     }
@@ -178,9 +180,25 @@ impl Node {
         let share = if resharing.deals() { held.map(|(_, share, _)| share) } else { None };
         let run = Share::reshare(share.as_deref(), &resharing, session.0).map_err(refused)?;
         let peers = parties.peers.values().map(|(party, _)| *party).collect();
-        let run = echoed(map(run, |share| share.map_or(Output::Nothing, Output::Key)), parties.me, peers);
+        let run = map(run, |share| share.map_or(Output::Nothing, Output::Key));
+        let run = echoed(self.recall_first(run, &parties), parties.me, peers);
         let context = context(session, "reshare", &(target, old, &handover.dealers, leavers), &[])?;
         self.start(session, run, Purpose::Rekey(target.clone()), &parties, context)
+    }
+
+    /// `run`, after those of its parties whose ledgers went back in time were told what they have forgotten.
+    fn recall_first(&self, run: Run<Output>, parties: &Parties) -> Run<Output> {
+        let peers = parties.peers.iter().map(|(name, (party, _))| (*party, name.clone())).collect::<BTreeMap<_, _>>();
+        let remembered = |(party, name): (&PartyIndex, &SignerId)| Some((*party, self.witness.remembered(name)?));
+        let entries = self.ledger.lock().unwrap_or_else(PoisonError::into_inner).entries();
+        let recall = Recall {
+            me: parties.me,
+            own: self.witness.own(entries),
+            remembered: peers.iter().filter_map(remembered).collect(),
+            peers,
+            ledger: self.ledger.clone(),
+        };
+        recalled(run, recall)
     }
 
     /// Takes a share of a key that was whole until here. Only whoever started this signer can ask for it.
@@ -202,7 +220,9 @@ impl Node {
                 self.vault.mark_left(&target.key, target.epoch).map_err(failed)?;
                 return Ok(Answer::Done);
             }
-            Output::Signatures(_) | Output::Part(_) => return Err(failed("a run yielded something else than it was for")),
+            Output::Signatures(_) | Output::Part(_) => {
+                return Err(failed("a run yielded something else than it was for"));
+            }
         };
         if share.group() != target.group {
             return Err(Stop::Fault { culprit: None, reason: "the share is of another key".to_owned() });

@@ -5,6 +5,7 @@ mod desk;
 mod fields;
 mod limits;
 mod nonces;
+mod recall;
 mod rekey;
 mod witness;
 

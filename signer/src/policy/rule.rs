@@ -43,10 +43,7 @@ pub(super) enum Effect {
     /// It may be done.
     Allow,
     /// It may be done once a quorum has approved; up to the step-up amount, at once.
-    Require {
-        quorum: Quorum,
-        above: Option<Amount>,
-    },
+    Require { quorum: Quorum, above: Option<Amount> },
     /// It may not be done, whatever other rules say.
     Deny,
 }
@@ -138,9 +135,9 @@ impl Demand {
         match self {
             Self::OneOf(wanted) => wanted.contains(found),
             Self::Wallet => found.as_address().map(Address::Ethereum).as_ref() == Some(account.address()),
-            Self::Within { min, max } => found.as_uint().is_some_and(|value| {
-                min.is_none_or(|min| value >= min) && max.is_none_or(|max| value <= max)
-            }),
+            Self::Within { min, max } => found
+                .as_uint()
+                .is_some_and(|value| min.is_none_or(|min| value >= min) && max.is_none_or(|max| value <= max)),
         }
     }
 }

@@ -93,7 +93,11 @@ impl Pool {
     pub fn judge(&self, request: &SigningRequest) -> Result<(), SignError> {
         let installed = self.installed.read().unwrap_or_else(PoisonError::into_inner).clone();
         let installed = installed.ok_or(SignError::NotInstalled)?;
-        installed.guard.judge(request, |_| SystemClock.unix_millis()).map(drop).map_err(|refusal| SignError::Invalid(refusal.to_string()))
+        installed
+            .guard
+            .judge(request, |_| SystemClock.unix_millis())
+            .map(drop)
+            .map_err(|refusal| SignError::Invalid(refusal.to_string()))
     }
 
     /// The healthiest signers that are left.
@@ -192,7 +196,8 @@ impl Pool {
 
 /// What has to be signed, computed anew, off the async threads.
 async fn payloads(installed: Arc<Installed>, request: Arc<SigningRequest>) -> Result<Vec<Payload>, SignError> {
-    let judged = tokio::task::spawn_blocking(move || installed.guard.judge(&request, |_| SystemClock.unix_millis())).await;
+    let judged =
+        tokio::task::spawn_blocking(move || installed.guard.judge(&request, |_| SystemClock.unix_millis())).await;
     match judged {
         Ok(Ok(judged)) => Ok(judged.payloads),
         Ok(Err(refusal)) => Err(SignError::Invalid(format!("signed what the coordinator would refuse: {refusal}"))),

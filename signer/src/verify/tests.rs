@@ -276,14 +276,14 @@ fn what_was_asked_for_is_signed() {
         assert_eq!(judged.account, account(request.wallet.as_str()));
         // Two coins were needed; elsewhere there is one signature.
         let inputs = if request.wallet.as_str().starts_with("btc") { 2 } else { 1 };
-        assert_eq!((judged.payloads.len(), judged.slots.slots.len()), (inputs, inputs), "{intent}");
+        assert_eq!((judged.payloads.len(), judged.uses.slots.len()), (inputs, inputs), "{intent}");
         let expected = |message: &Message| match request.wallet.as_str() {
             "btc-taproot" => matches!(message, Message::Taproot(_)),
             "sol" => matches!(message, Message::Ed25519(_)),
             _ => matches!(message, Message::Ecdsa(_)),
         };
         assert!(judged.payloads.iter().all(|payload| expected(payload.message())), "{intent}");
-        let slots: Vec<String> = judged.slots.slots.iter().map(ToString::to_string).collect();
+        let slots: Vec<String> = judged.uses.slots.iter().map(ToString::to_string).collect();
         assert!(slots.iter().all(|slot| slot.starts_with(&format!("{}/", judged.account.network()))), "{slots:?}");
     }
 }

@@ -25,13 +25,14 @@ mod faucet;
 mod fees;
 mod filter;
 mod host;
+mod member;
 mod mempool;
 mod state;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use alloy::primitives::{Address, B256, U256};
@@ -49,7 +50,8 @@ use self::faucet::Faucet;
 use self::host::Host;
 use crate::clock::Clock;
 use crate::journal::JournalError;
-use crate::rpc::{CancellationToken, ListenError, RpcServer, serve};
+use crate::rpc::gate::Gate;
+use crate::rpc::{CancellationToken, ListenError, RpcServer, serve_behind};
 
 /// How a node runs.
 #[derive(Clone, Debug)]
@@ -146,7 +148,7 @@ impl FromStr for Coin {
 pub struct EthereumNode {
     host: Arc<Host>,
     server: RpcServer,
-    producer: Option<JoinHandle<()>>,
+    producer: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl EthereumNode {
@@ -160,13 +162,24 @@ impl EthereumNode {
         clock: Arc<dyn Clock>,
         shutdown: CancellationToken,
     ) -> Result<Self, StartError> {
+        Self::launch(config, clock, shutdown, None).await
+    }
+
+    /// Starts a node with what stands before its dialect in a world.
+    async fn launch(
+        config: EthereumConfig,
+        clock: Arc<dyn Clock>,
+        shutdown: CancellationToken,
+        gate: Option<Gate>,
+    ) -> Result<Self, StartError> {
         let EthereumConfig { listen, dir, block_interval, chain_id, finality_depth } = config;
         let token = shutdown.clone();
         let open = move || Host::open(dir.as_deref(), chain_id, finality_depth, clock, token);
         let host = tokio::task::spawn_blocking(open).await.map_err(|_| StartError::Crashed)??;
         let host = Arc::new(host);
-        let server = serve(listen, Arc::new(Geth(host.clone())), shutdown.clone()).await?;
+        let server = serve_behind(listen, Arc::new(Geth(host.clone())), shutdown.clone(), gate).await?;
         let producer = block_interval.map(|interval| tokio::spawn(produce(host.clone(), interval, shutdown)));
+        let producer = Mutex::new(producer);
         Ok(Self { host, server, producer })
     }
 
@@ -210,13 +223,17 @@ impl EthereumNode {
 
     /// Waits until the node has stopped after `shutdown` was cancelled. Its journal is free then.
     pub async fn stopped(self) {
-        let Self { host, server, producer } = self;
-        server.stopped().await;
+        self.ended().await;
+    }
+
+    async fn ended(&self) {
+        self.server.stopped().await;
+        let producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(producer) = producer {
             // A panic in the task has been reported by the runtime; there is nothing left to wait for.
             let _ = producer.await;
         }
-        host.close();
+        self.host.close();
     }
 
     async fn run<T: Send + 'static>(

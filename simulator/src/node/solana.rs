@@ -14,6 +14,7 @@ mod dialect;
 mod engine;
 mod genesis;
 mod ledger;
+mod member;
 mod nonce;
 mod record;
 mod token;
@@ -22,7 +23,7 @@ mod validator;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use solana_sdk::pubkey::Pubkey;
@@ -35,7 +36,8 @@ pub use self::engine::ReplayError;
 use self::validator::Validator;
 pub use self::validator::{FaucetError, ProduceError, RestoreError};
 use crate::clock::Clock;
-use crate::rpc::{CancellationToken, ListenError, RpcServer, serve};
+use crate::rpc::gate::Gate;
+use crate::rpc::{CancellationToken, ListenError, RpcServer, serve_behind};
 
 /// How a node is started.
 #[derive(Clone, Debug)]
@@ -84,7 +86,7 @@ pub enum SolanaError {
 pub struct SolanaNode {
     validator: Arc<Mutex<Validator>>,
     server: RpcServer,
-    producer: Option<JoinHandle<()>>,
+    producer: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl fmt::Debug for SolanaNode {
@@ -103,6 +105,16 @@ impl SolanaNode {
         clock: Arc<dyn Clock>,
         shutdown: CancellationToken,
     ) -> Result<Self, SolanaError> {
+        Self::launch(config, clock, shutdown, None).await
+    }
+
+    /// Starts a node with what stands before its dialect in a world.
+    async fn launch(
+        config: SolanaConfig,
+        clock: Arc<dyn Clock>,
+        shutdown: CancellationToken,
+        gate: Option<Gate>,
+    ) -> Result<Self, SolanaError> {
         let interval = config.block_interval.map(|interval| u64::try_from(interval.as_millis()).unwrap_or(u64::MAX));
         if interval == Some(0) {
             return Err(SolanaError::Interval);
@@ -115,10 +127,10 @@ impl SolanaNode {
         let validator = Arc::new(Mutex::new(restored.map_err(|_| SolanaError::Stopped)??));
 
         let dialect = SolanaDialect { validator: validator.clone() };
-        let server = serve(config.listen, Arc::new(dialect), shutdown.clone()).await?;
+        let server = serve_behind(config.listen, Arc::new(dialect), shutdown.clone(), gate).await?;
         let producer =
             config.block_interval.map(|interval| tokio::spawn(make_slots(validator.clone(), interval, shutdown)));
-        Ok(Self { validator, server, producer })
+        Ok(Self { validator, server, producer: Mutex::new(producer) })
     }
 
     /// The endpoint to give a client.
@@ -170,8 +182,13 @@ impl SolanaNode {
 
     /// Waits until the node has stopped, after `shutdown` was cancelled. Its journal is free for another node then.
     pub async fn stopped(self) {
+        self.ended().await;
+    }
+
+    async fn ended(&self) {
         self.server.stopped().await;
-        if let Some(producer) = self.producer {
+        let producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(producer) = producer {
             // A panic in the task has been reported by the runtime; there is nothing left to wait for.
             let _ = producer.await;
         }

@@ -150,9 +150,7 @@ fn onward<'c>(
 ) -> Result<(), DecodeError> {
     let depth = frame.depth.saturating_add(1);
     let caller = frame.to;
-    calls
-        .into_iter()
-        .try_for_each(|(to, value, input)| read_call(effects, Frame { caller, to, value, input, depth }))
+    calls.into_iter().try_for_each(|(to, value, input)| read_call(effects, Frame { caller, to, value, input, depth }))
 }
 
 /// A transaction of a Safe: its owners have signed it, and whoever brings it has it carried out.

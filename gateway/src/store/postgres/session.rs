@@ -26,6 +26,8 @@ pub(super) enum Fault {
     Store(StoreError),
     /// The database or the way to it failed.
     Sql(sqlx::Error),
+    /// The connection was gone before anything was begun on it.
+    Broken(sqlx::Error),
     /// Somebody else was faster in a way that a further try sees.
     Again,
     /// It took too long.
@@ -50,7 +52,7 @@ impl Fault {
     /// <https://www.postgresql.org/docs/15/errcodes-appendix.html>
     fn is_passing(&self) -> bool {
         match self {
-            Self::Again => true,
+            Self::Again | Self::Broken(_) => true,
             Self::Sql(sqlx::Error::Database(error)) => {
                 error.code().is_some_and(|code| matches!(code.as_ref(), "40001" | "40P01" | "23505"))
             }
@@ -64,7 +66,7 @@ impl Fault {
             Self::Sql(error @ (sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_))) => {
                 StoreError::Corrupt(error.to_string())
             }
-            Self::Sql(error) => StoreError::Database(error.to_string()),
+            Self::Sql(error) | Self::Broken(error) => StoreError::Database(error.to_string()),
             Self::Again => StoreError::Database("too many others at the same rows".to_owned()),
             Self::TimedOut => StoreError::Database(format!("no answer within {} s", PATIENCE.as_secs())),
         }
@@ -128,7 +130,12 @@ impl Sessions {
     ) -> Result<T, Fault> {
         let mut connection = self.pool.acquire().await?;
         let whole = async {
-            let mut transaction = connection.begin_with(begin).await?;
+            // A connection that broke while nobody used it: nothing is written yet, and another one may do.
+            let begun = connection.begin_with(begin).await;
+            let mut transaction = begun.map_err(|error| match error {
+                sqlx::Error::Io(_) => Fault::Broken(error),
+                other => Fault::Sql(other),
+            })?;
             match work(&mut transaction).await {
                 Ok(done) => {
                     transaction.commit().await?;
@@ -141,7 +148,10 @@ impl Sessions {
             }
         };
         let done = tokio::time::timeout(PATIENCE, whole).await.unwrap_or(Err(Fault::TimedOut));
-        if matches!(done, Err(Fault::TimedOut | Fault::Sql(sqlx::Error::Io(_) | sqlx::Error::Protocol(_)))) {
+        if matches!(
+            done,
+            Err(Fault::TimedOut | Fault::Broken(_) | Fault::Sql(sqlx::Error::Io(_) | sqlx::Error::Protocol(_)))
+        ) {
             connection.close_on_drop(); // nobody knows what would still come in on it
         }
         done

@@ -2,25 +2,25 @@
 //! name, so that nobody waits in a circle. No statement fails on a constraint that it may meet: a failed statement would
 //! end the transaction before a rule could answer.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chains::chain::Slot;
 use chains::network::Network;
 use sha2::{Digest, Sha256};
 use signer::approval::{Approval, Decision};
 use signer::request::{Claims, SignedRequest};
-use sqlx::PgConnection;
 use sqlx::postgres::PgQueryResult;
+use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use super::rows::{found, tally, usage};
+use super::rows::{found, tally};
 use super::session::Fault;
 use crate::fail;
 use crate::record::{Event, Exposure, RecordId, State};
 use crate::store::limits::{self, Tally};
 use crate::store::rows::{amount, optional_json, purpose_word, signed_int, to_json, unsigned_int};
 use crate::store::steps::{Plan, Settlement, Write};
-use crate::store::{Accepted, Cancelling, Draw, GatewayId, Hold, NewIntent, StoreError};
+use crate::store::{Accepted, Cancelling, Draw, GatewayId, Hold, NewIntent, StoreError, Usage};
 
 pub(super) async fn accept(db: &mut PgConnection, life: i64, new: &NewIntent) -> Result<Accepted, Fault> {
     use_token(db, &new.claims).await?;
@@ -256,24 +256,22 @@ async fn take(db: &mut PgConnection, id: Uuid, slot: &Slot, burned: bool) -> Res
     if taken.rows_affected() == 1 { Ok(()) } else { Err(StoreError::SlotTaken(slot.clone()).into()) }
 }
 
-/// Takes the locks of these counters, until the transaction ends.
+/// Takes the locks of these counters, until the transaction ends. Whatever doesn't depend on them is done before, since all
+/// payments that draw from a counter wait for each other here.
 async fn lock(db: &mut PgConnection, counters: BTreeSet<&str>) -> Result<(), Fault> {
+    const TAKE: &str = "SELECT 1 FROM counter WHERE name = $1 FOR UPDATE";
     for name in counters {
-        let query = sqlx::query("INSERT INTO counter (name) VALUES ($1) ON CONFLICT DO NOTHING");
-        query.bind(name).execute(&mut *db).await?;
-        sqlx::query("SELECT name FROM counter WHERE name = $1 FOR UPDATE").bind(name).fetch_one(&mut *db).await?;
+        if sqlx::query(TAKE).bind(name).fetch_optional(&mut *db).await?.is_none() {
+            let query = sqlx::query("INSERT INTO counter (name) VALUES ($1) ON CONFLICT DO NOTHING");
+            query.bind(name).execute(&mut *db).await?;
+            sqlx::query(TAKE).bind(name).fetch_one(&mut *db).await?;
+        }
     }
     Ok(())
 }
 
 async fn reserve(db: &mut PgConnection, id: Uuid, draws: &[Draw]) -> Result<(), Fault> {
-    lock(db, draws.iter().map(|draw| draw.counter.as_str()).collect()).await?;
     for (number, draw) in (0_i64..).zip(draws) {
-        // Later buckets count too: another gateway's clock may be ahead.
-        limits::admit(draw, usage(db, &draw.counter, draw.since, u64::MAX).await?)?;
-        let bucket = signed_int(draw.bucket);
-        let tally = tally_of(db, &draw.counter, bucket).await?.reserve(draw.amount)?;
-        save_tally(db, &draw.counter, bucket, tally).await?;
         sqlx::query(
             "INSERT INTO draw (record_id, number, counter, bucket, amount, state)
              VALUES ($1, $2, $3, $4, $5, 'pending')",
@@ -281,10 +279,24 @@ async fn reserve(db: &mut PgConnection, id: Uuid, draws: &[Draw]) -> Result<(), 
         .bind(id)
         .bind(number)
         .bind(&draw.counter)
-        .bind(bucket)
+        .bind(signed_int(draw.bucket))
         .bind(draw.amount.to_be_bytes().as_slice())
         .execute(&mut *db)
         .await?;
+    }
+    lock(db, draws.iter().map(|draw| draw.counter.as_str()).collect()).await?;
+    for draw in draws {
+        // Later buckets count too: another gateway's clock may be ahead.
+        let window = tallies(db, &draw.counter, draw.since).await?;
+        let total = window.values().try_fold(Usage::default(), |sum, tally| limits::add(sum, tally.total()?))?;
+        limits::admit(draw, total)?;
+        let bucket = signed_int(draw.bucket);
+        let tally = match window.get(&bucket) {
+            Some(tally) => *tally,
+            None if draw.bucket >= draw.since => Tally::default(),
+            None => tally_of(db, &draw.counter, bucket).await?,
+        };
+        save_tally(db, &draw.counter, bucket, tally.reserve(draw.amount)?).await?;
     }
     Ok(())
 }
@@ -293,26 +305,36 @@ async fn settle(db: &mut PgConnection, id: Uuid, how: Settlement) -> Result<(), 
     if how == Settlement::GiveBack {
         fail::point("refund.before");
     }
-    let pending: Vec<(String, i64, Vec<u8>)> =
-        sqlx::query_as("SELECT counter, bucket, amount FROM draw WHERE record_id = $1 AND state = 'pending'")
-            .bind(id)
-            .fetch_all(&mut *db)
-            .await?;
+    let pending: Vec<(String, i64, Vec<u8>)> = sqlx::query_as(
+        "UPDATE draw SET state = $2 WHERE record_id = $1 AND state = 'pending' RETURNING counter, bucket, amount",
+    )
+    .bind(id)
+    .bind(how.word())
+    .fetch_all(&mut *db)
+    .await?;
     lock(db, pending.iter().map(|(counter, ..)| counter.as_str()).collect()).await?;
     for (counter, bucket, drawn) in &pending {
         let tally = tally_of(db, counter, *bucket).await?.settle(amount(drawn)?, how)?;
         save_tally(db, counter, *bucket, tally).await?;
     }
-    if !pending.is_empty() {
-        let query = sqlx::query("UPDATE draw SET state = $2 WHERE record_id = $1 AND state = 'pending'");
-        query.bind(id).bind(how.word()).execute(db).await?;
-    }
     Ok(())
+}
+
+/// What is drawn from a counter, bucket by bucket, from `since` on.
+async fn tallies(db: &mut PgConnection, counter: &str, since: u64) -> Result<BTreeMap<i64, Tally>, Fault> {
+    let rows = sqlx::query(
+        "SELECT pending, pending_count, posted, posted_count, bucket FROM usage WHERE counter = $1 AND bucket >= $2",
+    )
+    .bind(counter)
+    .bind(signed_int(since))
+    .fetch_all(db)
+    .await?;
+    rows.iter().map(|row| Ok((row.try_get(4)?, tally(row)?.whole()?))).collect()
 }
 
 async fn tally_of(db: &mut PgConnection, counter: &str, bucket: i64) -> Result<Tally, Fault> {
     let row = sqlx::query(
-        "SELECT pending, pending_count, posted, posted_count FROM usage WHERE counter = $1 AND bucket = $2 FOR UPDATE",
+        "SELECT pending, pending_count, posted, posted_count FROM usage WHERE counter = $1 AND bucket = $2",
     )
     .bind(counter)
     .bind(bucket)

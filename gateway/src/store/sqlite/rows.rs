@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use signer::request::IdempotencyKey;
 use signer::roster::CredentialId;
 
+use crate::mutation::Mutation;
 use crate::record::{Record, RecordId, State};
 use crate::store::limits::{self, TallyRow};
 use crate::store::rows::{AttemptRow, EventRow, HeadRow, RecordRow, parse, signed_int, slot_row};
@@ -122,9 +123,10 @@ pub(super) fn active(db: &Connection, network: Network) -> Result<Vec<RecordId>,
 pub(super) fn busy(db: &Connection, network: Network) -> Result<BTreeSet<Slot>, StoreError> {
     let mut statement = db.prepare_cached(
         "SELECT slot FROM slot JOIN record ON record.id = slot.record_id
-         WHERE slot.network = ?1 AND record.state NOT IN ('finalized', 'failed')",
+         WHERE slot.network = ?1 AND record.state NOT IN ('finalized', 'failed') AND (burned = 0 OR NOT ?2)",
     )?;
-    let slots = statement.query_map([network.to_string()], |row| row.get::<_, String>(0))?;
+    let slots = statement
+        .query_map(params![network.to_string(), Mutation::BurnedIsFree.on()], |row| row.get::<_, String>(0))?;
     slots.map(|slot| parse(&slot?)).collect()
 }
 

@@ -10,6 +10,7 @@ use signer::request::{Claims, SignedRequest};
 
 use super::rows::{found, record_id, tally};
 use crate::fail;
+use crate::mutation::Mutation;
 use crate::record::{Event, Exposure, RecordId, State};
 use crate::store::limits::{self, Tally};
 use crate::store::rows::{amount, optional_json, purpose_word, signed_int, to_json, unsigned_int};
@@ -57,11 +58,13 @@ pub(super) fn accept(db: &Connection, life: i64, new: &NewIntent) -> Result<Acce
         signed_int(new.until),
         signed_int(hold.fence),
     ])?;
-    db.prepare_cached(
-        "INSERT INTO idempotency (client, key, intent, record_id) VALUES (?1, ?2, ?3, ?4)
-         ON CONFLICT (client, key) DO UPDATE SET record_id = excluded.record_id",
-    )?
-    .execute(params![client, new.idempotency_key.as_str(), digest, new.id.to_string()])?;
+    if !Mutation::KeyNotDurable.on() {
+        db.prepare_cached(
+            "INSERT INTO idempotency (client, key, intent, record_id) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (client, key) DO UPDATE SET record_id = excluded.record_id",
+        )?
+        .execute(params![client, new.idempotency_key.as_str(), digest, new.id.to_string()])?;
+    }
     event(db, new.id, &Event { at: new.at, state: State::Received, detail: None })?;
     Ok(Accepted::New(hold))
 }
@@ -73,7 +76,7 @@ pub(super) fn use_token(db: &Connection, claims: &Claims, at: u64) -> Result<(),
     let used = db
         .prepare_cached("INSERT INTO token (client, jti, expires) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
         .execute(params![claims.sub.to_string(), claims.jti, signed_int(claims.exp)])?;
-    if used == 1 { Ok(()) } else { Err(StoreError::TokenReplayed) }
+    if used == 1 || Mutation::TokenNotDurable.on() { Ok(()) } else { Err(StoreError::TokenReplayed) }
 }
 
 /// A request to cancel, which needs no hold.
@@ -212,6 +215,13 @@ fn take(db: &Connection, id: &str, slot: &Slot, burned: bool) -> Result<(), Stor
             "INSERT INTO slot (slot, network, record_id, burned) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
         )?
         .execute(params![slot.to_string(), slot.network().to_string(), id, burned])?;
+    if taken == 0 && Mutation::BurnedIsFree.on() {
+        db.execute(
+            "UPDATE slot SET record_id = ?2, burned = ?3 WHERE slot = ?1",
+            params![slot.to_string(), id, burned],
+        )?;
+        return Ok(());
+    }
     if taken == 1 { Ok(()) } else { Err(StoreError::SlotTaken(slot.clone())) }
 }
 

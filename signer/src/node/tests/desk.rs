@@ -133,7 +133,11 @@ impl Desk {
             tx: Uuid::from_u128(tx),
             wallet: wallet.parse().unwrap(),
             unsigned: self.build(intent, state),
-            evidence: Evidence { request: self.ask(&format!("payment-{tx}"), intent), approvals: Vec::new(), cancel: None },
+            evidence: Evidence {
+                request: self.ask(&format!("payment-{tx}"), intent),
+                approvals: Vec::new(),
+                cancel: None,
+            },
             fence: 1,
         }
     }
@@ -221,10 +225,7 @@ fn solana_state(state: u32) -> chains::solana::State {
     let mut blockhash = [7; 32];
     blockhash[..4].copy_from_slice(&state.to_be_bytes());
     chains::solana::State {
-        validity: chains::solana::Validity::Blockhash {
-            blockhash: blockhash.into(),
-            last_valid_block_height: 1_150,
-        },
+        validity: chains::solana::Validity::Blockhash { blockhash: blockhash.into(), last_valid_block_height: 1_150 },
         balance: Lamports::new(10_000_000_000),
         rent_exempt_minimum: Lamports::new(890_880),
         destination: Destination { lamports: Lamports::new(1_000_000_000), kind: DestinationKind::Wallet },

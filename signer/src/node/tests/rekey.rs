@@ -3,7 +3,7 @@
 use super::*;
 
 /// Runs a session that begins with `start` at each of `names`, to its end.
-fn drive(
+pub(super) fn drive(
     signers: &Signers,
     session: SessionId,
     names: &[&str],

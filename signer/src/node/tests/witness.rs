@@ -7,7 +7,7 @@ use super::super::witness::{Memory, Witness};
 use super::desk::{self, Desk, SOL_PAYEE, pays};
 use super::*;
 
-fn key() -> KeyId {
+pub(super) fn key() -> KeyId {
     SchemeId::Ed25519.name().parse().unwrap()
 }
 
@@ -36,7 +36,7 @@ pub(super) fn pay(signers: &Signers, desk: &Desk, pair: [&str; 2], number: u32) 
     answers
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

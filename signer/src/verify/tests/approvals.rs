@@ -200,10 +200,10 @@ impl Answer {
 
     fn assertion(&self) -> Assertion {
         let challenge = URL_SAFE_NO_PAD.encode(&self.challenge);
-        let client_data = json!({ "type": self.kind, "challenge": challenge, "origin": self.origin, "crossOrigin": false });
+        let client_data =
+            json!({ "type": self.kind, "challenge": challenge, "origin": self.origin, "crossOrigin": false });
         let client_data = client_data.to_string().into_bytes();
-        let authenticator_data =
-            [Sha256::digest(self.relying_party).as_slice(), &[self.flags], &[0, 0, 0, 9]].concat();
+        let authenticator_data = [Sha256::digest(self.relying_party).as_slice(), &[self.flags], &[0, 0, 0, 9]].concat();
         let signed = [authenticator_data.as_slice(), Sha256::digest(&client_data).as_slice()].concat();
         let signature: p256::ecdsa::Signature = passkey(self.seed).sign(&signed);
         Assertion { authenticator_data, client_data, signature: signature.to_der().as_bytes().to_vec() }

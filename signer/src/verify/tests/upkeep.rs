@@ -43,9 +43,10 @@ fn a_payment_is_cancelled_by_its_initiator_or_an_operator() {
     let intent = pays("eth", "native", EVM_PAYEE, "1000");
     let unsigned = cancelling(&intent);
     for (id, seed) in [("trader", 1), ("operator", 3)] {
-        let judged = guard().judge(&with_cancel(&intent, unsigned.clone(), cancel_by(id, seed, 1)), |_| NOW).expect("it may");
+        let judged =
+            guard().judge(&with_cancel(&intent, unsigned.clone(), cancel_by(id, seed, 1)), |_| NOW).expect("it may");
         let payment = guard().judge(&request(&intent, built(&intent)), |_| NOW).expect("it may");
-        assert_eq!(judged.slots, payment.slots, "it excludes the payment");
+        assert_eq!(judged.uses.slots, payment.uses.slots, "it excludes the payment");
         assert_eq!(judged.intent, payment.intent);
         assert_ne!(judged.payloads, payment.payloads);
     }
@@ -93,7 +94,8 @@ fn a_cancelling_transaction_pays_nobody_and_stays_below_the_caps() {
     let refusal = refused(&with_cancel(&capped, cancelling(&intent), cancel()));
     assert!(matches!(refusal, Refusal::FeeAboveCap { cap, .. } if cap == Amount::from_wei(1)), "{refusal}");
     // And so do the policy's, whomever its rules are for.
-    let deny = |config| guard_with(config).judge(&with_cancel(&intent, cancelling(&intent), cancel()), |_| NOW).map(|_| ());
+    let deny =
+        |config| guard_with(config).judge(&with_cancel(&intent, cancelling(&intent), cancel()), |_| NOW).map(|_| ());
     assert!(matches!(deny(json!({"rules": []})), Err(Refusal::Denied(Denial::NoRule { .. }))));
     let dear = json!([{"id": "a", "wallets": ["eth"], "addresses": [EVM_OTHER], "max_fee": "1"}]);
     assert!(matches!(deny(json!({"rules": dear})), Err(Refusal::Denied(Denial::AboveFeeLimit { .. }))));

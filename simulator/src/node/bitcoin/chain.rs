@@ -12,7 +12,7 @@ use super::rules::{Coin, MAX_BLOCK_SIGOPS_COST, check_inputs, is_final, relative
 use super::{block, script};
 
 /// A block that the node has.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Known {
     /// The block.
     pub block: Arc<Block>,
@@ -56,7 +56,7 @@ pub struct Tip {
 pub struct UnknownBlock;
 
 /// The block tree with its active branch, the one with the most work of the valid ones.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Chain {
     blocks: HashMap<BlockHash, Known>,
     active: Vec<BlockHash>,
@@ -299,6 +299,22 @@ impl Chain {
             self.refused.remove(&other);
         }
         Ok(self.activate_best(&|_| false).0)
+    }
+
+    /// Forgets the newest `depth` blocks of the active branch, and all others above what is left. The genesis block stays.
+    pub fn rewind(&mut self, depth: u32) -> Change {
+        let mut disconnected = Vec::new();
+        for _ in 0..depth.min(self.tip().height) {
+            disconnected.push(self.disconnect());
+        }
+        disconnected.reverse();
+        let height = self.tip().height;
+        self.blocks.retain(|_, known| known.height <= height);
+        let sizes = self.blocks.values().filter(|known| known.height > 0).map(|known| known.block.total_size());
+        self.bytes = sizes.fold(0, |sum, size| sum.saturating_add(u64::try_from(size).unwrap_or(u64::MAX)));
+        let blocks = &self.blocks;
+        self.refused.retain(|hash| blocks.contains_key(hash));
+        Change { disconnected, connected: Vec::new() }
     }
 
     /// The ends of all branches, highest first.

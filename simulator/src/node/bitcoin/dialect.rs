@@ -94,9 +94,9 @@ const METHODS: &[Method] = &[
     act("generatetoaddress", &["nblocks", "address", "maxtries"], 2, mining::generate_to_address),
     act("submitblock", &["hexdata", "dummy"], 1, mining::submit_block),
     // The node
-    read("getconnectioncount", &[], 0, mining::connection_count),
-    read("getnetworkinfo", &[], 0, mining::network_info),
-    read("getpeerinfo", &[], 0, mining::peers),
+    act("getconnectioncount", &[], 0, mining::connection_count),
+    act("getnetworkinfo", &[], 0, mining::network_info),
+    act("getpeerinfo", &[], 0, mining::peers),
     read("validateaddress", &["address"], 1, scripts::validate_address),
     act("uptime", &[], 0, mining::uptime),
     read("help", &["command"], 0, help),
@@ -117,6 +117,25 @@ impl Dialect for Node {
             Run::Read(run) => self.read(|engine| run(engine, &args))?,
             Run::Do(run) => run(self, &args),
         }
+    }
+
+    async fn call_behind(&self, method: &str, params: &Value, blocks: u32) -> Answer {
+        let Some(known) = METHODS.iter().find(|known| known.name == method) else {
+            return self.call(method, params).await;
+        };
+        match known.run {
+            Run::Read(run) => {
+                let args = Args::bind(known, params)?;
+                let past = self.read(|engine| engine.rewound(blocks))?;
+                run(&past, &args)
+            }
+            Run::Do(_) => self.call(method, params).await,
+        }
+    }
+
+    fn lie(&self, method: &str, params: &Value) -> Option<Answer> {
+        let known = METHODS.iter().find(|known| known.name == method && method == "sendrawtransaction")?;
+        Some(Args::bind(known, params).and_then(|args| transactions::pretend(&args)))
     }
 
     fn authorized(&self, authorization: Option<&str>) -> bool {
@@ -156,6 +175,7 @@ impl From<BitcoinError> for RpcError {
             BitcoinError::Address(_) => return Self::new(code::INVALID_ADDRESS_OR_KEY, "Error: Invalid address"),
             BitcoinError::UnknownBlock(_) => code::INVALID_ADDRESS_OR_KEY,
             BitcoinError::Stopped => code::IN_WARMUP,
+            BitcoinError::TooDeep { .. } => code::INVALID_PARAMETER,
             BitcoinError::Faucet(_)
             | BitcoinError::Journal(_)
             | BitcoinError::Replay { .. }
@@ -175,8 +195,10 @@ mod tests {
     use std::sync::Arc;
 
     use crate::clock::ManualClock;
+    use crate::cluster::Seat;
     use crate::node::bitcoin::BitcoinConfig;
     use crate::rpc::CancellationToken;
+    use crate::topology::ChainKind;
 
     fn any_param() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
@@ -204,7 +226,8 @@ mod tests {
         #[test]
         fn no_parameter_is_fatal(calls in prop::collection::vec(prop::collection::vec(any_param(), 0..4), METHODS.len())) {
             let clock = Arc::new(ManualClock::new(1_750_000_000_000));
-            let node = Node::open(&BitcoinConfig::default(), clock, CancellationToken::new()).unwrap();
+            let seat = Seat::alone(ChainKind::Bitcoin, clock, CancellationToken::new());
+            let node = Node::open(&BitcoinConfig::default(), seat).unwrap();
             for (method, params) in METHODS.iter().zip(calls) {
                 // What comes of it doesn't matter: none of the calls may panic, and the node goes on answering.
                 let _ = futures::executor::block_on(node.call(method.name, &Value::from(params)));

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::block::{self, Plan};
 use super::chain::{Chain, Change, Tip, UnknownBlock};
 use super::mempool::{Candidate, Capacity, Mempool, Mode};
-use super::policy::Policy;
+use super::policy::{Policy, fee_at};
 use super::reject::Reject;
 use super::rules::{MAX_BLOCK_SIGOPS_COST, MAX_BLOCK_WEIGHT, subsidy};
 
@@ -49,6 +49,8 @@ pub enum Record {
         /// Its hash.
         hash: BlockHash,
     },
+    /// The mempool was emptied.
+    Evicted,
 }
 
 /// A mined block, as far as it doesn't follow from the state it was mined in.
@@ -61,9 +63,17 @@ pub struct Mined {
     /// Who it pays.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     to: Option<ScriptBuf>,
+    /// Tells apart what several nodes mine on one tip.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    salt: u64,
     /// The block's other transactions.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     transactions: Vec<Raw<Transaction>>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A value in consensus encoding, written as hexadecimal.
@@ -96,19 +106,45 @@ pub enum ReplayError {
 }
 
 /// The node's state.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Engine {
     chain: Chain,
     mempool: Mempool,
     policy: Policy,
     /// Who mined blocks pay by default.
     miner: ScriptBuf,
+    /// Goes into the coinbases of mined blocks.
+    salt: u64,
+    /// The least fee rate that gets in, in satoshis per 1000 virtual bytes, where it is above the policy's.
+    fee_floor: Option<u64>,
 }
 
 impl Engine {
     /// A node with nothing but the genesis block, whose mined blocks pay `miner`.
     pub fn new(policy: Policy, miner: ScriptBuf) -> Self {
-        Self { chain: Chain::default(), mempool: Mempool::default(), policy, miner }
+        let (chain, mempool) = (Chain::default(), Mempool::default());
+        Self { chain, mempool, policy, miner, salt: 0, fee_floor: None }
+    }
+
+    /// Makes the blocks that are mined from here on differ from those of engines with another salt.
+    pub fn set_salt(&mut self, salt: u64) {
+        self.salt = salt;
+    }
+
+    /// Sets the least fee rate that gets into the mempool and into mined blocks, in satoshis per 1000 virtual bytes, where it is to be
+    /// above the policy's. It is no part of what is replayed.
+    pub fn set_fee_floor(&mut self, rate: Option<u64>) {
+        self.fee_floor = rate;
+    }
+
+    /// Whether a fee floor above the policy's is in force.
+    pub fn is_dear(&self) -> bool {
+        self.fee_floor.is_some()
+    }
+
+    /// The least fee rate that gets in, in satoshis per 1000 virtual bytes.
+    pub fn min_fee_rate(&self) -> u64 {
+        self.fee_floor.map_or(self.policy.min_relay_fee, |floor| floor.max(self.policy.min_relay_fee))
     }
 
     /// The blocks and coins.
@@ -136,7 +172,18 @@ impl Engine {
     /// # Errors
     /// Core's reason.
     pub fn check(&self, tx: Arc<Transaction>, time: u64) -> Result<Candidate, Reject> {
-        self.mempool.check(tx, &self.chain, &self.policy, time, Mode::Relay)
+        self.check_in(&self.mempool, tx, time)
+    }
+
+    /// Checks whether a transaction may enter `pool`, under the fee floor of the moment.
+    fn check_in(&self, pool: &Mempool, tx: Arc<Transaction>, time: u64) -> Result<Candidate, Reject> {
+        let candidate = pool.check(tx, &self.chain, &self.policy, time, Mode::Relay)?;
+        let least = fee_at(self.min_fee_rate(), candidate.entry.vsize);
+        if candidate.entry.fee < least {
+            let detail = format!("{} < {least}", candidate.entry.fee);
+            return Err(Reject::with("mempool min fee not met", detail));
+        }
+        Ok(candidate)
     }
 
     /// Checks several transactions, each as if those before it that pass had entered. Nothing enters.
@@ -144,7 +191,7 @@ impl Engine {
         let mut pool = self.mempool.clone();
         let mut results = Vec::with_capacity(transactions.len());
         for tx in transactions {
-            let result = pool.check(tx, &self.chain, &self.policy, time, Mode::Relay);
+            let result = self.check_in(&pool, tx, time);
             if let Ok(candidate) = &result {
                 pool.insert(candidate.clone());
             }
@@ -161,19 +208,36 @@ impl Engine {
     /// Plans a block on the tip from the mempool, `wanted` first. `to` is who it pays (by default the node's miner), `now` the clock's
     /// time in seconds since the Unix epoch.
     pub fn plan(&self, to: Option<ScriptBuf>, now: u64, wanted: Option<&Txid>) -> Mined {
-        let capacity =
-            Capacity { weight: MAX_BLOCK_WEIGHT - RESERVED_WEIGHT, sigops: MAX_BLOCK_SIGOPS_COST - RESERVED_SIGOPS };
+        let capacity = Capacity {
+            weight: MAX_BLOCK_WEIGHT - RESERVED_WEIGHT,
+            sigops: MAX_BLOCK_SIGOPS_COST - RESERVED_SIGOPS,
+            min_rate: self.fee_floor.unwrap_or(0),
+        };
         let selection = self.mempool.select(capacity, wanted);
         let transactions = selection.transactions.iter().map(|tx| Raw(Transaction::clone(tx))).collect();
         let reward = subsidy(self.chain.next_height()).saturating_add(selection.fees);
-        Mined { time: self.block_time(now), reward, to, transactions }
+        Mined { time: self.block_time(now), reward, to, salt: self.salt, transactions }
     }
 
     /// Plans a block on the tip of exactly these transactions. Like Core's `generateblock` it leaves their fees to nobody.
     pub fn plan_exactly(&self, to: ScriptBuf, now: u64, transactions: Vec<Transaction>) -> Mined {
         let reward = subsidy(self.chain.next_height());
         let transactions = transactions.into_iter().map(Raw).collect();
-        Mined { time: self.block_time(now), reward, to: Some(to), transactions }
+        Mined { time: self.block_time(now), reward, to: Some(to), salt: self.salt, transactions }
+    }
+
+    /// Plans a block on the tip without anyone's transactions.
+    pub fn plan_empty(&self, to: Option<ScriptBuf>, now: u64) -> Mined {
+        self.plan_exactly(to.unwrap_or_else(|| self.miner.clone()), now, Vec::new())
+    }
+
+    /// The state as it was `depth` blocks ago, as far as the chain goes: what has left the chain waits again.
+    #[must_use]
+    pub fn rewound(&self, depth: u32) -> Self {
+        let mut past = self.clone();
+        let change = past.chain.rewind(depth);
+        past.follow(&change);
+        past
     }
 
     /// Mines the block that was planned in this very state.
@@ -183,7 +247,7 @@ impl Engine {
             parent: self.chain.tip().hash,
             height: self.chain.next_height(),
             time: mined.time,
-            extra_nonce: self.chain.count(),
+            extra_nonce: self.chain.count().wrapping_add(mined.salt),
             to,
             reward: mined.reward,
         };
@@ -229,6 +293,11 @@ impl Engine {
         Ok(change)
     }
 
+    /// Empties the mempool. Returns how many transactions were in it.
+    pub fn evict(&mut self) -> usize {
+        self.mempool.drain().len()
+    }
+
     /// Applies a record of the journal. What was checked when it was written is taken for granted.
     ///
     /// # Errors
@@ -251,6 +320,7 @@ impl Engine {
             Record::Block { raw: Raw(block) } => drop(self.accept(block)),
             Record::Invalidated { hash } => drop(self.invalidate(&hash)?),
             Record::Reconsidered { hash } => drop(self.reconsider(&hash)?),
+            Record::Evicted => drop(self.evict()),
         }
         Ok(())
     }

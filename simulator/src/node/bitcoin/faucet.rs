@@ -1,6 +1,7 @@
 //! Coins for whoever asks: the node's blocks pay a script that anyone may spend, and the faucet spends it first.
 
 use bitcoin::absolute::LockTime;
+use bitcoin::hashes::Hash;
 use bitcoin::opcodes::all::OP_PUSHNUM_1;
 use bitcoin::script::Builder;
 use bitcoin::transaction::Version;
@@ -14,6 +15,8 @@ use super::rules::COINBASE_MATURITY;
 const FEE_RATE: u64 = 2_000;
 /// Coins below this aren't worth spending, and change below this is left to the fee. In satoshis.
 const SMALLEST: u64 = 1_000;
+/// Into how many shares the coins are divided.
+const SHARES: u16 = 4;
 /// Most coins spent at once, which keeps the transaction standard.
 const MAX_INPUTS: usize = 500;
 
@@ -37,14 +40,16 @@ pub fn script() -> ScriptBuf {
     witness_script().to_p2wsh()
 }
 
-/// A transaction that pays `amount` to `to` from the faucet's confirmed coins, the largest first.
+/// A transaction that pays `amount` to `to` from the faucet's confirmed coins, the largest first. Nodes that share a faucet
+/// prefer different coins, by their `share`, so that what they pay at the same time doesn't conflict.
 ///
 /// # Errors
 /// Where they don't suffice.
-pub fn pay(engine: &Engine, to: ScriptBuf, amount: Amount) -> Result<Transaction, FaucetEmpty> {
+pub fn pay(engine: &Engine, to: ScriptBuf, amount: Amount, share: Option<u16>) -> Result<Transaction, FaucetEmpty> {
     let own = script();
     let mut coins = spendable(engine, &own);
-    coins.sort_unstable_by_key(|(outpoint, value)| (std::cmp::Reverse(*value), *outpoint));
+    let others = |outpoint: &OutPoint| share.is_some_and(|share| lot(outpoint) != share % SHARES);
+    coins.sort_unstable_by_key(|(outpoint, value)| (others(outpoint), std::cmp::Reverse(*value), *outpoint));
 
     let mut tx = Transaction {
         version: Version::TWO,
@@ -70,6 +75,11 @@ pub fn pay(engine: &Engine, to: ScriptBuf, amount: Amount) -> Result<Transaction
         return Ok(tx);
     }
     Err(FaucetEmpty { wanted: amount, available: total })
+}
+
+/// Whose share of the faucet's coins a coin is.
+fn lot(outpoint: &OutPoint) -> u16 {
+    u16::from(outpoint.txid.to_byte_array().first().copied().unwrap_or(0)) % SHARES
 }
 
 fn spendable(engine: &Engine, own: &ScriptBuf) -> Vec<(OutPoint, Amount)> {

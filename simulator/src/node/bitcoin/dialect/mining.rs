@@ -14,6 +14,8 @@ use crate::rpc::RpcError;
 
 /// Most blocks that one call makes.
 const MAX_BLOCKS: u32 = 10_000;
+/// What the node calls itself.
+const SUBVERSION: &str = "/Satoshi:28.0.0(portcullis-simulator)/";
 
 pub(super) fn info(engine: &Engine, _: &Args<'_>) -> Answer {
     Ok(json!({
@@ -95,28 +97,69 @@ pub(super) fn submit_block(node: &Node, args: &Args<'_>) -> Answer {
     }
 }
 
-pub(super) fn connection_count(_: &Engine, _: &Args<'_>) -> Answer {
-    Ok(0.into())
+/// The connections to and from the node, as `(inbound, outbound)`: of two nodes the later one has called the earlier.
+fn connections(node: &Node) -> (usize, usize) {
+    let own = node.seat.id.index;
+    let peers = node.peers();
+    let inbound = peers.iter().filter(|peer| **peer > own).count();
+    (inbound, peers.len().saturating_sub(inbound))
 }
 
-pub(super) fn peers(_: &Engine, _: &Args<'_>) -> Answer {
-    Ok(json!([]))
+pub(super) fn connection_count(node: &Node, _: &Args<'_>) -> Answer {
+    Ok(node.peers().len().into())
 }
 
-pub(super) fn network_info(engine: &Engine, _: &Args<'_>) -> Answer {
-    let policy = engine.policy();
+/// What is known of peers; what isn't (pings, traffic) is left out.
+pub(super) fn peers(node: &Node, _: &Args<'_>) -> Answer {
+    let own = node.seat.id.index;
+    let height = node.read(|engine| engine.chain().tip().height)?;
+    let shown = node.peers().into_iter().map(|peer| {
+        let inbound = peer > own;
+        json!({
+            "id": peer.0,
+            // Addresses of the simulated network: nobody listens there.
+            "addr": format!("10.0.0.{}:18444", peer.0.saturating_add(1)),
+            "addrbind": format!("10.0.0.{}:18444", own.0.saturating_add(1)),
+            "network": "ipv4",
+            "services": "0000000000000409",
+            "servicesnames": ["NETWORK", "WITNESS", "NETWORK_LIMITED"],
+            "relaytxes": true,
+            "conntime": node.started,
+            "timeoffset": 0,
+            "version": 70_016,
+            "subver": SUBVERSION,
+            "inbound": inbound,
+            "bip152_hb_to": false,
+            "bip152_hb_from": false,
+            "startingheight": height,
+            "synced_headers": height,
+            "synced_blocks": height,
+            "inflight": [],
+            "permissions": [],
+            "minfeefilter": btc(0),
+            "connection_type": if inbound { "inbound" } else { "outbound-full-relay" },
+            "transport_protocol_type": "v2",
+            "session_id": "",
+        })
+    });
+    Ok(shown.collect())
+}
+
+pub(super) fn network_info(node: &Node, _: &Args<'_>) -> Answer {
+    let policy = node.read(|engine| *engine.policy())?;
+    let (inbound, outbound) = connections(node);
     Ok(json!({
         "version": 280_000,
-        "subversion": "/Satoshi:28.0.0(portcullis-simulator)/",
+        "subversion": SUBVERSION,
         "protocolversion": 70_016,
         "localservices": "0000000000000409",
         "localservicesnames": ["NETWORK", "WITNESS", "NETWORK_LIMITED"],
         "localrelay": true,
         "timeoffset": 0,
         "networkactive": true,
-        "connections": 0,
-        "connections_in": 0,
-        "connections_out": 0,
+        "connections": inbound.saturating_add(outbound),
+        "connections_in": inbound,
+        "connections_out": outbound,
         "networks": [],
         "relayfee": btc(policy.min_relay_fee),
         "incrementalfee": btc(policy.incremental_fee),

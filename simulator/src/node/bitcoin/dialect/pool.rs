@@ -82,7 +82,7 @@ pub(super) fn info(engine: &Engine, _: &Args<'_>) -> Answer {
         "usage": sum(|entry| entry.weight),
         "total_fee": btc(sum(|entry| entry.fee)),
         "maxmempool": 300_000_000,
-        "mempoolminfee": btc(policy.min_relay_fee),
+        "mempoolminfee": btc(engine.min_fee_rate()),
         "minrelaytxfee": btc(policy.min_relay_fee),
         "incrementalrelayfee": btc(policy.incremental_fee),
         "unbroadcastcount": 0,
@@ -111,8 +111,9 @@ pub(super) fn estimate_fee(engine: &Engine, args: &Args<'_>) -> Answer {
     let mut object = Map::new();
     let mut rates = confirmed_rates(engine.chain(), blocks.max(ESTIMATE_WINDOW));
     rates.sort_unstable();
-    match rates.get(rates.len() / 2).filter(|_| rates.len() >= ESTIMATE_SAMPLES) {
-        Some(rate) => object.insert("feerate".into(), btc((*rate).max(engine.policy().min_relay_fee))),
+    let median = rates.get(rates.len() / 2).copied().filter(|_| rates.len() >= ESTIMATE_SAMPLES);
+    match median.or_else(|| engine.is_dear().then(|| engine.min_fee_rate())) {
+        Some(rate) => object.insert("feerate".into(), btc(rate.max(engine.min_fee_rate()))),
         None => object.insert("errors".into(), json!(["Insufficient data or no feerate found"])),
     };
     object.insert("blocks".into(), blocks.into());

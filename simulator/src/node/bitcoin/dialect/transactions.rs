@@ -193,6 +193,12 @@ pub(super) fn send(node: &Node, args: &Args<'_>) -> Answer {
     Ok(json!(txid))
 }
 
+/// The answer to a transaction that is accepted, without a look at it.
+pub(super) fn pretend(args: &Args<'_>) -> Answer {
+    let tx: Transaction = decode_hex(args.text(0)?, "TX decode failed. Make sure the tx has at least one input.")?;
+    Ok(json!(tx.compute_txid()))
+}
+
 pub(super) fn test(node: &Node, args: &Args<'_>) -> Answer {
     let list = args.list(0)?;
     if list.is_empty() || list.len() > MAX_PACKAGE {

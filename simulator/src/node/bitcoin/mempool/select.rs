@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bitcoin::{Transaction, Txid};
 
 use super::{Entry, Mempool, Totals};
+use crate::node::bitcoin::policy::fee_at;
 
 /// How much room a block has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub struct Capacity {
     pub weight: u64,
     /// In the cost of signature operations.
     pub sigops: u64,
+    /// The least fee rate that gets in, in satoshis per 1000 virtual bytes.
+    pub min_rate: u64,
 }
 
 /// What a block takes.
@@ -71,6 +74,10 @@ impl Mempool {
                 // An ancestor was selected since this was scored; the score of then was pushed below.
                 continue;
             }
+            if best.totals.fees < fee_at(capacity.min_rate, best.totals.vsize) {
+                // All others pay even less.
+                break;
+            }
             let taken = self.take(&best.txid, &mut room, &mut selected, &mut selection);
             let affected: BTreeSet<_> = taken.iter().flat_map(|txid| self.descendants(txid)).collect();
             let left = affected.difference(&selected).filter_map(|txid| self.entries.get(txid));
@@ -99,7 +106,7 @@ impl Mempool {
         else {
             return Vec::new();
         };
-        *room = Capacity { weight, sigops };
+        *room = Capacity { weight, sigops, ..*room };
         for entry in &package {
             selected.insert(entry.txid);
             selection.fees = selection.fees.saturating_add(entry.fee);
