@@ -6,7 +6,7 @@ use chains::account::Account;
 use chains::address::Address;
 use chains::bitcoin::{Bitcoin, BitcoinClient};
 use chains::client::Client;
-use chains::ethereum::{Ethereum, EthereumClient, Finality};
+use chains::ethereum::{BasisPoints, Ethereum, EthereumClient, Finality};
 use chains::network::Network;
 use chains::rpc::{Auth, RpcClient, RpcError};
 use chains::solana::{Solana, SolanaClient};
@@ -49,12 +49,15 @@ pub(crate) async fn lane(
         }
         Network::Ethereum(chain_id) => {
             let finality = Finality::Tag { else_depth: Some(config.finality_depth()) };
-            let options = ethereum::Options { finality, ..ethereum::Options::default() };
+            let mut options = ethereum::Options { finality, ..ethereum::Options::default() };
+            if let Some(bump) = config.replacement_bump {
+                options.replacement_bump = BasisPoints::new(bump);
+            }
             let clients = rpcs.into_iter().map(|rpc| EthereumClient::new(rpc, chain_id, options)).collect();
             Arc::new(NodeLane::new(Ethereum::new(chain_id), agreeing(config, Nodes::new(clients).map_err(named)?)))
         }
         Network::Solana(cluster) => {
-            let options = solana::Options::default();
+            let options = solana::Options { durable: config.durable_nonces, ..solana::Options::default() };
             let clients = rpcs.into_iter().map(|rpc| SolanaClient::new(rpc, cluster, options.clone())).collect();
             Arc::new(NodeLane::new(Solana::new(cluster), agreeing(config, Nodes::new(clients).map_err(named)?)))
         }

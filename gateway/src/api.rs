@@ -52,6 +52,8 @@ pub(crate) fn module(pipeline: Arc<Pipeline>, clock: Arc<dyn Clock>) -> RpcModul
         "wallet_list" => wallet::list,
         "wallet_balance" => wallet::balance,
         "wallet_nonces" => wallet::nonces,
+        "wallet_freeze" => wallet::freeze,
+        "wallet_unfreeze" => wallet::unfreeze,
         "key_list" => key::list,
         "key_status" => key::status,
         "key_refresh" => key::refresh,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use chains::account::{KeyId, KeyPath, WalletId};
 use chains::network::{Family, Network};
+use chains::solana::Durable;
 use serde::Deserialize;
 use signer::policy::quorum::{Group, Person};
 use signer::roster::{CredentialId, Role};
@@ -129,6 +130,13 @@ pub struct NetworkConfig {
     /// So many times a payment is sped up by itself, at most.
     #[serde(default = "default_bump_limit")]
     pub bump_limit: u32,
+    /// Ethereum: by how many hundredths of a percent a replacement raises both fees at least; 1250 (12.5 %) by default, geth and reth
+    /// demand 1000.
+    #[serde(default)]
+    pub replacement_bump: Option<u32>,
+    /// Solana: whether payments are made under the wallet's durable nonces, so that they can be replaced.
+    #[serde(default)]
+    pub durable_nonces: Durable,
     /// Bitcoin: the block height from which wallets can have been paid; earlier blocks are not read.
     #[serde(default)]
     pub birthday: u32,

@@ -45,7 +45,7 @@ struct Data {
 }
 
 /// The code of a kind: the table that the documentation shows.
-const CODES: [(&str, i32); 46] = [
+const CODES: [(&str, i32); 47] = [
     ("parse_error", -32700),
     ("invalid_request", -32600),
     ("method_not_found", -32601),
@@ -84,6 +84,7 @@ const CODES: [(&str, i32); 46] = [
     ("not_on_its_way", -33409),
     ("not_acceleratable", -33410),
     ("no_nonce", -33411),
+    ("wallet_frozen", -33412),
     ("signers_unavailable", -33501),
     ("signers_refused", -33502),
     ("invalid_signature", -33503),

@@ -26,6 +26,7 @@ pub mod allocate;
 pub mod approve;
 pub mod broadcast;
 pub mod evaluate;
+pub mod freeze;
 pub mod lease;
 pub mod nonces;
 pub mod replace;

@@ -11,6 +11,7 @@ mod steps;
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
+use chains::account::WalletId;
 use chains::amount::Amount;
 use chains::chain::{Replacement, Slot};
 use chains::client::Inclusion;
@@ -183,6 +184,23 @@ pub trait Store: Send + Sync + 'static {
     /// What is drawn from a counter in the buckets `from..=to`: pending and posted together.
     async fn usage(&self, counter: &str, from: u64, to: u64) -> Result<Usage, StoreError>;
 
+    /// Freezes a wallet: nothing but cancellations is signed for it until somebody lifts that. With the claims of whoever asked,
+    /// whose token is used up. Without, it is the gateway itself, which finds a nonce used up by somebody else: it then freezes
+    /// only where that nonce is above the one that the last freeze was for. Answers whether the wallet has become frozen.
+    ///
+    /// # Errors
+    /// [`StoreError::TokenReplayed`].
+    async fn freeze_wallet(&self, freeze: WalletFreeze, claims: Option<Claims>) -> Result<bool, StoreError>;
+
+    /// Lifts the freeze of a wallet, and uses up the request's token. Answers whether it was frozen.
+    ///
+    /// # Errors
+    /// [`StoreError::TokenReplayed`].
+    async fn unfreeze_wallet(&self, wallet: WalletId, claims: Claims, at: u64) -> Result<bool, StoreError>;
+
+    /// The wallets that are frozen.
+    async fn frozen_wallets(&self) -> Result<Vec<WalletFreeze>, StoreError>;
+
     /// Appends what the follower of the network's `node`-th node learnt, so that a restart needn't ask again.
     async fn save_chain_changes(&self, network: Network, node: u32, changes: Vec<u8>) -> Result<(), StoreError>;
 
@@ -330,6 +348,22 @@ pub struct Filter {
     pub before: Option<RecordId>,
     /// At most so many.
     pub limit: u32,
+}
+
+/// Why nothing is signed for a wallet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WalletFreeze {
+    /// The wallet.
+    pub wallet: WalletId,
+    /// Who froze it: a credential's name, or `gateway`.
+    pub by: String,
+    /// Why, in words.
+    pub reason: String,
+    /// When, in milliseconds since the Unix epoch.
+    pub at: u64,
+    /// The highest nonce that was used up by somebody else, where that is why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nonce: Option<u64>,
 }
 
 /// Why the store didn't do it. Where it isn't said otherwise, nothing was written.

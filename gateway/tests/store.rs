@@ -22,5 +22,7 @@ mod postgres;
 mod replacing;
 #[path = "store/sqlite.rs"]
 mod sqlite;
+#[path = "store/wallets.rs"]
+mod wallets;
 #[path = "store/world.rs"]
 mod world;

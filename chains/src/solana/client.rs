@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use futures::try_join;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use solana_sdk::hash::Hash;
@@ -66,7 +67,8 @@ pub struct Options {
 }
 
 /// Whether payments are made under the wallet's durable nonces. Opening one never is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Durable {
     /// Where one of them is free; else under a blockhash.
     #[default]

@@ -21,6 +21,7 @@ impl Pipeline {
             let reason = Reason { kind: "cancelled".to_owned(), message, rule: None };
             return self.abandon(hold, State::Cancelled, reason).await;
         }
+        self.not_frozen(&record.intent.wallet).await?;
         if record.attempt().is_some() {
             // A crash came between T3 and T4. No signer was asked, so the slot is free to be chosen anew.
             self.store.thaw(hold, self.clock.unix_millis()).await?;

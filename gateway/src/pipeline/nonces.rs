@@ -1,6 +1,6 @@
 //! The ledger of nonces: what the store says of an account's nonces is held against what the nodes say, at start and every
 //! minute, in both directions. Nothing is repaired behind anybody's back: a gap is filled by the next payment, everything else
-//! is raised for a person.
+//! is raised for a person, and a wallet whose key somebody else uses is frozen.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,6 +35,9 @@ pub struct Ledger {
     pub chain: Option<Nonces>,
     /// The lowest and the highest nonce that a record holds.
     pub held: Option<(u64, u64)>,
+    /// The highest nonce that is used up at final depth by no record.
+    #[serde(skip)]
+    pub(super) foreign: Option<u64>,
     /// What doesn't add up.
     pub findings: Vec<Finding>,
 }
@@ -106,7 +109,7 @@ impl std::fmt::Display for Finding {
             Self::ForeignTransaction { nonce } => write!(
                 f,
                 "nonce {nonce} is used up on chain by no record of this store: somebody else signs with the key, or the \
-                 store is an old copy; stop paying from this wallet until it is known which"
+                 store is an old copy; the wallet is frozen until an operator knows which"
             ),
             Self::NodeBehind { nonce, latest } => {
                 write!(f, "nonce {nonce} is final, but the node says that {latest} is free: it lags, or lies")
@@ -126,7 +129,10 @@ impl Pipeline {
             for account in self.accounts().filter(|account| account.network() == network) {
                 match self.nonces(account).await {
                     Ok(Ledger { chain: None, .. }) => return, // a chain without nonces, whatever the account
-                    Ok(ledger) => self.raise(account, &ledger),
+                    Ok(ledger) => {
+                        self.raise(account, &ledger);
+                        self.freeze_if_foreign(account, &ledger).await;
+                    }
                     Err(error) => {
                         tracing::warn!(wallet = %account.wallet(), %error, "nonces can't be checked just now")
                     }
@@ -144,7 +150,7 @@ impl Pipeline {
         let lane = self.lane(account.network()).ok_or_else(|| LedgerError::NoLane(wallet.clone()))?;
         // The chain first: a payment that is frozen between the two questions is then no foreign one.
         let Some(chain) = lane.nonces(account).await? else {
-            return Ok(Ledger { wallet, chain: None, held: None, findings: Vec::new() });
+            return Ok(Ledger { wallet, chain: None, held: None, foreign: None, findings: Vec::new() });
         };
         let slots = self.store.slots(account.network(), &subject(account)).await?;
         let held = held(&slots);
@@ -154,7 +160,8 @@ impl Pipeline {
         };
         let findings = findings(&held, &chain, baseline);
         let ends = held.keys().next().zip(held.keys().next_back()).map(|(lowest, highest)| (*lowest, *highest));
-        Ok(Ledger { wallet, chain: Some(chain), held: ends, findings })
+        let foreign = (baseline..chain.finalized.unwrap_or(0)).rev().find(|nonce| !held.contains_key(nonce));
+        Ok(Ledger { wallet, chain: Some(chain), held: ends, foreign, findings })
     }
 
     fn raise(&self, account: &Account, ledger: &Ledger) {

@@ -243,6 +243,11 @@ impl Pipeline {
         lane: &dyn Lane,
         purpose: Replacement,
     ) -> Result<Result<Frozen, Reason>, StepError> {
+        if purpose == Replacement::SpeedUp
+            && let Some(frozen) = self.freeze_of(wallet.account.wallet()).await?
+        {
+            return Ok(Err(frozen));
+        }
         let _turn = wallet.turn.lock().await;
         let busy = self.store.busy(record.network).await?;
         let previous: Vec<Vec<u8>> = record.attempts.iter().map(|attempt| attempt.unsigned.clone()).collect();

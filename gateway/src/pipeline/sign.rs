@@ -43,6 +43,7 @@ impl Pipeline {
             let reason = Reason { kind: "unreadable_attempt".to_owned(), message, rule: None };
             return self.quarantine(hold, 0, reason).await;
         };
+        self.not_frozen(&record.intent.wallet).await?;
         if Mutation::FreshBuildOnResign.on() {
             let busy = self.store.busy(record.network).await?;
             if let Ok(draft) = lane.build(&record.intent, &wallet.account, &busy).await

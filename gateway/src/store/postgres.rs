@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chains::account::WalletId;
 use chains::chain::{Replacement, Slot};
 use chains::network::Network;
 use serde_json::Value;
@@ -30,7 +31,7 @@ use self::writes::Claim;
 use super::steps::{Found, Plan};
 use super::{
     Accepted, Cancelling, Filter, GatewayId, Hold, Judgement, NewIntent, Sight, SlotRow, Store, StoreError,
-    TOKEN_GRACE_SECONDS, Usage,
+    TOKEN_GRACE_SECONDS, Usage, WalletFreeze,
 };
 use crate::fail;
 use crate::mutation::Mutation;
@@ -350,6 +351,30 @@ impl Store for PostgresStore {
                 Box::pin(async move { rows::usage(db, &counter, from, to).await })
             })
             .await
+    }
+
+    async fn freeze_wallet(&self, freeze: WalletFreeze, claims: Option<Claims>) -> Result<bool, StoreError> {
+        let asked = Arc::new((freeze, claims));
+        self.sessions
+            .write(|db| {
+                let asked = Arc::clone(&asked);
+                Box::pin(async move { writes::freeze_wallet(db, &asked.0, asked.1.as_ref()).await })
+            })
+            .await
+    }
+
+    async fn unfreeze_wallet(&self, wallet: WalletId, claims: Claims, at: u64) -> Result<bool, StoreError> {
+        let asked = Arc::new((wallet, claims));
+        self.sessions
+            .write(|db| {
+                let asked = Arc::clone(&asked);
+                Box::pin(async move { writes::unfreeze_wallet(db, &asked.0, &asked.1, at).await })
+            })
+            .await
+    }
+
+    async fn frozen_wallets(&self) -> Result<Vec<WalletFreeze>, StoreError> {
+        self.sessions.read(|db| Box::pin(rows::frozen_wallets(db))).await
     }
 
     async fn save_chain_changes(&self, network: Network, node: u32, changes: Vec<u8>) -> Result<(), StoreError> {

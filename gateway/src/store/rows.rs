@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use signer::request::SignedRequest;
 
 use super::steps::Found;
-use super::{SlotRow, StoreError};
+use super::{SlotRow, StoreError, WalletFreeze};
 use crate::record::{Attempt, Event, Exposure, Purpose, Record, RecordId, SignedBytes};
 
 /// A row of `record`.
@@ -195,4 +195,12 @@ pub(super) fn unsigned_int(value: i64) -> Result<u64, StoreError> {
 
 fn corrupt(what: &str, found: &(impl Display + ?Sized)) -> StoreError {
     StoreError::Corrupt(format!("{what} that can't be: {found}"))
+}
+
+/// The columns of a freeze: wallet, by, reason, at, nonce.
+pub(super) type FreezeRow = (String, String, String, i64, Option<i64>);
+
+pub(super) fn wallet_freeze((wallet, by, reason, at, nonce): FreezeRow) -> Result<WalletFreeze, StoreError> {
+    let (at, nonce) = (unsigned_int(at)?, nonce.map(unsigned_int).transpose()?);
+    Ok(WalletFreeze { wallet: parse(&wallet)?, by, reason, at, nonce })
 }

@@ -15,6 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chains::account::WalletId;
 use chains::chain::{Replacement, Slot};
 use chains::network::Network;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
@@ -28,6 +29,7 @@ use self::file::File;
 use super::steps::{Found, Plan};
 use super::{
     Accepted, Cancelling, Filter, GatewayId, Hold, Judgement, NewIntent, Sight, SlotRow, Store, StoreError, Usage,
+    WalletFreeze,
 };
 use crate::fail;
 use crate::mutation::Mutation;
@@ -357,6 +359,18 @@ impl Store for SqliteStore {
     async fn usage(&self, counter: &str, from: u64, to: u64) -> Result<Usage, StoreError> {
         let counter = counter.to_owned();
         self.read(move |db| rows::usage(db, &counter, from, to)).await
+    }
+
+    async fn freeze_wallet(&self, freeze: WalletFreeze, claims: Option<Claims>) -> Result<bool, StoreError> {
+        self.write(move |db| writes::freeze_wallet(db, &freeze, claims.as_ref())).await
+    }
+
+    async fn unfreeze_wallet(&self, wallet: WalletId, claims: Claims, at: u64) -> Result<bool, StoreError> {
+        self.write(move |db| writes::unfreeze_wallet(db, &wallet, &claims, at)).await
+    }
+
+    async fn frozen_wallets(&self) -> Result<Vec<WalletFreeze>, StoreError> {
+        self.read(rows::frozen_wallets).await
     }
 
     async fn save_chain_changes(&self, network: Network, node: u32, changes: Vec<u8>) -> Result<(), StoreError> {

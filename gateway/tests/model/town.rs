@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
+use chains::account::WalletId;
 use chains::chain::{Replacement, Slot};
 use chains::network::Network;
 use gateway::clock::Clock;
@@ -13,6 +14,7 @@ use gateway::record::{Event, Reason, Record, RecordId, SignedBytes, State};
 use gateway::store::sqlite::SqliteStore;
 use gateway::store::{
     Accepted, Cancelling, Filter, GatewayId, Hold, Judgement, NewIntent, Sight, SlotRow, Store, StoreError, Usage,
+    WalletFreeze,
 };
 use serde_json::Value;
 use signer::approval::{Approval, Decision};
@@ -324,6 +326,19 @@ impl Store for Glass {
     async fn usage(&self, counter: &str, from: u64, to: u64) -> Result<Usage, StoreError> {
         self.gate.pass().await?;
         self.inner.usage(counter, from, to).await
+    }
+
+    // Nor does it freeze a wallet.
+    async fn freeze_wallet(&self, freeze: WalletFreeze, claims: Option<Claims>) -> Result<bool, StoreError> {
+        self.inner.freeze_wallet(freeze, claims).await
+    }
+
+    async fn unfreeze_wallet(&self, wallet: WalletId, claims: Claims, at: u64) -> Result<bool, StoreError> {
+        self.inner.unfreeze_wallet(wallet, claims, at).await
+    }
+
+    async fn frozen_wallets(&self) -> Result<Vec<WalletFreeze>, StoreError> {
+        self.inner.frozen_wallets().await
     }
 
     async fn save_chain_changes(&self, network: Network, node: u32, changes: Vec<u8>) -> Result<(), StoreError> {

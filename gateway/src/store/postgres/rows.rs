@@ -13,9 +13,11 @@ use uuid::Uuid;
 use super::session::Fault;
 use crate::record::{Record, RecordId, State};
 use crate::store::limits::{self, TallyRow};
-use crate::store::rows::{AttemptRow, EventRow, HeadRow, RecordRow, parse, signed_int, slot_row};
+use crate::store::rows::{
+    AttemptRow, EventRow, FreezeRow, HeadRow, RecordRow, parse, signed_int, slot_row, wallet_freeze,
+};
 use crate::store::steps::Found;
-use crate::store::{Filter, SlotRow, StoreError, Usage};
+use crate::store::{Filter, SlotRow, StoreError, Usage, WalletFreeze};
 
 /// Begins every query for whole records; the columns are those of [`record_row`].
 macro_rules! select_record {
@@ -120,6 +122,14 @@ pub(super) async fn list(db: &mut PgConnection, filter: &Filter) -> Result<Vec<R
     .fetch_all(&mut *db)
     .await?;
     whole(db, &rows).await
+}
+
+pub(super) async fn frozen_wallets(db: &mut PgConnection) -> Result<Vec<WalletFreeze>, Fault> {
+    let rows: Vec<FreezeRow> =
+        sqlx::query_as("SELECT wallet, by, reason, at, nonce FROM wallet_freeze WHERE frozen ORDER BY wallet")
+            .fetch_all(db)
+            .await?;
+    Ok(rows.into_iter().map(wallet_freeze).collect::<Result<_, _>>()?)
 }
 
 pub(super) async fn active(db: &mut PgConnection, network: Network) -> Result<Vec<RecordId>, Fault> {

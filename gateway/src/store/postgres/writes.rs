@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chains::account::WalletId;
 use chains::chain::Slot;
 use chains::network::Network;
 use sha2::{Digest, Sha256};
@@ -20,7 +21,7 @@ use crate::record::{Event, Exposure, RecordId, State};
 use crate::store::limits::{self, Tally};
 use crate::store::rows::{amount, optional_json, purpose_word, signed_int, to_json, unsigned_int};
 use crate::store::steps::{Plan, Settlement, Write};
-use crate::store::{Accepted, Cancelling, Draw, GatewayId, Hold, NewIntent, StoreError, Usage};
+use crate::store::{Accepted, Cancelling, Draw, GatewayId, Hold, NewIntent, StoreError, Usage, WalletFreeze};
 
 pub(super) async fn accept(db: &mut PgConnection, life: i64, new: &NewIntent) -> Result<Accepted, Fault> {
     use_token(db, &new.claims).await?;
@@ -51,7 +52,7 @@ pub(super) async fn accept(db: &mut PgConnection, life: i64, new: &NewIntent) ->
     .bind(new.id.uuid())
     .bind(&client)
     .bind(new.idempotency_key.as_str())
-    .bind(new.intent.wallet.as_str())
+    .bind(new.intent.wallet.to_string())
     .bind(new.network.to_string())
     .bind(&intent)
     .bind(&new.request.token)
@@ -103,6 +104,48 @@ pub(super) async fn forget_tokens(db: &mut PgConnection, before: u64) -> Result<
     .execute(db)
     .await?;
     Ok(())
+}
+
+/// A further freeze because of a nonce counts only where an operator doesn't know of that nonce.
+pub(super) async fn freeze_wallet(
+    db: &mut PgConnection,
+    freeze: &WalletFreeze,
+    claims: Option<&Claims>,
+) -> Result<bool, Fault> {
+    if let Some(claims) = claims {
+        use_token(db, claims).await?;
+    }
+    let WalletFreeze { wallet, by, reason, at, nonce } = freeze;
+    let written = sqlx::query(
+        "INSERT INTO wallet_freeze (wallet, frozen, by, reason, at, nonce) VALUES ($1, true, $2, $3, $4, $5)
+         ON CONFLICT (wallet) DO UPDATE SET frozen = excluded.frozen, by = excluded.by, reason = excluded.reason, at = excluded.at,
+             nonce = COALESCE(excluded.nonce, wallet_freeze.nonce)
+         WHERE excluded.nonce IS NULL OR wallet_freeze.nonce IS NULL OR excluded.nonce > wallet_freeze.nonce",
+    )
+    .bind(wallet.to_string())
+    .bind(by)
+    .bind(reason)
+    .bind(signed_int(*at))
+    .bind(nonce.map(signed_int))
+    .execute(db)
+    .await?;
+    Ok(written.rows_affected() == 1)
+}
+
+pub(super) async fn unfreeze_wallet(
+    db: &mut PgConnection,
+    wallet: &WalletId,
+    claims: &Claims,
+    at: u64,
+) -> Result<bool, Fault> {
+    use_token(db, claims).await?;
+    let lifted = sqlx::query("UPDATE wallet_freeze SET frozen = false, by = $2, at = $3 WHERE wallet = $1 AND frozen")
+        .bind(wallet.to_string())
+        .bind(claims.sub.to_string())
+        .bind(signed_int(at))
+        .execute(db)
+        .await?;
+    Ok(lifted.rows_affected() == 1)
 }
 
 /// A request to cancel, which needs no hold.

@@ -12,9 +12,9 @@ use signer::roster::CredentialId;
 use crate::mutation::Mutation;
 use crate::record::{Record, RecordId, State};
 use crate::store::limits::{self, TallyRow};
-use crate::store::rows::{AttemptRow, EventRow, HeadRow, RecordRow, parse, signed_int, slot_row};
+use crate::store::rows::{AttemptRow, EventRow, HeadRow, RecordRow, parse, signed_int, slot_row, wallet_freeze};
 use crate::store::steps::Found;
-use crate::store::{Filter, SlotRow, StoreError, Usage};
+use crate::store::{Filter, SlotRow, StoreError, Usage, WalletFreeze};
 
 const COLUMNS: &str =
     "SELECT id, client, idempotency_key, network, intent, token, body, cancel_token, cancel_body, state,
@@ -116,6 +116,13 @@ pub(super) fn active(db: &Connection, network: Network) -> Result<Vec<RecordId>,
     let mut statement = db.prepare_cached("SELECT id FROM record WHERE active = 1 AND network = ?1 ORDER BY id")?;
     let ids = statement.query_map([network.to_string()], |row| record_id(row, 0))?;
     ids.map(|id| id.map_err(StoreError::from)).collect()
+}
+
+pub(super) fn frozen_wallets(db: &Connection) -> Result<Vec<WalletFreeze>, StoreError> {
+    let mut statement =
+        db.prepare_cached("SELECT wallet, by, reason, at, nonce FROM wallet_freeze WHERE frozen = 1 ORDER BY wallet")?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)))?;
+    rows.map(|row| wallet_freeze(row?)).collect()
 }
 
 /// Slots that the chain may still show as free. Those of finished payments are left out: the chain itself has used them

@@ -1,6 +1,7 @@
 //! The writes as SQL. Each function runs inside a savepoint of the writer's transaction: an error undoes all of it. There is
 //! one writer, so what it has read stands until it commits.
 
+use chains::account::WalletId;
 use chains::chain::Slot;
 use chains::network::Network;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
@@ -15,7 +16,9 @@ use crate::record::{Event, Exposure, RecordId, State};
 use crate::store::limits::{self, Tally};
 use crate::store::rows::{amount, optional_json, purpose_word, signed_int, to_json, unsigned_int};
 use crate::store::steps::{Plan, Settlement, Write};
-use crate::store::{Accepted, Cancelling, Draw, GatewayId, Hold, NewIntent, StoreError, TOKEN_GRACE_SECONDS};
+use crate::store::{
+    Accepted, Cancelling, Draw, GatewayId, Hold, NewIntent, StoreError, TOKEN_GRACE_SECONDS, WalletFreeze,
+};
 
 pub(super) fn accept(db: &Connection, life: i64, new: &NewIntent) -> Result<Accepted, StoreError> {
     use_token(db, &new.claims, new.at)?;
@@ -46,7 +49,7 @@ pub(super) fn accept(db: &Connection, life: i64, new: &NewIntent) -> Result<Acce
         new.id.to_string(),
         client,
         new.idempotency_key.as_str(),
-        new.intent.wallet.as_str(),
+        new.intent.wallet.to_string(),
         new.network.to_string(),
         intent,
         new.request.token,
@@ -77,6 +80,40 @@ pub(super) fn use_token(db: &Connection, claims: &Claims, at: u64) -> Result<(),
         .prepare_cached("INSERT INTO token (client, jti, expires) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
         .execute(params![claims.sub.to_string(), claims.jti, signed_int(claims.exp)])?;
     if used == 1 || Mutation::TokenNotDurable.on() { Ok(()) } else { Err(StoreError::TokenReplayed) }
+}
+
+/// A further freeze because of a nonce counts only where an operator doesn't know of that nonce.
+pub(super) fn freeze_wallet(
+    db: &Connection,
+    freeze: &WalletFreeze,
+    claims: Option<&Claims>,
+) -> Result<bool, StoreError> {
+    if let Some(claims) = claims {
+        use_token(db, claims, freeze.at)?;
+    }
+    let WalletFreeze { wallet, by, reason, at, nonce } = freeze;
+    let written = db
+        .prepare_cached(
+            "INSERT INTO wallet_freeze (wallet, frozen, by, reason, at, nonce) VALUES (?1, 1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (wallet) DO UPDATE SET frozen = excluded.frozen, by = excluded.by, reason = excluded.reason, at = excluded.at,
+             nonce = COALESCE(excluded.nonce, wallet_freeze.nonce)
+         WHERE excluded.nonce IS NULL OR wallet_freeze.nonce IS NULL OR excluded.nonce > wallet_freeze.nonce",
+        )?
+        .execute(params![wallet.to_string(), by, reason, signed_int(*at), nonce.map(signed_int)])?;
+    Ok(written == 1)
+}
+
+pub(super) fn unfreeze_wallet(
+    db: &Connection,
+    wallet: &WalletId,
+    claims: &Claims,
+    at: u64,
+) -> Result<bool, StoreError> {
+    use_token(db, claims, at)?;
+    let lifted = db
+        .prepare_cached("UPDATE wallet_freeze SET frozen = 0, by = ?2, at = ?3 WHERE wallet = ?1 AND frozen = 1")?
+        .execute(params![wallet.to_string(), claims.sub.to_string(), signed_int(at)])?;
+    Ok(lifted == 1)
 }
 
 /// A request to cancel, which needs no hold.
