@@ -2,7 +2,7 @@
 //!
 //! One intent moves money at most once because all its attempts exclude each other on chain, and because a slot that
 //! served one intent never serves another. The gateway keeps that rule; the ledger is why it cannot break it. An entry is
-//! on the disk before the first round of a signing begins.
+//! on the disk before anything of its signing leaves the signer (`flush`).
 //!
 //! It is the memory of velocity limits, too: an entry holds what its transaction draws on the limits of this signer's
 //! policy, and when by this signer's clock. Slots and draws are in one line, so that both are on the disk or neither is.
@@ -34,12 +34,15 @@ use crate::request::IntentId;
 use crate::transport::SignerId;
 
 mod clock;
+mod flush;
 mod hearsay;
 mod memory;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use clock::{Clock, SystemClock};
+use flush::Flush;
+pub(crate) use flush::Written;
 pub(crate) use hearsay::Told;
 use memory::{Known, Memory};
 
@@ -52,6 +55,7 @@ const MAX_FENCE_STEP: u64 = 1 << 32;
 pub(crate) struct Ledger {
     path: PathBuf,
     file: File,
+    flush: Arc<Flush>,
     clock: Arc<dyn Clock>,
     /// The check of the last line.
     head: [u8; 32],
@@ -215,7 +219,8 @@ impl Ledger {
             file.write_all(b"\n").map_err(at)?;
         }
         file.sync_all().map_err(at)?;
-        Ok(Self { path: path.to_owned(), file, clock: Arc::new(SystemClock), head, memory, broken: false })
+        let flush = Arc::new(Flush::new(path, file.try_clone().map_err(at)?, memory.entries));
+        Ok(Self { path: path.to_owned(), file, flush, clock: Arc::new(SystemClock), head, memory, broken: false })
     }
 
     /// The same by another clock.
@@ -224,9 +229,9 @@ impl Ledger {
         Self { clock, ..self }
     }
 
-    /// How many entries there are; it only grows.
+    /// How many entries are on the disk; it only grows.
     pub(crate) fn entries(&self) -> u64 {
-        self.memory.entries
+        self.flush.settled()
     }
 
     /// As of when an intent is judged, in milliseconds since the Unix epoch: when it was first agreed to, or else the present.
@@ -234,8 +239,8 @@ impl Ledger {
         self.memory.agreed(intent).unwrap_or_else(|| self.memory.time(self.clock.unix_millis()))
     }
 
-    /// Takes what a transaction `uses` for `intent`, named `tx` by the gateway, whose unsigned bytes have the SHA-256 `unsigned`. When this
-    /// returns, the entry is on the disk. The same bytes may be burned for again (a crash came between), and so may other
+    /// Takes what a transaction `uses` for `intent`, named `tx` by the gateway, whose unsigned bytes have the SHA-256 `unsigned`. What is
+    /// answered says when the entry is on the disk. The same bytes may be burned for again (a crash came between), and so may other
     /// bytes of the same intent that exclude every earlier attempt of it. `fence` is the gateway's lease of this payment: once
     /// a higher one was seen for it, the gateway that held the lower one is out.
     ///
@@ -249,10 +254,8 @@ impl Ledger {
         unsigned: [u8; 32],
         uses: &Uses,
         fence: u64,
-    ) -> Result<(), LedgerError> {
-        if self.broken {
-            return Err(LedgerError::Broken { path: self.path.clone() });
-        }
+    ) -> Result<Written, LedgerError> {
+        self.intact()?;
         let at = self.memory.time(self.clock.unix_millis());
         let mut entry =
             Entry { tx, intent, unsigned, slots: uses.slots.clone(), fence, at, draws: Vec::new(), learnt: None };
@@ -260,7 +263,7 @@ impl Ledger {
         entry.draws = self.memory.draw(tx, &uses.draws, at)?.into_iter().map(|draw| Drawn::at(draw, at)).collect();
         // A fence that rises is written down, whatever it comes with.
         if known == Known::Yes && entry.draws.is_empty() && entry.fence == self.memory.fence(tx) {
-            return Ok(());
+            return Ok(self.flush.wrote(self.memory.entries)); // it may be on its way to the disk still
         }
         self.append(vec![entry])
     }
@@ -279,9 +282,7 @@ impl Ledger {
     /// [`LedgerError::NoSlot`] where a payment without a slot is told, and then nothing is taken in; or where the lines
     /// can't be written.
     pub(crate) fn learn(&mut self, from: &SignerId, told: Vec<Told>) -> Result<(), LedgerError> {
-        if self.broken {
-            return Err(LedgerError::Broken { path: self.path.clone() });
-        }
+        self.intact()?;
         let slotless =
             |told: &&Told| told.attempts.is_empty() || told.attempts.iter().any(|(_, slots)| slots.is_empty());
         if let Some(Told { tx, .. }) = told.iter().find(slotless) {
@@ -301,11 +302,16 @@ impl Ledger {
                 }
             }
         }
-        self.append(entries)
+        self.append(entries)?.settle()
+    }
+
+    fn intact(&self) -> Result<(), LedgerError> {
+        let broken = self.broken || self.flush.has_failed();
+        if broken { Err(LedgerError::Broken { path: self.path.clone() }) } else { Ok(()) }
     }
 
     /// Writes entries down and remembers them. A crash may leave the first of them alone.
-    fn append(&mut self, entries: Vec<Entry>) -> Result<(), LedgerError> {
+    fn append(&mut self, entries: Vec<Entry>) -> Result<Written, LedgerError> {
         let (mut lines, mut head) = (Vec::new(), self.head);
         for entry in &entries {
             let entry = serde_json::value::to_raw_value(entry).expect("strings always have a JSON form");
@@ -314,18 +320,12 @@ impl Ledger {
             lines.extend(line.expect("strings always have a JSON form"));
             lines.push(b'\n');
         }
-        if lines.is_empty() {
-            return Ok(());
-        }
         self.broken = true;
-        self.file
-            .write_all(&lines)
-            .and_then(|()| self.file.sync_data())
-            .map_err(|source| LedgerError::Io { path: self.path.clone(), source })?;
+        self.file.write_all(&lines).map_err(|source| LedgerError::Io { path: self.path.clone(), source })?;
         self.broken = false;
         self.head = head;
         entries.into_iter().for_each(|entry| self.memory.remember(entry));
-        Ok(())
+        Ok(self.flush.wrote(self.memory.entries))
     }
 }
 

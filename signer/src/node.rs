@@ -291,7 +291,8 @@ impl Node {
     fn prove(&self, session: SessionId, key: &KeyId, epoch: u32, signers: &[SignerId]) -> Result<Answer, Stop> {
         let (info, share, _) = self.share_at(key, epoch)?;
         let what = vec![(KeyPath::root(), proof_message(&info)?)];
-        self.start_signing(session, "prove", &info, &share, signers, what)
+        let entries = self.ledger.lock().unwrap_or_else(PoisonError::into_inner).entries();
+        self.start_signing(session, ("prove", entries), &info, &share, signers, what)
     }
 
     fn sign(&self, session: SessionId, signers: &[SignerId], epoch: u32, request: &[u8]) -> Result<Answer, Stop> {
@@ -313,18 +314,29 @@ impl Node {
         self.parties(signers, |name| info.party(name))?;
         let digest = <[u8; 32]>::from(Sha256::digest(&request.unsigned));
         let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        ledger.burn(request.tx, judged.intent, digest, &judged.uses, request.fence).map_err(|error| match error {
+        let written = ledger.burn(request.tx, judged.intent, digest, &judged.uses, request.fence);
+        drop(ledger);
+        let written = written.map_err(|error| match error {
             LedgerError::Io { .. } | LedgerError::Broken { .. } => failed(error),
             conflict => refused(conflict),
         })?;
-        drop(ledger);
-        self.start_signing(session, "sign", &info, &share, signers, what)
+        // The disk is waited for beside the first step; nothing of that step leaves the signer before the entry is there.
+        let (answer, settled) = std::thread::scope(|scope| {
+            let disk = scope.spawn(|| written.settle());
+            let answer = self.start_signing(session, ("sign", written.entries()), &info, &share, signers, what);
+            (answer, disk.join())
+        });
+        if !matches!(settled, Ok(Ok(()))) {
+            self.sessions.end(session);
+        }
+        settled.map_err(|_| Stop::Failed("waiting for the disk broke off".to_owned()))?.map_err(failed)?;
+        answer
     }
 
     fn start_signing(
         &self,
         session: SessionId,
-        kind: &'static str,
+        (kind, entries): (&'static str, u64),
         info: &KeyInfo,
         share: &Share,
         signers: &[SignerId],
@@ -345,7 +357,6 @@ impl Node {
         let public = |(path, message): (KeyPath, Message)| Ok((info.group.at(&path).map_err(refused)?, message));
         let what = what.into_iter().map(public).collect::<Result<Vec<_>, Stop>>()?;
         let run = map(batch(runs, setup.peers().to_vec()), Output::Signatures);
-        let entries = self.ledger.lock().unwrap_or_else(PoisonError::into_inner).entries();
         let run = witnessed(run, self.witness.own(entries), setup.peers().to_vec(), self.listener(info));
         let proves = (kind == "prove").then(|| (info.key.clone(), info.epoch));
         self.start(session, run, Purpose::Sign { what, proves }, &parties, context)

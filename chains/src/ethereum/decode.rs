@@ -13,7 +13,7 @@ use alloy::primitives::{Address, FixedBytes, U256};
 use alloy::sol_types::abi::TokenSeq;
 use alloy::sol_types::{SolCall, SolType, SolValue};
 
-pub(super) use token::{balance_of, transfer};
+pub(super) use token::transfer;
 
 use crate::address::Address as ChainAddress;
 use crate::amount::Amount;

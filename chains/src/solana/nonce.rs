@@ -12,6 +12,7 @@
 //! (<https://docs.anza.xyz/implemented-proposals/durable-tx-nonces>, `solana_nonce::state::DurableNonce`).
 
 use solana_nonce::state::{DurableNonce, State};
+#[cfg(feature = "client")]
 use solana_nonce::versions::Versions;
 use solana_sdk::hash::Hash;
 use solana_sdk::message::VersionedMessage;

@@ -39,7 +39,7 @@ fn uses(names: &[&str]) -> Uses {
 
 /// Burns for the intent of the same number.
 fn burn(ledger: &mut Ledger, n: u8, bytes: u8, names: &[&str]) -> Result<(), LedgerError> {
-    ledger.burn(tx(n), intent(n), [bytes; 32], &uses(names), 0)
+    ledger.burn(tx(n), intent(n), [bytes; 32], &uses(names), 0)?.settle()
 }
 
 #[test]
@@ -223,10 +223,47 @@ fn after_a_failed_write_nothing_is_burned() {
 }
 
 #[test]
+fn a_disk_that_fails_late_settles_nothing_any_more() {
+    let (_dir, path) = place();
+    let mut ledger = open(&path);
+    burn(&mut ledger, 1, 1, &["a"]).expect("a free slot");
+    // What can't be synced (a pipe) stands for a disk that takes bytes and loses them.
+    let (_reader, pipe) = std::io::pipe().expect("a pipe");
+    ledger.flush = Arc::new(Flush::new(&path, File::from(std::os::fd::OwnedFd::from(pipe)), 1));
+    let earlier = ledger.burn(tx(2), intent(2), [2; 32], &uses(&["b"]), 0).expect("it is written");
+    assert!(matches!(burn(&mut ledger, 3, 3, &["c"]), Err(LedgerError::Io { .. })));
+    assert!(matches!(earlier.settle(), Err(LedgerError::Broken { .. })), "whoever waits hears of it");
+    assert_eq!(ledger.entries(), 1, "only what is on the disk is told");
+    assert!(matches!(burn(&mut ledger, 1, 1, &["a"]), Err(LedgerError::Broken { .. })));
+}
+
+#[test]
+fn many_at_once_are_all_on_the_disk_when_they_are_told_so() {
+    let (_dir, path) = place();
+    let ledger = std::sync::Mutex::new(open(&path));
+    std::thread::scope(|scope| {
+        for n in 0..40_u8 {
+            let ledger = &ledger;
+            scope.spawn(move || {
+                let slot = n.to_string();
+                let written = ledger.lock().unwrap().burn(tx(n), intent(n), [n; 32], &uses(&[&slot]), 0).unwrap();
+                written.settle().unwrap();
+                // The same bytes again wait for the same line.
+                let again = ledger.lock().unwrap().burn(tx(n), intent(n), [n; 32], &uses(&[&slot]), 0).unwrap();
+                again.settle().unwrap();
+                assert!(ledger.lock().unwrap().entries() >= written.entries());
+            });
+        }
+    });
+    drop(ledger);
+    assert_eq!(open(&path).entries(), 40);
+}
+
+#[test]
 fn a_fence_only_rises() {
     let (_dir, path) = place();
     let fenced = |ledger: &mut Ledger, n: u8, bytes: u8, fence: u64| {
-        ledger.burn(tx(n), intent(n), [bytes; 32], &uses(&[&n.to_string()]), fence)
+        ledger.burn(tx(n), intent(n), [bytes; 32], &uses(&[&n.to_string()]), fence)?.settle()
     };
     let mut ledger = open(&path);
     fenced(&mut ledger, 1, 1, 5).expect("the first lease");

@@ -1,6 +1,7 @@
 //! The node's methods, with their answers as checked types.
 
 use alloy::primitives::{Address, B256, Bytes, U64, U128, U256};
+use alloy::sol_types::SolCall as _;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -8,8 +9,13 @@ use tokio::sync::OnceCell;
 
 use crate::amount::Amount;
 use crate::ethereum::build::Plan;
-use crate::ethereum::{Gas, GasPrice, Nonce, decode};
+use crate::ethereum::{Gas, GasPrice, Nonce};
 use crate::rpc::{RpcClient, RpcError};
+
+alloy::sol! {
+    // ERC-20 (EIP-20)
+    function balanceOf(address owner) external view returns (uint256);
+}
 
 /// A node of the network with `chain_id`.
 #[derive(Debug)]
@@ -101,7 +107,7 @@ impl Node {
         owner: Address,
         at: &str,
     ) -> Result<Option<Amount>, RpcError> {
-        let call = json!({ "to": token, "data": decode::balance_of(owner) });
+        let call = json!({ "to": token, "data": Bytes::from(balanceOfCall { owner }.abi_encode()) });
         let word: Bytes = self.rpc.call("eth_call", json!([call, at])).await?;
         Ok(<[u8; 32]>::try_from(word.as_ref()).ok().map(Amount::from_be_bytes))
     }

@@ -4,7 +4,7 @@ use alloy::primitives::{Address, Bytes, U256};
 use alloy::sol_types::SolCall;
 
 use self::abi::{
-    approveCall, balanceOfCall, decreaseAllowanceCall, increaseAllowanceCall, permitCall, safeBatchTransferFromCall,
+    approveCall, decreaseAllowanceCall, increaseAllowanceCall, permitCall, safeBatchTransferFromCall,
     safeTransferFrom_0Call, safeTransferFrom_1Call, safeTransferFrom_2Call, setApprovalForAllCall, transferCall,
     transferFromCall,
 };
@@ -22,7 +22,6 @@ mod abi {
         function increaseAllowance(address spender, uint256 added) external returns (bool);
         function decreaseAllowance(address spender, uint256 taken) external returns (bool);
         function permit(address owner, address spender, uint256 value, uint256 deadline, uint8 v, bytes32 r, bytes32 s) external;
-        function balanceOf(address owner) external view returns (uint256);
         // ERC-721 (EIP-721); its `transferFrom` and `approve` have the selectors of ERC-20's
         function safeTransferFrom(address from, address to, uint256 id) external;
         function safeTransferFrom(address from, address to, uint256 id, bytes data) external;
@@ -36,11 +35,6 @@ mod abi {
 /// The calldata of `transfer(to, amount)`.
 pub(in crate::ethereum) fn transfer(to: Address, amount: U256) -> Bytes {
     transferCall { to, amount }.abi_encode().into()
-}
-
-/// The calldata of `balanceOf(owner)`.
-pub(in crate::ethereum) fn balance_of(owner: Address) -> Bytes {
-    balanceOfCall { owner }.abi_encode().into()
 }
 
 /// A token call is told twice: as the call that it is, and as the transfer or allowance that it means if the contract is a

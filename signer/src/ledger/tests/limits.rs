@@ -47,7 +47,7 @@ pub(super) fn draw(counter: &str, amount: u64, cap: u64) -> Draw {
 /// Burns the slot of the intent's number and what is drawn.
 pub(super) fn pay(ledger: &mut Ledger, n: u8, bytes: u8, draws: &[Draw]) -> Result<(), LedgerError> {
     let uses = Uses { slots: slots(&[&n.to_string()]), draws: draws.to_vec() };
-    ledger.burn(tx(n), intent(n), [bytes; 32], &uses, 0)
+    ledger.burn(tx(n), intent(n), [bytes; 32], &uses, 0)?.settle()
 }
 
 pub(super) fn above(result: Result<(), LedgerError>) -> (u64, u64) {

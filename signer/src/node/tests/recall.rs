@@ -131,6 +131,8 @@ fn a_long_ledger_is_told_in_pieces() {
             .lock()
             .unwrap()
             .burn(uuid::Uuid::from_u128(1_000 + u128::from(n)), intent, unsigned, &uses, 1)
+            .unwrap()
+            .settle()
             .unwrap();
     }
     for name in ["a", "c"] {
