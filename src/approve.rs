@@ -6,13 +6,14 @@
 use std::io::{BufRead as _, Write as _};
 use std::path::PathBuf;
 
-use chains::intent::{Action, Intent};
+use chains::intent::{Action, Intent, ProgramInstruction};
 use clap::{Args, Subcommand};
 use gateway::api::approval::ApprovalView;
 use gateway::clock::{Clock as _, SystemClock};
 use gateway::record::{RecordId, State};
 use serde_json::json;
 use signer::approval::{Approval, Decision, Statement, Subject};
+use signer::request::deal::{Deal, Terms};
 use signer::request::{Submission, parse_call};
 use signer::roster::CredentialId;
 
@@ -52,21 +53,29 @@ enum ApproveCommand {
 }
 
 #[derive(Debug, Args)]
-struct Word {
+pub(crate) struct Word {
     /// The gateway's name for it.
-    tx_id: RecordId,
+    pub(crate) tx_id: RecordId,
     /// Don't ask.
     #[arg(long)]
-    yes: bool,
+    pub(crate) yes: bool,
     /// For so many hours the word holds.
     #[arg(long, default_value_t = 24)]
     hours: u32,
 }
 
+impl Word {
+    /// For how long the word holds, in seconds.
+    pub(crate) fn seconds(&self) -> u64 {
+        u64::from(self.hours).saturating_mul(3_600)
+    }
+}
+
 /// A payment as an approver sees it: read from the request's body and from nothing else.
-struct Read {
+pub(crate) struct Read {
     intent: Intent,
-    statement: Statement,
+    deal: Option<Deal>,
+    pub(crate) statement: Statement,
 }
 
 /// Does what was typed.
@@ -97,7 +106,7 @@ pub(crate) async fn run(args: ApproveArgs) -> Result<(), Failure> {
         ApproveCommand::Reject(word) => (word, Decision::Reject),
     };
     let view = get(&client, word.tx_id).await?;
-    let expires = SystemClock.unix_seconds().saturating_add(u64::from(word.hours).saturating_mul(3_600));
+    let expires = SystemClock.unix_seconds().saturating_add(word.seconds());
     let read = read(&view, decision, expires)?;
     show(&view, &read);
     if !word.yes && !asked(decision)? {
@@ -115,13 +124,20 @@ pub(crate) async fn run(args: ApproveArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn get(client: &GatewayClient, tx_id: RecordId) -> Result<ApprovalView, Failure> {
+/// What an approver needs, of exactly this payment.
+///
+/// # Errors
+/// Where the gateway doesn't show it.
+pub(crate) async fn get(client: &GatewayClient, tx_id: RecordId) -> Result<ApprovalView, Failure> {
     let view: ApprovalView = client.call("approval_get", json!({ "tx_id": tx_id })).await?;
     if view.tx.tx_id == tx_id { Ok(view) } else { Err("the gateway answers with another payment".into()) }
 }
 
 /// Reads the payment from the request's body, makes the statement of it, and compares what the gateway tells.
-fn read(view: &ApprovalView, decision: Decision, expires: u64) -> Result<Read, Failure> {
+///
+/// # Errors
+/// Where the body is no payment, or the gateway tells something else of it.
+pub(crate) fn read(view: &ApprovalView, decision: Decision, expires: u64) -> Result<Read, Failure> {
     let body = &view.request.body;
     let submission = Submission::from_call(&parse_call(body)?)?;
     let initiator: CredentialId = view.tx.client.parse()?;
@@ -131,10 +147,11 @@ fn read(view: &ApprovalView, decision: Decision, expires: u64) -> Result<Read, F
     if told != (intent, hex::encode(statement.request).as_str(), &submission.intent) {
         return Err("what the gateway tells of the payment isn't what its request says; don't sign".into());
     }
-    Ok(Read { intent: submission.intent, statement })
+    Ok(Read { intent: submission.intent, deal: submission.deal, statement })
 }
 
-fn show(view: &ApprovalView, read: &Read) {
+/// Prints what the request says, and then what the gateway does.
+pub(crate) fn show(view: &ApprovalView, read: &Read) {
     let Intent { wallet, action, max_fee, reference } = &read.intent;
     println!("from the client's own request:");
     println!("  asked by   {}", view.tx.client);
@@ -146,6 +163,15 @@ fn show(view: &ApprovalView, read: &Read) {
         Action::Call { contract, data, value } => {
             println!("  calls      {contract}\n  data       {data}\n  with       {value} wei");
         }
+        Action::CallProgram { instructions } => {
+            for ProgramInstruction { program, accounts, data } in instructions {
+                println!("  calls      program {program}\n  data       {data}");
+                for account in accounts {
+                    let access = if account.writable { "writes" } else { "reads" };
+                    println!("  {access:<10} {}", account.address);
+                }
+            }
+        }
         other => println!("  does       {}", serde_json::to_string(other).unwrap_or_default()),
     }
     match max_fee {
@@ -155,6 +181,9 @@ fn show(view: &ApprovalView, read: &Read) {
     if let Some(reference) = reference {
         // Words of the client's: what would move the cursor is not shown as such.
         println!("  reference  {reference:?}");
+    }
+    if let Some(deal) = &read.deal {
+        show_terms(deal);
     }
     println!("  intent     {}\n  request    {}", read.statement.intent, hex::encode(read.statement.request));
     println!("by the gateway's word:");
@@ -168,8 +197,24 @@ fn show(view: &ApprovalView, read: &Read) {
     );
 }
 
+/// Prints the terms of a deal: what an approval of it says yes to.
+fn show_terms(deal: &Deal) {
+    let Terms { party_a, party_b, fiat_confirmer, fiat, expires, .. } = deal.terms();
+    println!("  it is one leg of a deal:");
+    println!("  against    {} {}, reference {:?}", fiat.currency, fiat.amount, fiat.reference.to_string());
+    println!("  paid only  once one of {party_a} and one of {party_b} have approved");
+    println!("             and one of {fiat_confirmer} has confirmed the fiat leg: yours is that word, if you are of them");
+    println!("             until {expires} (seconds since 1970){}", match deal.is_released_by_hand() {
+        true => ", and on the desk's explicit go",
+        false => "",
+    });
+}
+
 /// Asks the person, who types `y` or nothing happens.
-fn asked(decision: Decision) -> Result<bool, Failure> {
+///
+/// # Errors
+/// Where nobody can be asked.
+pub(crate) fn asked(decision: Decision) -> Result<bool, Failure> {
     let what = match decision {
         Decision::Approve => "approve",
         Decision::Reject => "reject",

@@ -6,11 +6,12 @@ use chains::account::{Account, WalletId};
 use chains::address::Address;
 use chains::amount::Amount;
 use chains::asset::Asset;
-use chains::effects::Call;
+use chains::effects::{Call, ProgramCall};
 use chains::ethereum::function::{Argument, Function, Place};
 use serde::{Serialize, Serializer};
 
 use super::hours::Hours;
+use super::program::ProgramForm;
 use super::quorum::Quorum;
 use super::{Circumstances, Selector};
 use crate::roster::CredentialId;
@@ -31,6 +32,8 @@ pub(super) struct Rule {
     pub(super) addresses: Option<BTreeSet<Address>>,
     /// What is called, and with which arguments: any of the forms.
     pub(super) calls: BTreeMap<Address, BTreeMap<Selector, Vec<Form>>>,
+    /// Which instructions of which programs, and with which accounts: any of the forms.
+    pub(super) programs: BTreeMap<Address, Vec<ProgramForm>>,
     pub(super) min_amount: Option<Amount>,
     pub(super) max_amount: Option<Amount>,
     pub(super) max_fee: Option<Amount>,
@@ -97,6 +100,20 @@ impl Rule {
     /// Whether the rule names the contract with this function and these arguments.
     pub(super) fn is_for_call(&self, account: &Account, call: &Call) -> bool {
         self.forms(call).is_some_and(|forms| forms.iter().any(|form| form.fits(account, call)))
+    }
+
+    /// Whether the rule names the program with this instruction.
+    pub(super) fn names_program(&self, call: &ProgramCall) -> bool {
+        self.programs_of(call).any(|form| form.names(call))
+    }
+
+    /// Whether the rule names the program with this instruction and these accounts.
+    pub(super) fn is_for_program(&self, account: &Account, call: &ProgramCall) -> bool {
+        self.programs_of(call).any(|form| form.fits(account, call))
+    }
+
+    fn programs_of(&self, call: &ProgramCall) -> impl Iterator<Item = &ProgramForm> {
+        self.programs.get(&Address::Solana(call.program)).into_iter().flatten()
     }
 
     fn forms(&self, call: &Call) -> Option<&Vec<Form>> {
