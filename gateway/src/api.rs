@@ -3,6 +3,7 @@
 pub mod approval;
 mod gw;
 mod key;
+pub mod otc;
 mod policy;
 mod screen;
 mod tx;
@@ -59,6 +60,12 @@ pub(crate) fn module(pipeline: Arc<Pipeline>, clock: Arc<dyn Clock>) -> RpcModul
         "approval_list" => approval::list,
         "approval_get" => approval::get,
         "approval_submit" => approval::submit,
+        "otc_open" => otc::open,
+        "otc_get" => otc::get,
+        "otc_list" => otc::list,
+        "otc_confirmLeg" => otc::confirm_leg,
+        "otc_release" => otc::release,
+        "otc_abort" => otc::abort,
         "policy_get" => policy::get,
         "policy_evaluate" => policy::evaluate,
         "screen_status" => screen::status,

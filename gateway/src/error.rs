@@ -45,7 +45,7 @@ struct Data {
 }
 
 /// The code of a kind: the table that the documentation shows.
-const CODES: [(&str, i32); 46] = [
+const CODES: [(&str, i32); 50] = [
     ("parse_error", -32700),
     ("invalid_request", -32600),
     ("method_not_found", -32601),
@@ -68,6 +68,10 @@ const CODES: [(&str, i32); 46] = [
     ("approval_missing", -33203),
     ("invalid_approval", -33204),
     ("not_awaiting_approval", -33205),
+    ("not_a_deal", -33206),
+    ("no_part_in_deal", -33207),
+    ("deal_incomplete", -33208),
+    ("deal_expired", -33209),
     ("denied_address", -33301),
     ("screening_unavailable", -33302),
     ("list_stale", -33303),

@@ -18,13 +18,14 @@
 //! from its durable state: up to `queued` the steps run again, in `signing` the same frozen bytes are signed again, from
 //! `signed` on the same signed bytes are sent again.
 //!
-//! [`nonces`] holds the ledger of nonces against the chain, and [`alerts`] keeps what an operator must know of.
+//! [`deal`] is what is more about a payment that is a leg of a deal. [`nonces`] holds the ledger of nonces against the chain, and [`alerts`] keeps what an operator must know of.
 
 pub mod accept;
 pub mod alerts;
 pub mod allocate;
 pub mod approve;
 pub mod broadcast;
+pub mod deal;
 pub mod evaluate;
 pub mod lease;
 pub mod nonces;

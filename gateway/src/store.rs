@@ -19,7 +19,7 @@ use chains::network::Network;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use signer::approval::{Approval, Decision};
-use signer::request::{Claims, IdempotencyKey, SignedRequest};
+use signer::request::{Claims, Deal, IdempotencyKey, SignedRequest};
 use signer::roster::CredentialId;
 
 use crate::record::{Event, Exposure, Reason, Record, RecordId, SignedBytes, State};
@@ -66,6 +66,19 @@ pub trait Store: Send + Sync + 'static {
 
     /// Enough people have approved: the record that waited for them is queued.
     async fn approved(&self, hold: Hold, at: u64) -> Result<(), StoreError>;
+
+    /// Keeps the go of whoever opened the deal that the record is a leg of, and uses up the token of that request. Whether
+    /// everything else is there is the caller's to say.
+    ///
+    /// # Errors
+    /// [`StoreError::TokenReplayed`], and [`StoreError::Stale`] where the record doesn't wait for approval.
+    async fn let_deal_go(
+        &self,
+        id: RecordId,
+        claims: Claims,
+        request: SignedRequest,
+        at: u64,
+    ) -> Result<(), StoreError>;
 
     /// T3: reserves the slots and freezes the exact unsigned bytes of the first attempt.
     ///
@@ -283,6 +296,8 @@ pub struct NewIntent {
     pub network: Network,
     /// What is asked for.
     pub intent: Intent,
+    /// The terms under which it is paid, where it is a deal's crypto leg. They are part of what the key names.
+    pub deal: Option<Deal>,
     /// The request as it came in.
     pub request: SignedRequest,
     /// The gateway that works on it.
@@ -326,6 +341,8 @@ pub struct Filter {
     pub wallet: Option<String>,
     /// Only in this state.
     pub state: Option<State>,
+    /// Only legs of deals.
+    pub deals: bool,
     /// Only older than this one.
     pub before: Option<RecordId>,
     /// At most so many.

@@ -10,6 +10,8 @@
 
 #[path = "store/approvals.rs"]
 mod approvals;
+#[path = "store/deals.rs"]
+mod deals;
 #[path = "store/leases.rs"]
 mod leases;
 #[path = "store/life.rs"]

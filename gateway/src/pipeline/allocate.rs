@@ -21,6 +21,11 @@ impl Pipeline {
             let reason = Reason { kind: "cancelled".to_owned(), message, rule: None };
             return self.abandon(hold, State::Cancelled, reason).await;
         }
+        if record.is_over_as_deal(self.clock.unix_millis()) {
+            let message = "the deal's time was over before it was signed".to_owned();
+            let reason = Reason { kind: "deal_expired".to_owned(), message, rule: None };
+            return self.abandon(hold, State::Expired, reason).await;
+        }
         if record.attempt().is_some() {
             // A crash came between T3 and T4. No signer was asked, so the slot is free to be chosen anew.
             self.store.thaw(hold, self.clock.unix_millis()).await?;

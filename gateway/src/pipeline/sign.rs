@@ -100,8 +100,10 @@ impl Pipeline {
                 request: record.request.clone(),
                 approvals: self.valid_approvals(record),
                 cancel: record.cancel.clone().filter(|_| frozen.cancels()),
+                release: record.release(),
             },
             fence: hold.fence,
+            policy: frozen.policy(),
         };
         let outcome = match self.pool.sign(request).await {
             Ok(outcome) => outcome,

@@ -243,6 +243,22 @@ impl Store for PostgresStore {
         Ok(())
     }
 
+    async fn let_deal_go(
+        &self,
+        id: RecordId,
+        claims: Claims,
+        request: SignedRequest,
+        at: u64,
+    ) -> Result<(), StoreError> {
+        let asked = Arc::new((claims, request));
+        self.sessions
+            .write(|db| {
+                let asked = Arc::clone(&asked);
+                Box::pin(async move { writes::let_deal_go(db, id, &asked.0, &asked.1, at).await })
+            })
+            .await
+    }
+
     async fn approved(&self, hold: Hold, at: u64) -> Result<(), StoreError> {
         self.step(hold, move |found| found.approved(at)).await.map(drop)
     }

@@ -296,6 +296,16 @@ impl Store for SqliteStore {
         Ok(())
     }
 
+    async fn let_deal_go(
+        &self,
+        id: RecordId,
+        claims: Claims,
+        request: SignedRequest,
+        at: u64,
+    ) -> Result<(), StoreError> {
+        self.write(move |db| writes::let_deal_go(db, id, &claims, &request, at)).await
+    }
+
     async fn approved(&self, hold: Hold, at: u64) -> Result<(), StoreError> {
         self.step(hold, move |found| found.approved(at)).await.map(drop)
     }

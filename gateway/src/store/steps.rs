@@ -344,6 +344,14 @@ impl Found {
         Ok(plan)
     }
 
+    /// Needs no hold either.
+    pub(super) fn let_deal_go(&self, by: &CredentialId, request: &SignedRequest, at: u64) -> Result<Plan, StoreError> {
+        self.require(State::AwaitingApproval)?;
+        let mut plan = Plan::default();
+        self.event(&mut plan, at, json!({ "released_by": by, "release": request }));
+        Ok(plan)
+    }
+
     pub(super) fn approved(&self, at: u64) -> Result<Plan, StoreError> {
         let mut plan = Plan::default();
         self.advance(&mut plan, Arrow::plain(State::AwaitingApproval, State::Queued, at))?;

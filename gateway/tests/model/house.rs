@@ -282,6 +282,7 @@ pub(crate) fn submission(case: u64, key: u8, body: Body, owner: &str, at: u64) -
         idempotency_key: idempotency_key.parse().unwrap(),
         network: NETWORK,
         intent: serde_json::from_value(intent).unwrap(),
+        deal: None,
         request,
         owner: owner.parse().unwrap(),
         at,

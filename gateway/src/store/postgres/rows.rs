@@ -22,7 +22,7 @@ macro_rules! select_record {
     ($rest:literal) => {
         concat!(
             "SELECT id, client, idempotency_key, network, intent, token, body, cancel_token, cancel_body, state, reason,
-             exposure FROM record ",
+             exposure, deal FROM record ",
             $rest
         )
     };
@@ -42,6 +42,7 @@ fn record_row(row: &PgRow) -> Result<RecordRow, sqlx::Error> {
         state: row.try_get(9)?,
         reason: row.try_get(10)?,
         exposure: row.try_get(11)?,
+        deal: row.try_get(12)?,
     })
 }
 
@@ -110,13 +111,15 @@ pub(super) async fn by_key(
 pub(super) async fn list(db: &mut PgConnection, filter: &Filter) -> Result<Vec<Record>, Fault> {
     let rows = sqlx::query(select_record!(
         "WHERE ($1::text IS NULL OR client = $1) AND ($2::text IS NULL OR wallet = $2)
-         AND ($3::text IS NULL OR state = $3) AND ($4::uuid IS NULL OR id < $4) ORDER BY id DESC LIMIT $5"
+         AND ($3::text IS NULL OR state = $3) AND ($4::uuid IS NULL OR id < $4)
+         AND (NOT $6 OR deal IS NOT NULL) ORDER BY id DESC LIMIT $5"
     ))
     .bind(filter.client.as_ref().map(ToString::to_string))
     .bind(filter.wallet.as_deref())
     .bind(filter.state.map(State::as_str))
     .bind(filter.before.map(RecordId::uuid))
     .bind(i64::from(filter.limit))
+    .bind(filter.deals)
     .fetch_all(&mut *db)
     .await?;
     whole(db, &rows).await

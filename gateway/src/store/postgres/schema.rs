@@ -6,7 +6,11 @@ use sqlx::PgConnection;
 use super::session::Fault;
 use crate::store::StoreError;
 
-const MIGRATIONS: [&str; 2] = [include_str!("schema/0001_records.sql"), include_str!("schema/0002_approvals.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("schema/0001_records.sql"),
+    include_str!("schema/0002_approvals.sql"),
+    include_str!("schema/0003_deals.sql"),
+];
 
 /// Makes the row that versions the tables. Two gateways that start at once may both try. A server that answers before a commit
 /// is on its disk is no store.

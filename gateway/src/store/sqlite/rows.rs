@@ -18,7 +18,7 @@ use crate::store::{Filter, SlotRow, StoreError, Usage};
 
 const COLUMNS: &str =
     "SELECT id, client, idempotency_key, network, intent, token, body, cancel_token, cancel_body, state,
-     reason, exposure FROM record";
+     reason, exposure, deal FROM record";
 
 pub(super) fn record_id(row: &Row<'_>, index: usize) -> rusqlite::Result<RecordId> {
     let text: String = row.get(index)?;
@@ -39,6 +39,7 @@ fn record_row(row: &Row<'_>) -> rusqlite::Result<RecordRow> {
         state: row.get(9)?,
         reason: row.get(10)?,
         exposure: row.get(11)?,
+        deal: row.get(12)?,
     })
 }
 
@@ -95,7 +96,7 @@ pub(super) fn by_key(
 pub(super) fn list(db: &Connection, filter: &Filter) -> Result<Vec<Record>, StoreError> {
     let mut statement = db.prepare_cached(&format!(
         "{COLUMNS} WHERE (?1 IS NULL OR client = ?1) AND (?2 IS NULL OR wallet = ?2) AND (?3 IS NULL OR state = ?3)
-         AND (?4 IS NULL OR id < ?4) ORDER BY id DESC LIMIT ?5"
+         AND (?4 IS NULL OR id < ?4) AND (NOT ?6 OR deal IS NOT NULL) ORDER BY id DESC LIMIT ?5"
     ))?;
     let rows = statement
         .query_map(
@@ -105,6 +106,7 @@ pub(super) fn list(db: &Connection, filter: &Filter) -> Result<Vec<Record>, Stor
                 filter.state.map(State::as_str),
                 filter.before.map(|id| id.to_string()),
                 filter.limit,
+                filter.deals,
             ],
             record_row,
         )?

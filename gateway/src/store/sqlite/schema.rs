@@ -4,10 +4,11 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use crate::store::StoreError;
 
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("schema/0001_records.sql"),
     include_str!("schema/0002_leases.sql"),
     include_str!("schema/0003_approvals.sql"),
+    include_str!("schema/0004_deals.sql"),
 ];
 
 /// Brings the database to this version's tables, and begins a further life of the store: answers its number.
