@@ -18,6 +18,8 @@ mod replace;
 mod sign;
 #[path = "ethereum/status.rs"]
 mod status;
+#[path = "ethereum/typed.rs"]
+mod typed;
 #[path = "ethereum/vectors.rs"]
 mod vectors;
 #[path = "ethereum/wire.rs"]
