@@ -39,7 +39,8 @@ mod memory;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use clock::{Clock, SystemClock};
+pub use clock::Clock;
+pub(crate) use clock::SystemClock;
 pub(crate) use hearsay::Told;
 use memory::{Known, Memory};
 
@@ -216,6 +217,11 @@ impl Ledger {
         }
         file.sync_all().map_err(at)?;
         Ok(Self { path: path.to_owned(), file, clock: Arc::new(SystemClock), head, memory, broken: false })
+    }
+
+    /// Counts by another clock from here on.
+    pub(crate) fn set_clock(&mut self, clock: Arc<dyn Clock>) {
+        self.clock = clock;
     }
 
     /// The same by another clock.
