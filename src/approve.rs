@@ -8,9 +8,12 @@ use std::path::PathBuf;
 
 use chains::intent::{Action, Intent, ProgramInstruction};
 use clap::{Args, Subcommand};
+use ed25519_dalek::SigningKey;
 use gateway::api::approval::ApprovalView;
+use gateway::api::screen::OverrideView;
 use gateway::clock::{Clock as _, SystemClock};
 use gateway::record::{RecordId, State};
+use gateway::screening::waiver::{self, Proposal, WaiverId};
 use serde_json::json;
 use signer::approval::{Approval, Decision, Statement, Subject};
 use signer::request::deal::{Deal, Terms};
@@ -50,6 +53,19 @@ enum ApproveCommand {
     Sign(Word),
     /// Shows one payment, asks, and signs a rejection, which ends it.
     Reject(Word),
+    /// Lists overrides of the screening.
+    Overrides,
+    /// Shows an override of the screening, asks, and signs an approval, or with --reject a rejection, which ends it.
+    Override {
+        /// Its name, 64 hex digits.
+        id: String,
+        /// Say no.
+        #[arg(long)]
+        reject: bool,
+        /// Don't ask.
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -101,6 +117,18 @@ pub(crate) async fn run(args: ApproveArgs) -> Result<(), Failure> {
             let read = read(&view, Decision::Approve, 0)?;
             show(&view, &read);
             return Ok(());
+        }
+        ApproveCommand::Overrides => {
+            for view in overrides(&client).await? {
+                let Proposal { address, network, .. } = &view.proposal;
+                println!("{}  {:?}, {} missing  {address} on {network}", view.id, view.state, view.missing);
+            }
+            return Ok(());
+        }
+        ApproveCommand::Override { id: name, reject, yes } => {
+            let decision = if reject { Decision::Reject } else { Decision::Approve };
+            let key = credential::read_private_key(&key_file)?;
+            return decide_override(&client, &id, &key, &name, decision, yes).await;
         }
         ApproveCommand::Sign(word) => (word, Decision::Approve),
         ApproveCommand::Reject(word) => (word, Decision::Reject),
@@ -197,17 +225,58 @@ pub(crate) fn show(view: &ApprovalView, read: &Read) {
     );
 }
 
+async fn overrides(client: &GatewayClient) -> Result<Vec<OverrideView>, Failure> {
+    Ok(client.call("screen_overrides", json!({})).await?)
+}
+
+/// Shows an override as the operator's own request says it, asks, and signs.
+async fn decide_override(
+    client: &GatewayClient,
+    approver: &CredentialId,
+    key: &SigningKey,
+    name: &str,
+    decision: Decision,
+    yes: bool,
+) -> Result<(), Failure> {
+    let found = overrides(client).await?.into_iter().find(|view| view.id.to_string() == name);
+    let view = found.ok_or_else(|| format!("there is no override {name}"))?;
+    let waiver = WaiverId::of(&view.request.body);
+    let proposal = Proposal::from_call(&parse_call(&view.request.body)?)?;
+    if waiver != view.id || proposal != view.proposal {
+        return Err("what the gateway tells of the override isn't what its request says; don't sign".into());
+    }
+    let Proposal { address, network, reason, expires } = &proposal;
+    println!("from the operator's own request:");
+    println!("  asked by   {}", view.proposed_by);
+    println!("  clears     {address} on {network}, for every payment");
+    println!("  because    {reason:?}\n  until      {expires} (seconds since 1970)");
+    if !yes && !asked(decision)? {
+        return Err("nothing was signed".into());
+    }
+    let payload = waiver::Word { decision, waiver }.to_payload();
+    let approval = Approval::sign_payload(approver.clone(), waiver::PAYLOAD_TYPE, payload, key);
+    let params = json!({ "override": waiver, "approval": approval });
+    let after: OverrideView = client.call("screen_approveOverride", params).await?;
+    println!("\nsigned; the override is {:?}, {} missing", after.state, after.missing);
+    Ok(())
+}
+
 /// Prints the terms of a deal: what an approval of it says yes to.
 fn show_terms(deal: &Deal) {
     let Terms { party_a, party_b, fiat_confirmer, fiat, expires, .. } = deal.terms();
     println!("  it is one leg of a deal:");
     println!("  against    {} {}, reference {:?}", fiat.currency, fiat.amount, fiat.reference.to_string());
     println!("  paid only  once one of {party_a} and one of {party_b} have approved");
-    println!("             and one of {fiat_confirmer} has confirmed the fiat leg: yours is that word, if you are of them");
-    println!("             until {expires} (seconds since 1970){}", match deal.is_released_by_hand() {
-        true => ", and on the desk's explicit go",
-        false => "",
-    });
+    println!(
+        "             and one of {fiat_confirmer} has confirmed the fiat leg: yours is that word, if you are of them"
+    );
+    println!(
+        "             until {expires} (seconds since 1970){}",
+        match deal.is_released_by_hand() {
+            true => ", and on the desk's explicit go",
+            false => "",
+        }
+    );
 }
 
 /// Asks the person, who types `y` or nothing happens.
@@ -219,7 +288,7 @@ pub(crate) fn asked(decision: Decision) -> Result<bool, Failure> {
         Decision::Approve => "approve",
         Decision::Reject => "reject",
     };
-    print!("\n{what} this payment? [y/N] ");
+    print!("\n{what} this? [y/N] ");
     std::io::stdout().flush()?;
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;

@@ -5,7 +5,7 @@ mod gw;
 mod key;
 pub mod otc;
 mod policy;
-mod screen;
+pub mod screen;
 mod tx;
 pub mod view;
 mod wallet;
@@ -71,6 +71,9 @@ pub(crate) fn module(pipeline: Arc<Pipeline>, clock: Arc<dyn Clock>) -> RpcModul
         "screen_status" => screen::status,
         "screen_address" => screen::address,
         "screen_reload" => screen::reload,
+        "screen_override" => screen::propose,
+        "screen_overrides" => screen::overrides,
+        "screen_approveOverride" => screen::approve,
         "gw_health" => gw::health,
         "gw_alerts" => gw::alerts,
     }

@@ -45,7 +45,7 @@ struct Data {
 }
 
 /// The code of a kind: the table that the documentation shows.
-const CODES: [(&str, i32); 50] = [
+const CODES: [(&str, i32); 52] = [
     ("parse_error", -32700),
     ("invalid_request", -32600),
     ("method_not_found", -32601),
@@ -53,6 +53,7 @@ const CODES: [(&str, i32); 50] = [
     ("unknown_wallet", -32602),
     ("unknown_record", -32602),
     ("unknown_key", -32602),
+    ("unknown_override", -32602),
     ("invalid_address", -32602),
     ("wrong_network", -32602),
     ("wrong_asset", -32602),
@@ -77,6 +78,7 @@ const CODES: [(&str, i32); 50] = [
     ("list_stale", -33303),
     ("listed_address", -33304),
     ("identified_address", -33305),
+    ("override_impossible", -33306),
     ("idempotency_conflict", -33401),
     ("dust", -33402),
     ("insufficient_funds", -33403),

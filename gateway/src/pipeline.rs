@@ -30,6 +30,7 @@ pub mod evaluate;
 pub mod lease;
 pub mod nonces;
 pub mod replace;
+pub mod rescreen;
 pub mod sign;
 pub mod stage;
 pub mod track;
@@ -85,6 +86,8 @@ pub struct Pipeline {
     due: Mutex<BTreeMap<RecordId, Instant>>,
     /// When a replacement that couldn't be made is tried again.
     later: Mutex<BTreeMap<RecordId, Instant>>,
+    /// Told when whatever waits to be tried again should be tried at once.
+    again: Notify,
     /// Told when a network should be looked at without waiting for the next turn.
     look: BTreeMap<Network, Notify>,
     alerts: Alerts,
@@ -199,6 +202,7 @@ impl Pipeline {
             idle: Notify::new(),
             due: Mutex::default(),
             later: Mutex::default(),
+            again: Notify::new(),
             alerts: Alerts::default(),
             baselines: nonces::Baselines::default(),
             tasks: Mutex::default(),
@@ -210,6 +214,7 @@ impl Pipeline {
     /// # Errors
     /// Where the store can't be read.
     pub async fn start(self: &Arc<Self>) -> Result<(), StoreError> {
+        self.load_waivers().await?; // before the first payment is screened
         self.take_up().await?;
         for NetworkLane { lane, .. } in self.networks.values() {
             self.keep(tokio::spawn(Arc::clone(self).track_network(Arc::clone(lane))).abort_handle());
@@ -217,7 +222,10 @@ impl Pipeline {
         }
         self.keep(tokio::spawn(Arc::clone(self).watch_approvals()).abort_handle());
         if let Some(every) = self.screening.reload_every() {
-            self.keep(tokio::spawn(reload(Arc::clone(&self.screening), every)).abort_handle());
+            self.keep(tokio::spawn(Arc::clone(self).keep_lists(every)).abort_handle());
+        }
+        if self.screening.override_require().is_some() {
+            self.keep(tokio::spawn(Arc::clone(self).keep_waivers()).abort_handle());
         }
         Ok(())
     }
@@ -261,6 +269,11 @@ impl Pipeline {
     /// The store, for reading.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
+    }
+
+    /// What parties are looked up in.
+    pub fn screening(&self) -> &Arc<Screening> {
+        &self.screening
     }
 
     /// What an operator must know of.
@@ -349,7 +362,10 @@ impl Pipeline {
                     {
                         tracing::warn!(%id, %error, "the reason can't be noted");
                     }
-                    tokio::time::sleep(wait).await;
+                    tokio::select! {
+                        () = tokio::time::sleep(wait) => {}
+                        () = self.again.notified() => {}
+                    }
                     wait = (wait * 2).min(RETRY.1);
                 }
             }
@@ -384,21 +400,5 @@ impl Pipeline {
             .lane(record.network)
             .ok_or_else(|| gone("unknown_network", format!("network {} isn't configured any more", record.network)))?;
         Ok((wallet, lane))
-    }
-}
-
-/// Reads the screening lists again whenever their files were written, for as long as the pipeline runs.
-async fn reload(screening: Arc<Screening>, every: Duration) {
-    let mut ticks = tokio::time::interval(every);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let lists = Arc::clone(&screening);
-        match tokio::task::spawn_blocking(move || lists.reload()).await {
-            Ok(Ok(changed)) if changed.is_empty() => {}
-            Ok(Ok(changed)) => tracing::info!(?changed, "screening lists have changed"),
-            Ok(Err(_)) => {} // told where it happened; the list's age blocks in time
-            Err(error) => tracing::error!(%error, "reading the screening lists broke off"),
-        }
     }
 }

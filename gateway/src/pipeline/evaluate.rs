@@ -1,6 +1,9 @@
 //! T2: what do the bytes do, whom do they touch, and does the policy allow it?
 
+use std::collections::BTreeSet;
+
 use chains::account::Account;
+use chains::address::Address;
 use chains::chain::BuildError;
 use chains::client::StateError;
 use serde_json::json;
@@ -38,6 +41,7 @@ impl Pipeline {
                 detail: Some(json!({
                     "rule": allowed.rule(),
                     "effects": allowed.draft().effects(),
+                    "parties": parties(allowed.draft()),
                     "clearance": allowed.clearance(),
                 })),
                 draws: [allowed.reservations(at), fail::draws(record)].concat(),
@@ -50,6 +54,7 @@ impl Pipeline {
                     "rule": waiting.rule(),
                     "quorums": waiting.quorums(),
                     "effects": waiting.draft().effects(),
+                    "parties": parties(waiting.draft()),
                     "clearance": waiting.clearance(),
                 })),
                 draws: waiting.reservations(at),
@@ -110,6 +115,11 @@ impl Pipeline {
         };
         Ok(judged.map_err(|denied| (State::Rejected, denied.into())))
     }
+}
+
+/// Whom the bytes touch: what is looked up again when a list changes.
+fn parties(draft: &Draft) -> BTreeSet<Address> {
+    draft.effects().parties().collect()
 }
 
 /// The end of a record that goes no further than this.

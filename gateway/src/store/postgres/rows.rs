@@ -15,7 +15,7 @@ use crate::record::{Record, RecordId, State};
 use crate::store::limits::{self, TallyRow};
 use crate::store::rows::{AttemptRow, EventRow, HeadRow, RecordRow, parse, signed_int, slot_row};
 use crate::store::steps::Found;
-use crate::store::{Filter, SlotRow, StoreError, Usage};
+use crate::store::{Filter, Paper, PaperKind, SlotRow, StoreError, Usage};
 
 /// Begins every query for whole records; the columns are those of [`record_row`].
 macro_rules! select_record {
@@ -226,6 +226,14 @@ async fn approvals(db: &mut PgConnection, ids: &[Uuid]) -> Result<BTreeMap<Recor
         approvals.entry(RecordId::new(id)).or_default().push(approval);
     }
     Ok(approvals)
+}
+
+/// In the order of their names, whatever the database's language.
+pub(super) async fn papers(db: &mut PgConnection, kind: PaperKind, name: Option<&str>) -> Result<Vec<Paper>, Fault> {
+    let query = "SELECT name, content FROM paper WHERE kind = $1 AND ($2::text IS NULL OR name = $2)";
+    let mut rows: Vec<(String, String)> = sqlx::query_as(query).bind(kind.as_str()).bind(name).fetch_all(db).await?;
+    rows.sort_unstable();
+    Ok(rows.into_iter().map(|(name, content)| Paper { kind, name, content }).collect())
 }
 
 async fn history(db: &mut PgConnection, ids: &[Uuid]) -> Result<BTreeMap<RecordId, Vec<EventRow>>, sqlx::Error> {

@@ -19,7 +19,7 @@ use crate::record::{Event, Exposure, RecordId, State};
 use crate::store::limits::{self, Tally};
 use crate::store::rows::{Named, amount, optional_json, purpose_word, signed_int, to_json, unsigned_int};
 use crate::store::steps::{Plan, Settlement, Write};
-use crate::store::{Accepted, Cancelling, Draw, GatewayId, Hold, NewIntent, StoreError, Usage};
+use crate::store::{Accepted, Cancelling, Draw, GatewayId, Hold, NewIntent, Paper, PaperKind, StoreError, Usage};
 
 pub(super) async fn accept(db: &mut PgConnection, life: i64, new: &NewIntent) -> Result<Accepted, Fault> {
     use_token(db, &new.claims).await?;
@@ -146,6 +146,31 @@ pub(super) async fn let_deal_go(
     use_token(db, claims).await?;
     let found = found(db, id).await?;
     let plan = found.let_deal_go(&claims.sub, request, at)?;
+    carry_out(db, Hold { id, fence: found.fence }, &plan).await
+}
+
+/// Keeps a paper in place of the one of its name.
+pub(super) async fn keep(db: &mut PgConnection, paper: &Paper, at: u64) -> Result<(), Fault> {
+    let query = sqlx::query(
+        "INSERT INTO paper (kind, name, content, at) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (kind, name) DO UPDATE SET content = excluded.content, at = excluded.at",
+    );
+    done(query.bind(paper.kind.as_str()).bind(&paper.name).bind(&paper.content).bind(signed_int(at)).execute(db).await)
+}
+
+/// Travel Rule data with its event, which needs no hold.
+pub(super) async fn attach_travel(
+    db: &mut PgConnection,
+    id: RecordId,
+    data: &str,
+    digest: &str,
+    claims: &Claims,
+    at: u64,
+) -> Result<(), Fault> {
+    use_token(db, claims).await?;
+    let found = found(db, id).await?;
+    let plan = found.attach_travel(&claims.sub, digest, at)?;
+    keep(db, &Paper { kind: PaperKind::Travel, name: id.to_string(), content: data.to_owned() }, at).await?;
     carry_out(db, Hold { id, fence: found.fence }, &plan).await
 }
 
@@ -284,7 +309,11 @@ async fn lock(db: &mut PgConnection, counters: BTreeSet<&str>) -> Result<(), Fau
 }
 
 async fn reserve(db: &mut PgConnection, id: Uuid, draws: &[Draw]) -> Result<(), Fault> {
-    for (number, draw) in (0_i64..).zip(draws) {
+    let next: i64 = sqlx::query_scalar("SELECT coalesce(max(number) + 1, 0) FROM draw WHERE record_id = $1")
+        .bind(id)
+        .fetch_one(&mut *db)
+        .await?;
+    for (number, draw) in (next..).zip(draws) {
         sqlx::query(
             "INSERT INTO draw (record_id, number, counter, bucket, amount, state)
              VALUES ($1, $2, $3, $4, $5, 'pending')",

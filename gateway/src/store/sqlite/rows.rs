@@ -14,7 +14,7 @@ use crate::record::{Record, RecordId, State};
 use crate::store::limits::{self, TallyRow};
 use crate::store::rows::{AttemptRow, EventRow, HeadRow, RecordRow, parse, signed_int, slot_row};
 use crate::store::steps::Found;
-use crate::store::{Filter, SlotRow, StoreError, Usage};
+use crate::store::{Filter, Paper, PaperKind, SlotRow, StoreError, Usage};
 
 const COLUMNS: &str =
     "SELECT id, client, idempotency_key, network, intent, token, body, cancel_token, cancel_body, state,
@@ -191,6 +191,16 @@ fn attempts(db: &Connection, id: RecordId) -> Result<Vec<AttemptRow>, StoreError
 fn approvals(db: &Connection, id: RecordId) -> Result<Vec<String>, StoreError> {
     let mut statement = db.prepare_cached("SELECT approval FROM approval WHERE record_id = ?1 ORDER BY approver")?;
     let rows = statement.query_map([id.to_string()], |row| row.get(0))?;
+    rows.map(|row| row.map_err(StoreError::from)).collect()
+}
+
+/// In the order of their names.
+pub(super) fn papers(db: &Connection, kind: PaperKind, name: Option<&str>) -> Result<Vec<Paper>, StoreError> {
+    let mut statement = db.prepare_cached(
+        "SELECT name, content FROM paper WHERE kind = ?1 AND (?2 IS NULL OR name = ?2) ORDER BY name",
+    )?;
+    let rows = statement
+        .query_map(params![kind.as_str(), name], |row| Ok(Paper { kind, name: row.get(0)?, content: row.get(1)? }))?;
     rows.map(|row| row.map_err(StoreError::from)).collect()
 }
 

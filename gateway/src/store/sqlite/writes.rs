@@ -14,7 +14,7 @@ use crate::record::{Event, Exposure, RecordId, State};
 use crate::store::limits::{self, Tally};
 use crate::store::rows::{Named, amount, optional_json, purpose_word, signed_int, to_json, unsigned_int};
 use crate::store::steps::{Plan, Settlement, Write};
-use crate::store::{Accepted, Cancelling, Draw, GatewayId, Hold, NewIntent, StoreError, TOKEN_GRACE_SECONDS};
+use crate::store::{Accepted, Cancelling, Draw, GatewayId, Hold, NewIntent, Paper, PaperKind, StoreError, TOKEN_GRACE_SECONDS};
 
 pub(super) fn accept(db: &Connection, life: i64, new: &NewIntent) -> Result<Accepted, StoreError> {
     use_token(db, &new.claims, new.at)?;
@@ -120,6 +120,29 @@ pub(super) fn let_deal_go(
     use_token(db, claims, at)?;
     let found = found(db, id)?;
     let plan = found.let_deal_go(&claims.sub, request, at)?;
+    carry_out(db, Hold { id, fence: found.fence }, &plan)
+}
+
+/// Keeps a paper in place of the one of its name.
+pub(super) fn keep(db: &Connection, paper: &Paper, at: u64) -> Result<(), StoreError> {
+    db.prepare_cached("INSERT OR REPLACE INTO paper (kind, name, content, at) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![paper.kind.as_str(), paper.name, paper.content, signed_int(at)])?;
+    Ok(())
+}
+
+/// Travel Rule data with its event, which needs no hold.
+pub(super) fn attach_travel(
+    db: &Connection,
+    id: RecordId,
+    data: String,
+    digest: &str,
+    claims: &Claims,
+    at: u64,
+) -> Result<(), StoreError> {
+    use_token(db, claims, at)?;
+    let found = found(db, id)?;
+    let plan = found.attach_travel(&claims.sub, digest, at)?;
+    keep(db, &Paper { kind: PaperKind::Travel, name: id.to_string(), content: data }, at)?;
     carry_out(db, Hold { id, fence: found.fence }, &plan)
 }
 
@@ -239,7 +262,10 @@ fn take(db: &Connection, id: &str, slot: &Slot, burned: bool) -> Result<(), Stor
 }
 
 fn reserve(db: &Connection, id: &str, draws: &[Draw]) -> Result<(), StoreError> {
-    for (number, draw) in (0_i64..).zip(draws) {
+    let next: i64 = db
+        .prepare_cached("SELECT coalesce(max(number) + 1, 0) FROM draw WHERE record_id = ?1")?
+        .query_row([id], |row| row.get(0))?;
+    for (number, draw) in (next..).zip(draws) {
         // Later buckets count too: another gateway's clock may be ahead.
         limits::admit(draw, super::rows::usage(db, &draw.counter, draw.since, u64::MAX)?)?;
         let bucket = signed_int(draw.bucket);
