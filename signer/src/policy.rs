@@ -10,6 +10,7 @@
 //! - [`limit`]: how much and how often over time; what a transaction draws is said here and counted by the caller;
 //! - [`trace`]: why a verdict is what it is, and the nearest change that would pass; [`prove`]: whether any rule allows
 //!   something; [`diff`]: what another policy would change;
+//! - [`code`]: what code a called contract must have, for who can ask a node;
 //! - [`program`]: which instructions of Solana programs a rule is for;
 //! - `denylist`: addresses that nothing may touch, under every spelling of the same key.
 
@@ -25,6 +26,7 @@ use chains::effects::Effects;
 use serde::{Deserialize, Serialize};
 
 pub mod change;
+pub mod code;
 pub mod config;
 mod denylist;
 pub mod diff;
@@ -63,6 +65,9 @@ pub struct Policy {
     limits: Vec<Limit>,
     /// Who may change it; nobody over the wire, without.
     changes: Option<ChangesConfig>,
+    /// Whether the gateway signs nothing that a node hasn't tried.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    require_simulation: bool,
     /// What it was compiled from.
     #[serde(skip)]
     document: Document,
@@ -346,7 +351,15 @@ impl Policy {
                 by_wallet.entry(wallet.clone()).or_default().push(index);
             }
         }
-        Self { denied, rules, limits, changes: None, document: Document::default(), by_wallet }
+        Self {
+            denied,
+            rules,
+            limits,
+            changes: None,
+            require_simulation: false,
+            document: Document::default(),
+            by_wallet,
+        }
     }
 
     /// What it was compiled from.
@@ -380,6 +393,11 @@ impl Policy {
     /// The credentials that rules are for, each with its rule.
     fn initiators(&self) -> impl Iterator<Item = (&str, &CredentialId)> {
         self.rules.iter().flat_map(|rule| rule.initiators.iter().map(|initiator| (rule.id.as_str(), initiator)))
+    }
+
+    /// Whether nothing may be signed that a node hasn't tried.
+    pub const fn requires_simulation(&self) -> bool {
+        self.require_simulation
     }
 
     /// The rules of a wallet, in the order of the table.

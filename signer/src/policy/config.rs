@@ -29,6 +29,7 @@ use chains::network::{Family, Network};
 use serde::{Deserialize, Serialize};
 
 use super::change::ChangesConfig;
+use super::code::CodeHash;
 use super::denylist::Denylist;
 use super::document::Document;
 use super::hours::{HoursConfig, HoursError};
@@ -46,6 +47,10 @@ pub struct PolicyConfig {
     /// Addresses that nothing may touch, of any chain that a wallet is on. They beat every rule.
     #[serde(default)]
     pub denied_addresses: Vec<UncheckedAddress>,
+    /// Whether calls wait where no node can try them before they are signed. Nodes are asked in any case, and what they say
+    /// against a call counts; only whoever asks a node can hold this, so signers don't.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub require_simulation: bool,
     /// Addresses under a name, for rules to name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub counterparties: Vec<CounterpartyConfig>,
@@ -140,6 +145,10 @@ pub enum EffectConfig {
 pub struct ContractConfig {
     /// The contract.
     pub address: UncheckedAddress,
+    /// The Keccak-256 of the code that it must have; any, if left out. The gateway asks a node before it has a call signed;
+    /// signers can't.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code_hash: Option<CodeHash>,
     /// The functions that may be called with any arguments.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub selectors: Vec<Selector>,
@@ -362,7 +371,8 @@ impl PolicyConfig {
         let compile = |rule: &RuleConfig| rule.compile(wallets, &self.counterparties);
         let rules = self.rules.iter().map(compile).collect::<Result<_, _>>()?;
         let policy = Policy::new(denied, rules, self.compile_limits(wallets)?);
-        Ok(Policy { changes: self.changes.clone(), document: Document::of(self), ..policy })
+        let (changes, document) = (self.changes.clone(), Document::of(self));
+        Ok(Policy { changes, document, require_simulation: self.require_simulation, ..policy })
     }
 
     fn compile_limits(&self, wallets: &BTreeMap<WalletId, Network>) -> Result<Vec<Limit>, PolicyError> {
@@ -479,12 +489,16 @@ impl RuleConfig {
             }
             let functions = calls.entry(self.address(network, &contract.address)?).or_default();
             for selector in &contract.selectors {
-                functions.entry(*selector).or_default().push(Form { function: None, constraints: Vec::new() });
+                functions.entry(*selector).or_default().push(Form {
+                    function: None,
+                    constraints: Vec::new(),
+                    code_hash: contract.code_hash,
+                });
             }
             for function in &contract.functions {
                 let (selector, form) =
                     function.compile().map_err(|reason| PolicyError::Function { rule: self.id.clone(), reason })?;
-                functions.entry(selector).or_default().push(form);
+                functions.entry(selector).or_default().push(Form { code_hash: contract.code_hash, ..form });
             }
         }
         Ok(calls)
@@ -539,7 +553,7 @@ impl FunctionConfig {
         let function: Function = self.signature.parse().map_err(|error: FunctionError| error.to_string())?;
         let constraints = self.arguments.iter().map(|argument| argument.compile(&function));
         let constraints = constraints.collect::<Result<_, _>>()?;
-        Ok((Selector(function.selector()), Form { function: Some(function), constraints }))
+        Ok((Selector(function.selector()), Form { function: Some(function), constraints, code_hash: None }))
     }
 }
 

@@ -26,6 +26,7 @@ use crate::roster::Credential;
 
 mod approvals;
 mod deals;
+mod programs;
 mod upkeep;
 
 /// Twice secp256k1's base point, a valid key of every kind. (Once is the payee.)
