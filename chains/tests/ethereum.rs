@@ -16,6 +16,8 @@ mod fixture;
 mod replace;
 #[path = "ethereum/sign.rs"]
 mod sign;
+#[path = "ethereum/simulate.rs"]
+mod simulate;
 #[path = "ethereum/status.rs"]
 mod status;
 #[path = "ethereum/typed.rs"]

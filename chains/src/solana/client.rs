@@ -36,6 +36,7 @@ use crate::client::{BroadcastError, Client, Inclusion, StateError, Status, Tip};
 use crate::intent::{Action, Intent};
 use crate::network::{Cluster, Network};
 use crate::rpc::{RpcClient, RpcError};
+use crate::simulation::Simulation as Tried;
 
 /// A client of one Solana RPC node.
 ///
@@ -530,6 +531,15 @@ impl Client for SolanaClient {
             failure: status.err.map(|error| error.to_string()),
             fee,
         }))
+    }
+
+    async fn simulate(&self, unsigned: &Unsigned) -> Result<Tried, RpcError> {
+        match self.unit_limit(unsigned).await {
+            Ok(_) => Ok(Tried::Passed(Vec::new())),
+            Err(StateError::Reverted(why)) => Ok(Tried::Reverted(why)),
+            Err(StateError::Rpc(error)) => Err(error),
+            Err(StateError::Build(_)) => Ok(Tried::Unsupported),
+        }
     }
 
     async fn tip(&self) -> Result<Tip, RpcError> {
