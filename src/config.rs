@@ -12,6 +12,7 @@ use gateway::config::{
     ApprovalsConfig, CredentialConfig, GatewayConfig, NetworkConfig, ServerConfig, StoreConfig, WalletConfig,
 };
 use gateway::screening::ScreeningConfig;
+use gateway::travel::TravelConfig;
 use serde::Deserialize;
 use signer::approval::Approver;
 use signer::approval::passkey::Passkey;
@@ -64,6 +65,9 @@ pub(crate) struct Config {
     /// Payments that wait for people.
     #[serde(default)]
     pub approvals: ApprovalsConfig,
+    /// From which amounts on the Travel Rule wants data.
+    #[serde(default)]
+    pub travel: TravelConfig,
     /// The simulated chains, where there are such.
     #[serde(default)]
     pub simulator: Option<SimulatorConfig>,

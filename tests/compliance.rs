@@ -1,5 +1,5 @@
-//! What compliance sees to: overrides of the screening, and payments that are screened again when a list changes. On a
-//! simulated chain with real signers.
+//! What compliance sees to: overrides of the screening, payments that are screened again when a list changes, and the data that
+//! the Travel Rule wants. On a simulated chain with real signers.
 
 #![cfg(feature = "simulator")]
 #![allow(
@@ -22,13 +22,14 @@ mod office;
 
 use office::{LISTED, Member, Office, PAYEE, Plan, WALLET, key, word};
 
-const MEMBERS: [Member; 6] = [
+const MEMBERS: [Member; 7] = [
     ("trader", Role::Initiator, "tina", &[]),
     ("ops", Role::Operator, "otto", &[]),
     ("otto", Role::Approver, "otto", &["compliance"]),
     ("carla", Role::Approver, "carla", &["compliance"]),
     ("chris", Role::Approver, "chris", &["compliance"]),
     ("fay", Role::Approver, "fay", &["finance"]),
+    ("ada", Role::Auditor, "ada", &[]),
 ];
 const DENIED: &str = "0x098B716B8Aaf21512996dC57EB0615e2383E2f96";
 
@@ -142,4 +143,107 @@ async fn when_a_list_changes_what_is_parked_is_blocked_at_once() {
     let asked = office.call("trader", "approval_get", json!({ "tx_id": parked["tx_id"] })).await.unwrap();
     let late = json!({ "tx_id": parked["tx_id"], "approval": word("fay", &asked, Decision::Approve) });
     assert_eq!(kind(&office.call("fay", "approval_submit", late).await.unwrap_err()), "not_awaiting_approval");
+}
+
+/// A natural person pays a company, in IVMS101.
+fn ivms101(account: &str) -> Value {
+    let name = json!({ "primaryIdentifier": "Trader", "secondaryIdentifier": "Tina", "nameIdentifierType": "LEGL" });
+    let company = json!({ "legalPersonName": "ABC Limited", "legalPersonNameIdentifierType": "LEGL" });
+    json!({
+        "originator": {
+            "originatorPersons": [{ "naturalPerson": {
+                "name": { "nameIdentifier": [name] }, "customerIdentification": "17",
+            } }],
+        },
+        "beneficiary": {
+            "beneficiaryPersons": [{ "legalPerson": { "name": { "nameIdentifier": [company] } } }],
+            "accountNumber": [account],
+        },
+    })
+}
+
+fn travel(above: &str, exempt: &[&str]) -> Value {
+    let threshold = json!({ "network": "ethereum:31337", "asset": "native", "above": above });
+    json!({ "thresholds": [threshold], "exempt": exempt })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn above_the_threshold_a_payment_waits_for_data_that_names_its_receiver() {
+    let office = Plan { policy: policy(None), travel: travel("999", &[]), ..Plan::new(&MEMBERS) }.start().await;
+    let held = office.call("trader", "tx_submit", payment("held", PAYEE)).await.unwrap();
+    assert_eq!((&held["state"], &held["reason"]["kind"]), (&json!("awaiting_approval"), &json!("travel_data_missing")));
+    let id = &held["tx_id"];
+    let status = office.call("trader", "travel_status", json!({ "key": "held" })).await.unwrap();
+    assert_eq!((&status["missing"], &status["demand"]["to"]), (&json!(true), &json!([PAYEE])), "{status:#}");
+
+    let attach = |data: Value| json!({ "tx_id": id, "ivms101": data });
+    let wrong = office.call("trader", "travel_attach", attach(ivms101(LISTED))).await.unwrap_err();
+    assert_eq!((kind(&wrong), &wrong["code"]), ("invalid_ivms101", &json!(-33308)));
+    let mut nameless = ivms101(PAYEE);
+    nameless["originator"]["originatorPersons"][0]["naturalPerson"]["name"]["nameIdentifier"] = json!([]);
+    let wrong = office.call("trader", "travel_attach", attach(nameless)).await.unwrap_err();
+    assert!(wrong["message"].as_str().unwrap().starts_with("originator.originatorPersons[0]: C6"), "{wrong:#}");
+    let nobody = office.call("fay", "travel_attach", attach(ivms101(PAYEE))).await.unwrap_err();
+    assert_eq!(kind(&nobody), "forbidden");
+    assert_eq!(office.tx(id).await.state, State::AwaitingApproval);
+
+    // The receiver in another spelling is the receiver.
+    let given = office.call("trader", "travel_attach", attach(ivms101(&PAYEE.to_lowercase()))).await.unwrap();
+    assert_eq!((&given["missing"], &given["ivms101"]), (&json!(false), &Value::Null));
+    let paid = office.ended(id).await;
+    assert_eq!((paid.state, paid.reason), (State::Finalized, None));
+    let told = paid.history.iter().find_map(|step| step.detail.as_ref()?.get("travel_digest").cloned()).unwrap();
+    assert_eq!(told, given["digest"], "the record has the digest");
+    let shown = office.call("ada", "travel_status", json!({ "tx_id": id })).await.unwrap();
+    assert_eq!(shown["ivms101"], ivms101(&PAYEE.to_lowercase()), "an auditor sees the data");
+    for who in ["ops", "trader", "fay"] {
+        let shown = office.call(who, "travel_status", json!({ "tx_id": id })).await.unwrap();
+        assert_eq!((&shown["ivms101"], &shown["digest"]), (&Value::Null, &told), "{who}");
+    }
+    let late = office.call("trader", "travel_attach", attach(ivms101(PAYEE))).await.unwrap_err();
+    assert_eq!(kind(&late), "not_awaiting_approval");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_exempt_and_small_amounts_need_no_data_and_people_are_waited_for_besides() {
+    let plan = Plan { policy: policy(Some("1 of finance")), travel: travel("999", &[]), ..Plan::new(&MEMBERS) };
+    let office = plan.start().await;
+    let held = office.call("trader", "tx_submit", payment("held", PAYEE)).await.unwrap();
+    let id = &held["tx_id"];
+    let asked = office.call("fay", "approval_get", json!({ "tx_id": id })).await.unwrap();
+    assert_eq!((&asked["travel_missing"], &asked["quorums"][0]["missing"]), (&json!(true), &json!(1)));
+    let yes = json!({ "tx_id": id, "approval": word("fay", &asked, Decision::Approve) });
+    let approved = office.call("fay", "approval_submit", yes).await.unwrap();
+    assert_eq!(
+        (&approved["tx"]["state"], &approved["quorums"][0]["missing"]),
+        (&json!("awaiting_approval"), &json!(0))
+    );
+    office.call("ops", "travel_attach", json!({ "tx_id": id, "ivms101": ivms101(PAYEE) })).await.unwrap();
+    assert_eq!(office.ended(id).await.state, State::Finalized);
+
+    let mut small = payment("small", PAYEE);
+    small["intent"]["action"]["amount"] = json!("999");
+    let small = office.call("trader", "tx_submit", small).await.unwrap();
+    assert_eq!(small["reason"], Value::Null);
+    let status = office.call("trader", "travel_status", json!({ "key": "small" })).await.unwrap();
+    assert_eq!((&status["demand"], &status["missing"]), (&Value::Null, &json!(false)));
+    let unwanted = json!({ "key": "small", "ivms101": ivms101(PAYEE) });
+    assert_eq!(kind(&office.call("trader", "travel_attach", unwanted).await.unwrap_err()), "travel_not_wanted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_to_the_exempt_goes_on_at_once_and_one_without_data_expires() {
+    let exempt = PAYEE.to_lowercase();
+    let screening = json!({ "override_require": "1 of compliance" });
+    let approvals = gateway::config::ApprovalsConfig { expire_hours: 0 };
+    let travel = travel("999", &[exempt.as_str()]);
+    let plan = Plan { policy: policy(None), screening, approvals, travel, ..Plan::new(&MEMBERS) };
+    let office = plan.start().await;
+    let paid = office.call("trader", "tx_submit", payment("exempt", PAYEE)).await.unwrap();
+    assert_eq!(office.ended(&paid["tx_id"]).await.state, State::Finalized);
+    let waiver = propose(&office, LISTED, 60).await.unwrap();
+    decide(&office, "carla", &waiver, Decision::Approve).await.unwrap();
+    let held = office.call("trader", "tx_submit", payment("held", LISTED)).await.unwrap();
+    let view = office.ended(&held["tx_id"]).await;
+    assert_eq!((view.state, view.reason.unwrap().kind.as_str()), (State::Expired, "travel_data_missing"));
 }

@@ -4,8 +4,9 @@ pub mod approval;
 mod gw;
 mod key;
 pub mod otc;
-mod policy;
+pub mod policy;
 pub mod screen;
+pub mod travel;
 mod tx;
 pub mod view;
 mod wallet;
@@ -68,12 +69,24 @@ pub(crate) fn module(pipeline: Arc<Pipeline>, clock: Arc<dyn Clock>) -> RpcModul
         "otc_abort" => otc::abort,
         "policy_get" => policy::get,
         "policy_evaluate" => policy::evaluate,
+        "policy_propose" => policy::change::propose,
+        "policy_rollback" => policy::change::propose,
+        "policy_approve" => policy::change::approve,
+        "policy_reject" => policy::change::reject,
+        "policy_activate" => policy::change::activate,
+        "policy_versions" => policy::change::versions,
+        "policy_diff" => policy::ask::diff,
+        "policy_prove" => policy::ask::prove,
+        "policy_replay" => policy::ask::replay,
+        "policy_usage" => policy::ask::usage,
         "screen_status" => screen::status,
         "screen_address" => screen::address,
         "screen_reload" => screen::reload,
         "screen_override" => screen::propose,
         "screen_overrides" => screen::overrides,
         "screen_approveOverride" => screen::approve,
+        "travel_attach" => travel::attach,
+        "travel_status" => travel::status,
         "gw_health" => gw::health,
         "gw_alerts" => gw::alerts,
     }

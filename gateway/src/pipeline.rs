@@ -32,8 +32,10 @@ pub mod nonces;
 pub mod replace;
 pub mod rescreen;
 pub mod sign;
+mod simulate;
 pub mod stage;
 pub mod track;
+pub mod travel;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -51,10 +53,12 @@ use tokio::time::Instant;
 use crate::ceremonies::Ceremonies;
 use crate::clock::Clock;
 use crate::config::ApprovalsConfig;
+use crate::governance::Governance;
 use crate::lane::Lane;
 use crate::record::{Reason, Record, RecordId, State};
 use crate::screening::Screening;
 use crate::store::{Hold, Store, StoreError};
+use crate::travel::TravelRule;
 use alerts::{Alert, Alerts};
 use lease::{Held, Tenure};
 use replace::FeePolicy;
@@ -67,10 +71,11 @@ pub struct Pipeline {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) pool: Arc<Pool>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) policy: Arc<Policy>,
+    pub(crate) governance: Arc<Governance>,
     pub(crate) screening: Arc<Screening>,
     pub(crate) roster: Roster,
     pub(crate) approvals: ApprovalsConfig,
+    travel: TravelRule,
     ceremonies: Arc<Ceremonies>,
     networks: BTreeMap<Network, NetworkLane>,
     wallets: BTreeMap<WalletId, Wallet>,
@@ -111,6 +116,8 @@ pub struct Parts {
     pub roster: Roster,
     /// How long a payment waits for approvals.
     pub approvals: ApprovalsConfig,
+    /// From which amounts on the Travel Rule wants data.
+    pub travel: TravelRule,
     /// The networks.
     pub networks: Vec<NetworkLane>,
     /// The wallets' accounts. One whose network has no lane is never paid from.
@@ -178,17 +185,28 @@ impl std::fmt::Debug for Pipeline {
 impl Pipeline {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { store, pool, clock, policy, screening, roster, approvals, networks, accounts, tenure, fees } =
+        let Parts { store, pool, clock, policy, screening, roster, approvals, travel, networks, accounts, tenure, fees } =
             parts;
+        let screening = Arc::new(screening);
+        let governance = Governance::new(
+            policy,
+            Arc::clone(&store),
+            Arc::clone(&pool),
+            Arc::clone(&clock),
+            Arc::clone(&screening),
+            roster.clone(),
+            accounts.iter().map(|account| (account.wallet().clone(), account.network())).collect(),
+        );
         Arc::new(Self {
             store,
             ceremonies: Ceremonies::new(Arc::clone(&pool), Arc::clone(&clock)),
             pool,
             clock,
-            screening: Arc::new(screening),
+            screening,
             roster,
             approvals,
-            policy,
+            travel,
+            governance,
             look: networks.iter().map(|network| (network.lane.network(), Notify::new())).collect(),
             networks: networks.into_iter().map(|network| (network.lane.network(), network)).collect(),
             wallets: accounts
@@ -215,12 +233,15 @@ impl Pipeline {
     /// Where the store can't be read.
     pub async fn start(self: &Arc<Self>) -> Result<(), StoreError> {
         self.load_waivers().await?; // before the first payment is screened
+        self.governance.take_up().await?; // before the first payment is judged
         self.take_up().await?;
         for NetworkLane { lane, .. } in self.networks.values() {
             self.keep(tokio::spawn(Arc::clone(self).track_network(Arc::clone(lane))).abort_handle());
             self.keep(tokio::spawn(Arc::clone(self).watch_nonces(Arc::clone(lane))).abort_handle());
         }
         self.keep(tokio::spawn(Arc::clone(self).watch_approvals()).abort_handle());
+        self.keep(tokio::spawn(Arc::clone(&self.governance).watch()).abort_handle());
+        self.keep(tokio::spawn(Arc::clone(self).follow_policy()).abort_handle());
         if let Some(every) = self.screening.reload_every() {
             self.keep(tokio::spawn(Arc::clone(self).keep_lists(every)).abort_handle());
         }
@@ -274,6 +295,11 @@ impl Pipeline {
     /// What parties are looked up in.
     pub fn screening(&self) -> &Arc<Screening> {
         &self.screening
+    }
+
+    /// The policy in force, and how it changes.
+    pub fn governance(&self) -> &Arc<Governance> {
+        &self.governance
     }
 
     /// What an operator must know of.
@@ -376,6 +402,10 @@ impl Pipeline {
         let record = self.store.get(hold.id).await?.ok_or(StoreError::NoRecord(hold.id))?;
         match record.state {
             State::Received => self.evaluate(&record, hold).await,
+            // Parked under a policy that is over.
+            State::AwaitingApproval | State::Queued if self.is_judged_by_another(&record) => {
+                self.evaluate(&record, hold).await
+            }
             State::AwaitingApproval => self.await_approval(&record, hold).await,
             State::Queued => self.allocate_and_sign(&record, hold).await,
             State::Signing => self.sign_again(&record, hold).await,

@@ -160,7 +160,7 @@ pub trait Store: Send + Sync + 'static {
     async fn keep(&self, paper: Paper, claims: Claims, at: u64) -> Result<(), StoreError>;
 
     /// Keeps the Travel Rule data of a record that waits for approval, in place of what it had, and uses up the token of the request
-    /// that it came in. The record's history gets the data's digest; the data is a [`Paper`] of the record's name.
+    /// that it came in. The record's history gets `detail`, the data's digest in it; the data is a [`Paper`] of the record's name.
     ///
     /// # Errors
     /// [`StoreError::TokenReplayed`], and [`StoreError::Stale`] where the record doesn't wait for approval.
@@ -168,7 +168,7 @@ pub trait Store: Send + Sync + 'static {
         &self,
         id: RecordId,
         data: String,
-        digest: String,
+        detail: Value,
         claims: Claims,
         at: u64,
     ) -> Result<(), StoreError>;

@@ -18,6 +18,8 @@ mod leases;
 mod life;
 #[path = "store/limits.rs"]
 mod limits;
+#[path = "store/papers.rs"]
+mod papers;
 #[path = "store/postgres.rs"]
 mod postgres;
 #[path = "store/replacing.rs"]

@@ -26,6 +26,7 @@ use gateway::pipeline::{NetworkLane, Parts, Pipeline};
 use gateway::screening::{Screening, ScreeningConfig};
 use gateway::server::{self, Listening};
 use gateway::store::sqlite::SqliteStore;
+use gateway::travel::TravelConfig;
 use serde_json::{Value, json};
 use signer::approval::{Approval, Approver, Decision, Statement, Subject};
 use signer::policy::{Policy, PolicyConfig};
@@ -64,6 +65,8 @@ pub struct Plan {
     pub approvals: ApprovalsConfig,
     /// `[screening]` without its list.
     pub screening: Value,
+    /// `[travel]`.
+    pub travel: Value,
 }
 
 /// The house.
@@ -85,6 +88,7 @@ impl Plan {
             gateway_members: None,
             policy: json!({ "rules": [rule] }),
             approvals: ApprovalsConfig::default(),
+            travel: json!({}),
             screening: json!({}),
         }
     }
@@ -144,6 +148,7 @@ impl Plan {
             screening,
             roster: gateway_roster.clone(),
             approvals: self.approvals,
+            travel: serde_json::from_value::<TravelConfig>(self.travel).unwrap().compile().unwrap(),
             networks: vec![NetworkLane { lane, tracking }],
             accounts: vec![account.clone()],
             tenure: Tenure { owner: "office".parse().unwrap(), lease: Duration::from_secs(10) },

@@ -32,6 +32,9 @@ pub struct ApprovalView {
     pub intent_id: IntentId,
     /// What has to be met.
     pub quorums: Vec<QuorumView>,
+    /// Whether it waits for the data that the Travel Rule wants, too.
+    #[serde(default)]
+    pub travel_missing: bool,
     /// Whose word is kept.
     pub approvals: Vec<Approval>,
     /// When the payment expires, in milliseconds since the Unix epoch.
@@ -166,6 +169,7 @@ fn view(context: &Context, record: Record) -> ApprovalView {
         request_digest: Sha256::digest(&record.request.body).iter().map(|byte| format!("{byte:02x}")).collect(),
         intent_id: record.intent_id(),
         quorums: quorums(&needs),
+        travel_missing: needs.travel,
         approvals: record.approvals.clone(),
         expires_at: needs.expires_at,
         tx: record.into(),

@@ -27,14 +27,18 @@ pub struct Needs {
     pub quorums: Vec<(Quorum, usize)>,
     /// Whether a deal's desk has to give its go.
     pub go: bool,
+    /// Whether the Travel Rule's data has to be attached.
+    pub travel: bool,
+    /// Whether the verdict told what it waits for.
+    told: bool,
     /// When the record expires, in milliseconds since the Unix epoch.
     pub expires_at: u64,
 }
 
 impl Needs {
-    /// Whether it waits for nothing any more. A record without quorums can't have come to wait: it stays, and expires.
+    /// Whether it waits for nothing any more. A record that waits for nothing can't have come to wait: it stays, and expires.
     fn are_met(&self) -> bool {
-        !self.go && !self.quorums.is_empty() && self.people_missing() == 0
+        self.told && !self.go && !self.travel && self.people_missing() == 0
     }
 
     /// How many more people it takes, over all quorums.
@@ -77,7 +81,7 @@ impl Pipeline {
     pub(super) fn standing(&self, record: &Record) -> Standing {
         let at = self.judged_at(record);
         let people = self.counted(record, at).1;
-        Standing { people, deal: record.deal.clone(), waits_for_go: record.waits_for_go(), at }
+        Standing { people, deal: record.deal.clone(), waits_for_go: record.waits_for_go(), travel: None, at }
     }
 
     /// The approvals that hold: what goes to the signers.
@@ -119,6 +123,8 @@ impl Pipeline {
         Needs {
             quorums: record.quorums().into_iter().map(missing).collect(),
             go: record.waits_for_go(),
+            travel: record.waits_for_travel(),
+            told: !record.quorums().is_empty() || record.travel_demand().is_some(),
             expires_at: match record.deal_ends_at() {
                 Some(end) => end,
                 None => since.saturating_add(self.approvals.expire_millis()),
@@ -132,6 +138,9 @@ impl Pipeline {
         if at >= needs.expires_at {
             let (kind, message) = if record.deal.is_some() {
                 ("deal_expired", "the deal's time was over before everything was there".to_owned())
+            } else if needs.travel {
+                let hours = self.approvals.expire_hours;
+                ("travel_data_missing", format!("nobody has attached what the Travel Rule wants within {hours} hours"))
             } else {
                 let hours = self.approvals.expire_hours;
                 ("approvals_expired", format!("not enough people have approved it within {hours} hours"))
@@ -168,7 +177,7 @@ impl Pipeline {
         }
     }
 
-    async fn look_at_waiting(self: &Arc<Self>) -> Result<(), StoreError> {
+    pub(super) async fn look_at_waiting(self: &Arc<Self>) -> Result<(), StoreError> {
         let mut filter = Filter {
             client: None,
             wallet: None,
@@ -182,7 +191,7 @@ impl Pipeline {
             let last = records.last().map(|record| record.id);
             for record in &records {
                 let needs = self.needs(record);
-                if needs.are_met() || self.clock.unix_millis() >= needs.expires_at {
+                if needs.are_met() || self.is_judged_by_another(record) || self.clock.unix_millis() >= needs.expires_at {
                     self.look_at(record);
                 }
             }

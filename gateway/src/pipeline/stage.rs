@@ -41,6 +41,7 @@ use crate::lane::Draft;
 use crate::record::{Purpose, Reason, Record};
 use crate::screening::{Clearance, Refusal, Screening};
 use crate::store::Draw;
+use crate::travel::Demand;
 
 /// A draft none of whose parties is listed anywhere.
 #[derive(Debug)]
@@ -66,6 +67,7 @@ pub struct Waiting {
     clearance: Clearance,
     rule: String,
     quorums: BTreeSet<Quorum>,
+    travel: Option<Demand>,
     draws: Vec<policy::limit::Draw>,
     policy: PolicyDigest,
 }
@@ -79,6 +81,8 @@ pub struct Standing {
     pub deal: Option<Deal>,
     /// Whether the desk's go, where the terms ask for it, is missing.
     pub waits_for_go: bool,
+    /// What the Travel Rule wants data for, and doesn't have.
+    pub travel: Option<Demand>,
     /// In milliseconds since the Unix epoch.
     pub at: u64,
 }
@@ -170,11 +174,12 @@ impl Screened {
             Verdict::Deny { rule, reason } => return Err(Denied { rule, denial: reason }),
         };
         let met = quorums.iter().all(|quorum| quorum.is_met_by(&standing.people)) && standing.fulfils_deal();
-        Ok(if met {
+        Ok(if met && standing.travel.is_none() {
             Permitted::Allowed(Allowed { draft, clearance, rule, draws, purpose, policy })
         } else {
             quorums.extend(standing.deal.as_ref().map(Deal::quorum));
-            Permitted::Waiting(Waiting { draft, clearance, rule, quorums, draws, policy })
+            let travel = standing.travel.clone();
+            Permitted::Waiting(Waiting { draft, clearance, rule, quorums, travel, draws, policy })
         })
     }
 }
@@ -182,7 +187,7 @@ impl Screened {
 impl Standing {
     /// Nobody's word, on something that needs nobody's.
     const fn nobody() -> Self {
-        Self { people: BTreeMap::new(), deal: None, waits_for_go: false, at: 0 }
+        Self { people: BTreeMap::new(), deal: None, waits_for_go: false, travel: None, at: 0 }
     }
 
     /// Whether the deal, if it is one, may be released.
@@ -259,6 +264,11 @@ impl Waiting {
     /// The policy that permits it.
     pub const fn policy(&self) -> PolicyDigest {
         self.policy
+    }
+
+    /// What the Travel Rule wants data for, and doesn't have.
+    pub const fn travel(&self) -> Option<&Demand> {
+        self.travel.as_ref()
     }
 
     /// What has to be met, each of them.

@@ -284,17 +284,17 @@ impl Store for PostgresStore {
         &self,
         id: RecordId,
         data: String,
-        digest: String,
+        detail: Value,
         claims: Claims,
         at: u64,
     ) -> Result<(), StoreError> {
-        let attached = Arc::new((data, digest, claims));
+        let attached = Arc::new((data, detail, claims));
         self.sessions
             .write(|db| {
                 let attached = Arc::clone(&attached);
                 Box::pin(async move {
-                    let (data, digest, claims) = &*attached;
-                    writes::attach_travel(db, id, data, digest, claims, at).await
+                    let (data, detail, claims) = &*attached;
+                    writes::attach_travel(db, id, data, detail, claims, at).await
                 })
             })
             .await

@@ -326,11 +326,11 @@ impl Store for SqliteStore {
         &self,
         id: RecordId,
         data: String,
-        digest: String,
+        detail: Value,
         claims: Claims,
         at: u64,
     ) -> Result<(), StoreError> {
-        self.write(move |db| writes::attach_travel(db, id, data, &digest, &claims, at)).await
+        self.write(move |db| writes::attach_travel(db, id, data, detail, &claims, at)).await
     }
 
     async fn papers(&self, kind: PaperKind) -> Result<Vec<Paper>, StoreError> {

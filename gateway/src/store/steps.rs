@@ -377,10 +377,10 @@ impl Found {
     }
 
     /// Needs no hold either. What it was waiting for is there.
-    pub(super) fn attach_travel(&self, by: &CredentialId, digest: &str, at: u64) -> Result<Plan, StoreError> {
+    pub(super) fn attach_travel(&self, detail: Value, at: u64) -> Result<Plan, StoreError> {
         self.require(State::AwaitingApproval)?;
         let mut plan = Plan { writes: vec![Write::Reason(None)], attempt: 0 };
-        self.event(&mut plan, at, json!({ "travel_by": by, "travel_digest": digest }));
+        self.event(&mut plan, at, detail);
         Ok(plan)
     }
 

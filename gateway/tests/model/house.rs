@@ -172,6 +172,7 @@ impl House {
             screening,
             roster: roster(),
             approvals: ApprovalsConfig::default(),
+            travel: gateway::travel::TravelRule::default(),
             networks: vec![NetworkLane { lane: Arc::new(NodeLane::new(SOLANA, nodes)), tracking }],
             accounts: vec![signers.account.clone()],
             tenure: Tenure { owner: name.parse().unwrap(), lease: LEASE },

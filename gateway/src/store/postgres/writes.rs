@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chains::chain::Slot;
 use chains::network::Network;
+use serde_json::Value;
 use signer::approval::{Approval, Decision};
 use signer::request::{Claims, SignedRequest};
 use sqlx::postgres::PgQueryResult;
@@ -163,13 +164,13 @@ pub(super) async fn attach_travel(
     db: &mut PgConnection,
     id: RecordId,
     data: &str,
-    digest: &str,
+    detail: &Value,
     claims: &Claims,
     at: u64,
 ) -> Result<(), Fault> {
     use_token(db, claims).await?;
     let found = found(db, id).await?;
-    let plan = found.attach_travel(&claims.sub, digest, at)?;
+    let plan = found.attach_travel(detail.clone(), at)?;
     keep(db, &Paper { kind: PaperKind::Travel, name: id.to_string(), content: data.to_owned() }, at).await?;
     carry_out(db, Hold { id, fence: found.fence }, &plan).await
 }

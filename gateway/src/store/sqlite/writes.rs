@@ -4,6 +4,7 @@
 use chains::chain::Slot;
 use chains::network::Network;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
+use serde_json::Value;
 use signer::approval::{Approval, Decision};
 use signer::request::{Claims, SignedRequest};
 
@@ -135,13 +136,13 @@ pub(super) fn attach_travel(
     db: &Connection,
     id: RecordId,
     data: String,
-    digest: &str,
+    detail: Value,
     claims: &Claims,
     at: u64,
 ) -> Result<(), StoreError> {
     use_token(db, claims, at)?;
     let found = found(db, id)?;
-    let plan = found.attach_travel(&claims.sub, digest, at)?;
+    let plan = found.attach_travel(detail, at)?;
     keep(db, &Paper { kind: PaperKind::Travel, name: id.to_string(), content: data }, at)?;
     carry_out(db, Hold { id, fence: found.fence }, &plan)
 }
