@@ -57,7 +57,7 @@ impl ScreeningConfig {
 
 /// The lists and providers.
 pub struct Screening {
-    policy: Arc<Policy>,
+    policy: RwLock<Arc<Policy>>,
     clock: Arc<dyn Clock>,
     configs: Vec<ListConfig>,
     lists: RwLock<Arc<Vec<Arc<List>>>>,
@@ -228,7 +228,7 @@ impl Screening {
         });
         let providers = providers.collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
-            policy,
+            policy: RwLock::new(policy),
             clock,
             configs,
             lists: RwLock::new(Arc::new(lists)),
@@ -237,6 +237,15 @@ impl Screening {
             override_require: config.override_require.clone(),
             waivers: RwLock::default(),
         })
+    }
+
+    /// Looks addresses up in this policy's denied ones from here on.
+    pub fn adopt_policy(&self, policy: Arc<Policy>) {
+        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = policy;
+    }
+
+    fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Looks up every party of the effects: first in the policy and the lists, then, where those have nothing, at every
@@ -255,7 +264,7 @@ impl Screening {
     /// # Errors
     /// What stands against it.
     pub async fn clear_address(&self, address: &Address) -> Result<Clearance, Refusal> {
-        let denied = policy::screen_address(&self.policy, address);
+        let denied = policy::screen_address(&self.policy(), address);
         let mut clearance = self.look_up_parties(denied, &BTreeSet::from([address.clone()]))?;
         clearance.overrides.extend(self.ask_providers(BTreeSet::from([address.clone()])).await?);
         Ok(clearance)
@@ -284,7 +293,7 @@ impl Screening {
     /// # Errors
     /// The first thing that stands against it.
     pub fn look_up(&self, effects: &Effects) -> Result<Clearance, Refusal> {
-        self.look_up_parties(policy::screen(&self.policy, effects), &effects.parties().collect())
+        self.look_up_parties(policy::screen(&self.policy(), effects), &effects.parties().collect())
     }
 
     /// The same for these parties, whose transaction the policy was asked about before.
@@ -292,7 +301,7 @@ impl Screening {
     /// # Errors
     /// The first thing that stands against it.
     pub fn look_up_again(&self, parties: &BTreeSet<Address>) -> Result<Clearance, Refusal> {
-        let denied = parties.iter().find_map(|address| policy::screen_address(&self.policy, address));
+        let denied = parties.iter().find_map(|address| policy::screen_address(&self.policy(), address));
         self.look_up_parties(denied, parties)
     }
 
@@ -347,7 +356,7 @@ impl Screening {
 
     /// Whether the policy itself denies the address: no override helps then.
     pub fn denies(&self, address: &Address) -> bool {
-        policy::screen_address(&self.policy, address).is_some()
+        policy::screen_address(&self.policy(), address).is_some()
     }
 
     /// Reads the lists whose files were written since; answers the names of those that changed. A list that can't be read

@@ -2,6 +2,7 @@
 
 use chains::account::Account;
 use serde_json::{Value, json};
+use signer::pool::SignError;
 use signer::request::{Evidence, SigningRequest};
 
 use super::stage::{Frozen, Permitted};
@@ -107,6 +108,14 @@ impl Pipeline {
         };
         let outcome = match self.pool.sign(request).await {
             Ok(outcome) => outcome,
+            Err(error @ SignError::PolicyStale { .. }) => {
+                let reason = |kind: &str, message| Reason { kind: kind.to_owned(), message, rule: None };
+                return match self.governance.reconcile().await {
+                    // The record is judged again, by the policy that is in force then.
+                    Ok(()) => Err(StepError::Retry(reason("policy_stale", error.to_string()))),
+                    Err(differs) => Ok(Signing::Refused(reason("signers_refused", format!("{error}; {differs}")))),
+                };
+            }
             Err(error) => {
                 let kind = if error.is_transient() { "signers_unavailable" } else { "signers_refused" };
                 let reason = Reason { kind: kind.to_owned(), message: error.to_string(), rule: None };

@@ -6,10 +6,11 @@ use sqlx::PgConnection;
 use super::session::Fault;
 use crate::store::StoreError;
 
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("schema/0001_records.sql"),
     include_str!("schema/0002_approvals.sql"),
     include_str!("schema/0003_deals.sql"),
+    include_str!("schema/0004_policies.sql"),
 ];
 
 /// Makes the row that versions the tables. Two gateways that start at once may both try. A server that answers before a commit
