@@ -47,3 +47,8 @@ crash-matrix *ARGS:
 # Switches known bugs on in the gateway, one at a time, and sees that the crash matrix catches each.
 mutation-check *ARGS:
     cargo run --release --features failpoints,mutations -- sim mutation-check {{ARGS}}
+
+# Every fuzz target for so many seconds, one after the other: `just fuzz 60`. Needs `cargo install cargo-fuzz --locked`. Seeds are in
+# `tests/fuzz/seeds`; what a run finds stays in `tests/fuzz/corpus`.
+fuzz SECONDS="60":
+    tests/fuzz/run {{SECONDS}}

@@ -6,13 +6,17 @@
 use std::io::{BufRead as _, Write as _};
 use std::path::PathBuf;
 
-use chains::intent::{Action, Intent};
+use chains::intent::{Action, Intent, ProgramInstruction};
 use clap::{Args, Subcommand};
+use ed25519_dalek::SigningKey;
 use gateway::api::approval::ApprovalView;
+use gateway::api::screen::OverrideView;
 use gateway::clock::{Clock as _, SystemClock};
 use gateway::record::{RecordId, State};
+use gateway::screening::waiver::{self, Proposal, WaiverId};
 use serde_json::json;
 use signer::approval::{Approval, Decision, Statement, Subject};
+use signer::request::deal::{Deal, Terms};
 use signer::request::{Submission, parse_call};
 use signer::roster::CredentialId;
 
@@ -49,24 +53,45 @@ enum ApproveCommand {
     Sign(Word),
     /// Shows one payment, asks, and signs a rejection, which ends it.
     Reject(Word),
+    /// Lists overrides of the screening.
+    Overrides,
+    /// Shows an override of the screening, asks, and signs an approval, or with --reject a rejection, which ends it.
+    Override {
+        /// Its name, 64 hex digits.
+        id: String,
+        /// Say no.
+        #[arg(long)]
+        reject: bool,
+        /// Don't ask.
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 #[derive(Debug, Args)]
-struct Word {
+pub(crate) struct Word {
     /// The gateway's name for it.
-    tx_id: RecordId,
+    pub(crate) tx_id: RecordId,
     /// Don't ask.
     #[arg(long)]
-    yes: bool,
+    pub(crate) yes: bool,
     /// For so many hours the word holds.
     #[arg(long, default_value_t = 24)]
     hours: u32,
 }
 
+impl Word {
+    /// For how long the word holds, in seconds.
+    pub(crate) fn seconds(&self) -> u64 {
+        u64::from(self.hours).saturating_mul(3_600)
+    }
+}
+
 /// A payment as an approver sees it: read from the request's body and from nothing else.
-struct Read {
+pub(crate) struct Read {
     intent: Intent,
-    statement: Statement,
+    deal: Option<Deal>,
+    pub(crate) statement: Statement,
 }
 
 /// Does what was typed.
@@ -93,11 +118,23 @@ pub(crate) async fn run(args: ApproveArgs) -> Result<(), Failure> {
             show(&view, &read);
             return Ok(());
         }
+        ApproveCommand::Overrides => {
+            for view in overrides(&client).await? {
+                let Proposal { address, network, .. } = &view.proposal;
+                println!("{}  {:?}, {} missing  {address} on {network}", view.id, view.state, view.missing);
+            }
+            return Ok(());
+        }
+        ApproveCommand::Override { id: name, reject, yes } => {
+            let decision = if reject { Decision::Reject } else { Decision::Approve };
+            let key = credential::read_private_key(&key_file)?;
+            return decide_override(&client, &id, &key, &name, decision, yes).await;
+        }
         ApproveCommand::Sign(word) => (word, Decision::Approve),
         ApproveCommand::Reject(word) => (word, Decision::Reject),
     };
     let view = get(&client, word.tx_id).await?;
-    let expires = SystemClock.unix_seconds().saturating_add(u64::from(word.hours).saturating_mul(3_600));
+    let expires = SystemClock.unix_seconds().saturating_add(word.seconds());
     let read = read(&view, decision, expires)?;
     show(&view, &read);
     if !word.yes && !asked(decision)? {
@@ -115,13 +152,20 @@ pub(crate) async fn run(args: ApproveArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn get(client: &GatewayClient, tx_id: RecordId) -> Result<ApprovalView, Failure> {
+/// What an approver needs, of exactly this payment.
+///
+/// # Errors
+/// Where the gateway doesn't show it.
+pub(crate) async fn get(client: &GatewayClient, tx_id: RecordId) -> Result<ApprovalView, Failure> {
     let view: ApprovalView = client.call("approval_get", json!({ "tx_id": tx_id })).await?;
     if view.tx.tx_id == tx_id { Ok(view) } else { Err("the gateway answers with another payment".into()) }
 }
 
 /// Reads the payment from the request's body, makes the statement of it, and compares what the gateway tells.
-fn read(view: &ApprovalView, decision: Decision, expires: u64) -> Result<Read, Failure> {
+///
+/// # Errors
+/// Where the body is no payment, or the gateway tells something else of it.
+pub(crate) fn read(view: &ApprovalView, decision: Decision, expires: u64) -> Result<Read, Failure> {
     let body = &view.request.body;
     let submission = Submission::from_call(&parse_call(body)?)?;
     let initiator: CredentialId = view.tx.client.parse()?;
@@ -131,10 +175,11 @@ fn read(view: &ApprovalView, decision: Decision, expires: u64) -> Result<Read, F
     if told != (intent, hex::encode(statement.request).as_str(), &submission.intent) {
         return Err("what the gateway tells of the payment isn't what its request says; don't sign".into());
     }
-    Ok(Read { intent: submission.intent, statement })
+    Ok(Read { intent: submission.intent, deal: submission.deal, statement })
 }
 
-fn show(view: &ApprovalView, read: &Read) {
+/// Prints what the request says, and then what the gateway does.
+pub(crate) fn show(view: &ApprovalView, read: &Read) {
     let Intent { wallet, action, max_fee, reference } = &read.intent;
     println!("from the client's own request:");
     println!("  asked by   {}", view.tx.client);
@@ -146,6 +191,15 @@ fn show(view: &ApprovalView, read: &Read) {
         Action::Call { contract, data, value } => {
             println!("  calls      {contract}\n  data       {data}\n  with       {value} wei");
         }
+        Action::CallProgram { instructions } => {
+            for ProgramInstruction { program, accounts, data } in instructions {
+                println!("  calls      program {program}\n  data       {data}");
+                for account in accounts {
+                    let access = if account.writable { "writes" } else { "reads" };
+                    println!("  {access:<10} {}", account.address);
+                }
+            }
+        }
         other => println!("  does       {}", serde_json::to_string(other).unwrap_or_default()),
     }
     match max_fee {
@@ -155,6 +209,9 @@ fn show(view: &ApprovalView, read: &Read) {
     if let Some(reference) = reference {
         // Words of the client's: what would move the cursor is not shown as such.
         println!("  reference  {reference:?}");
+    }
+    if let Some(deal) = &read.deal {
+        show_terms(deal);
     }
     println!("  intent     {}\n  request    {}", read.statement.intent, hex::encode(read.statement.request));
     println!("by the gateway's word:");
@@ -168,13 +225,70 @@ fn show(view: &ApprovalView, read: &Read) {
     );
 }
 
+async fn overrides(client: &GatewayClient) -> Result<Vec<OverrideView>, Failure> {
+    Ok(client.call("screen_overrides", json!({})).await?)
+}
+
+/// Shows an override as the operator's own request says it, asks, and signs.
+async fn decide_override(
+    client: &GatewayClient,
+    approver: &CredentialId,
+    key: &SigningKey,
+    name: &str,
+    decision: Decision,
+    yes: bool,
+) -> Result<(), Failure> {
+    let found = overrides(client).await?.into_iter().find(|view| view.id.to_string() == name);
+    let view = found.ok_or_else(|| format!("there is no override {name}"))?;
+    let waiver = WaiverId::of(&view.request.body);
+    let proposal = Proposal::from_call(&parse_call(&view.request.body)?)?;
+    if waiver != view.id || proposal != view.proposal {
+        return Err("what the gateway tells of the override isn't what its request says; don't sign".into());
+    }
+    let Proposal { address, network, reason, expires } = &proposal;
+    println!("from the operator's own request:");
+    println!("  asked by   {}", view.proposed_by);
+    println!("  clears     {address} on {network}, for every payment");
+    println!("  because    {reason:?}\n  until      {expires} (seconds since 1970)");
+    if !yes && !asked(decision)? {
+        return Err("nothing was signed".into());
+    }
+    let payload = waiver::Word { decision, waiver }.to_payload();
+    let approval = Approval::sign_payload(approver.clone(), waiver::PAYLOAD_TYPE, payload, key);
+    let params = json!({ "override": waiver, "approval": approval });
+    let after: OverrideView = client.call("screen_approveOverride", params).await?;
+    println!("\nsigned; the override is {:?}, {} missing", after.state, after.missing);
+    Ok(())
+}
+
+/// Prints the terms of a deal: what an approval of it says yes to.
+fn show_terms(deal: &Deal) {
+    let Terms { party_a, party_b, fiat_confirmer, fiat, expires, .. } = deal.terms();
+    println!("  it is one leg of a deal:");
+    println!("  against    {} {}, reference {:?}", fiat.currency, fiat.amount, fiat.reference.to_string());
+    println!("  paid only  once one of {party_a} and one of {party_b} have approved");
+    println!(
+        "             and one of {fiat_confirmer} has confirmed the fiat leg: yours is that word, if you are of them"
+    );
+    println!(
+        "             until {expires} (seconds since 1970){}",
+        match deal.is_released_by_hand() {
+            true => ", and on the desk's explicit go",
+            false => "",
+        }
+    );
+}
+
 /// Asks the person, who types `y` or nothing happens.
-fn asked(decision: Decision) -> Result<bool, Failure> {
+///
+/// # Errors
+/// Where nobody can be asked.
+pub(crate) fn asked(decision: Decision) -> Result<bool, Failure> {
     let what = match decision {
         Decision::Approve => "approve",
         Decision::Reject => "reject",
     };
-    print!("\n{what} this payment? [y/N] ");
+    print!("\n{what} this? [y/N] ");
     std::io::stdout().flush()?;
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;

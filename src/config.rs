@@ -12,6 +12,7 @@ use gateway::config::{
     ApprovalsConfig, CredentialConfig, GatewayConfig, NetworkConfig, ServerConfig, StoreConfig, WalletConfig,
 };
 use gateway::screening::ScreeningConfig;
+use gateway::travel::TravelConfig;
 use serde::Deserialize;
 use signer::approval::Approver;
 use signer::approval::passkey::Passkey;
@@ -64,6 +65,9 @@ pub(crate) struct Config {
     /// Payments that wait for people.
     #[serde(default)]
     pub approvals: ApprovalsConfig,
+    /// From which amounts on the Travel Rule wants data.
+    #[serde(default)]
+    pub travel: TravelConfig,
     /// The simulated chains, where there are such.
     #[serde(default)]
     pub simulator: Option<SimulatorConfig>,
@@ -253,6 +257,21 @@ pub(crate) enum ConfigError {
     Invalid(String),
 }
 
+/// Puts what the files say that the policy's rules name into the policy: ABIs and IDLs.
+///
+/// # Errors
+/// Where one can't be read, or hasn't what the rule wants of it.
+pub(crate) fn read_policy_files(
+    policy: &mut PolicyConfig,
+    place: impl Fn(&Path) -> PathBuf,
+) -> Result<(), ConfigError> {
+    let read = |name: &str| {
+        let path = place(Path::new(name));
+        std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))
+    };
+    policy.read_files(read).map_err(|error| ConfigError::Invalid(error.to_string()))
+}
+
 impl Config {
     /// Reads a file; without one, the shipped configuration.
     ///
@@ -267,7 +286,10 @@ impl Config {
                 (path.to_owned(), text)
             }
         };
-        toml::from_str(&text).map_err(|reason| ConfigError::Parse { path, reason })
+        let mut config: Self = toml::from_str(&text).map_err(|reason| ConfigError::Parse { path, reason })?;
+        let mut policy = std::mem::take(&mut config.policy);
+        read_policy_files(&mut policy, |path| config.path(path))?;
+        Ok(Self { policy, ..config })
     }
 
     /// A path of the file: relative ones start at the data folder.

@@ -74,6 +74,7 @@ impl House {
             screening,
             roster: roster.clone(),
             approvals: config.approvals,
+            travel: config.travel.compile()?,
             networks,
             accounts: accounts.clone(),
             tenure,

@@ -7,7 +7,7 @@
 //! - `lanes`: a configured network as the pipeline's lane;
 //! - `serve`, `dev`, `demo`: running it, on real or on simulated chains;
 //! - `client`, `tx`: asking a running gateway;
-//! - `approve`: what people say of payments that wait for them;
+//! - `approve`, `otc`: what people say of payments that wait for them, and deals;
 //! - `keys`: escrow, recovery and import while no gateway runs;
 //! - `sim`: what is done with simulated chains, the crash matrix first of all.
 
@@ -24,6 +24,7 @@ mod dev;
 mod house;
 mod keys;
 mod lanes;
+mod otc;
 mod serve;
 mod signer;
 #[cfg(feature = "simulator")]

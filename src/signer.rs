@@ -94,7 +94,11 @@ impl SignerFile {
     fn load(path: &Path) -> Result<Self, ConfigError> {
         let text =
             std::fs::read_to_string(path).map_err(|reason| ConfigError::Read { path: path.to_owned(), reason })?;
-        toml::from_str(&text).map_err(|reason| ConfigError::Parse { path: path.to_owned(), reason })
+        let mut file: Self =
+            toml::from_str(&text).map_err(|reason| ConfigError::Parse { path: path.to_owned(), reason })?;
+        let mut policy = std::mem::take(&mut file.policy);
+        config::read_policy_files(&mut policy, |path| file.path(path))?;
+        Ok(Self { policy, ..file })
     }
 
     fn path(&self, path: &Path) -> PathBuf {

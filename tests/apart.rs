@@ -76,7 +76,7 @@ async fn a_killed_signer_process_is_named_and_the_others_sign() {
     let mut number = 0;
     let mut sign = async || -> Result<SignOutcome, SignError> {
         number += 1;
-        pool.sign(request(&client, &account, number)).await
+        pool.sign(request(&client, &account, number, &pool.policy().unwrap())).await
     };
 
     let lost = sign().await.unwrap().participants[0].clone();

@@ -153,6 +153,7 @@ impl Treasury {
             screening,
             roster: roster(),
             approvals,
+            travel: gateway::travel::TravelRule::default(),
             networks: vec![NetworkLane { lane, tracking }],
             accounts: vec![account.clone()],
             tenure: Tenure { owner: "treasury".parse().unwrap(), lease: Duration::from_secs(10) },

@@ -6,12 +6,14 @@ use std::future::Future;
 use serde::{Deserialize, Serialize};
 
 use crate::account::Account;
+use crate::address::Address;
 use crate::amount::Amount;
 use crate::asset::Asset;
 use crate::chain::{BuildError, Chain, Replacement, Slot};
 use crate::intent::Intent;
 use crate::rpc::RpcError;
 pub use crate::send::SendClass;
+use crate::simulation::Simulation;
 
 /// What a node (or several) knows of one network.
 pub trait Client: Send + Sync + 'static {
@@ -53,6 +55,19 @@ pub trait Client: Send + Sync + 'static {
     /// How many of the account's transactions are mined, pending and final, on a chain that counts them.
     fn nonces(&self, _account: &Account) -> impl Future<Output = Result<Option<Nonces>, RpcError>> + Send {
         std::future::ready(Ok(None))
+    }
+
+    /// The Keccak-256 of the code that a contract has, on a chain that has contracts; `None` where there is none.
+    fn code_hash(&self, _contract: &Address) -> impl Future<Output = Result<Option<[u8; 32]>, RpcError>> + Send {
+        std::future::ready(Ok(None))
+    }
+
+    /// What the transaction would do if it were sent. A node that can't tell says so.
+    fn simulate(
+        &self,
+        _unsigned: &<Self::Chain as Chain>::Unsigned,
+    ) -> impl Future<Output = Result<Simulation, RpcError>> + Send {
+        std::future::ready(Ok(Simulation::Unsupported))
     }
 
     /// The height of the best block, and of the last final one where the chain has such.

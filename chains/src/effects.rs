@@ -1,7 +1,8 @@
 //! What a transaction does, decoded from its unsigned bytes and from nothing else.
 
 use alloy::primitives::{Address as EvmAddress, Bytes, FixedBytes};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use solana_sdk::pubkey::Pubkey;
 
 use crate::address::Address;
 use crate::amount::Amount;
@@ -17,12 +18,16 @@ pub struct Effects {
     pub allowances: Vec<Allowance>,
     /// What is called: the transaction's own call first, and every call in it that the decoder sees.
     pub calls: Vec<Call>,
+    /// Which programs of a Solana cluster are called: every instruction in its order, of a message that does more than pay.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub programs: Vec<ProgramCall>,
     /// Who receives what the calls buy or take out, in amounts that only the chain knows.
     pub proceeds: Vec<Proceeds>,
     /// What comes back to the paying wallet (Bitcoin change), native base units.
     pub change: Amount,
     /// The most that the transaction can cost its wallet beyond what it transfers, in native base units: Bitcoin's exact
-    /// fee, Ethereum's gas limit times its highest price, Solana's fees and the rent of accounts that it may create.
+    /// fee, Ethereum's gas limit times its highest price, Solana's fees and the rent of accounts that it may create. What a
+    /// Solana program that isn't known takes from the wallet, the bytes don't say.
     pub max_fee: Amount,
     /// Every other account that the bytes name: token accounts, programs, access-list entries. Screened, like the rest.
     pub touches: Vec<Address>,
@@ -91,6 +96,34 @@ pub struct Call {
     pub value: Amount,
 }
 
+/// An instruction of a Solana program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ProgramCall {
+    /// The program.
+    #[serde(serialize_with = "text")]
+    pub program: Pubkey,
+    /// The accounts that it gets, in its order.
+    pub accounts: Vec<AccountUse>,
+    /// Its data, which begins with what says which instruction of the program it is.
+    pub data: Bytes,
+    /// Whether transfers, allowances and proceeds tell all that it does, so that no rule has to name it.
+    pub explained: bool,
+}
+
+/// An account that an instruction gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct AccountUse {
+    /// The account.
+    #[serde(serialize_with = "text")]
+    pub address: Pubkey,
+    /// Whether the message lets it be written to.
+    pub writable: bool,
+}
+
+fn text<S: Serializer>(key: &Pubkey, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(key)
+}
+
 impl Effects {
     /// Every address that the transaction touches, for screening: payers, receivers, spenders, contracts, accounts.
     pub fn parties(&self) -> impl Iterator<Item = Address> + '_ {
@@ -105,6 +138,7 @@ impl Effects {
             .chain(self.allowances.iter().map(|a| a.spender.clone()))
             .chain(self.proceeds.iter().map(|p| p.to.clone()))
             .chain(self.calls.iter().flat_map(|c| [Address::Ethereum(c.contract), Address::Ethereum(c.caller)]))
+            .chain(self.programs.iter().map(|call| Address::Solana(call.program)))
             .chain(tokens)
             .chain(self.touches.iter().cloned())
     }

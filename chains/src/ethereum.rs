@@ -3,7 +3,7 @@
 //! In the order in which a payment walks through: `client` asks a node for nonce, balances, fees and gas, `build` makes
 //! the transaction and `replace` one in its place, `effects` tells what it does, `sign` what is signed and puts the
 //! signature in place, `wire` holds the two transaction types and their bytes. `units` counts gas and its price, `decode`
-//! knows what calls mean, [`function`] reads the arguments of a call by its signature.
+//! knows what calls mean, [`function`] reads the arguments of a call by its signature, [`typed`] typed data (EIP-712).
 
 pub mod address;
 mod build;
@@ -14,6 +14,7 @@ mod effects;
 pub mod function;
 mod replace;
 mod sign;
+pub mod typed;
 mod units;
 mod wire;
 

@@ -64,6 +64,11 @@ pub enum Action {
         #[serde(default)]
         value: Amount,
     },
+    /// Calls programs of a Solana cluster: these instructions in this order, all of them or none.
+    CallProgram {
+        /// The instructions, one at least. Limit and price of compute units, and the durable nonce, are no part of them.
+        instructions: Vec<ProgramInstruction>,
+    },
     /// Opens one of the wallet's own durable nonce accounts on a Solana cluster: payments made under it stay valid until it
     /// is used, however long people take to approve them. It pays nobody; the account's rent stays the wallet's and counts as
     /// fee.
@@ -79,12 +84,37 @@ pub enum Action {
     },
 }
 
+/// An instruction of a Solana program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProgramInstruction {
+    /// The program.
+    pub program: UncheckedAddress,
+    /// The accounts that it gets, in its order. The wallet is the one that signs, wherever it is named.
+    #[serde(default)]
+    pub accounts: Vec<ProgramAccount>,
+    /// Its data, `0x` hex.
+    #[serde(default)]
+    pub data: Bytes,
+}
+
+/// An account that an instruction gets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProgramAccount {
+    /// The account.
+    pub address: UncheckedAddress,
+    /// Whether the program may write to it.
+    #[serde(default)]
+    pub writable: bool,
+}
+
 impl Action {
     /// Whether it only looks after the wallet: it pays nobody. The effects of opening a nonce say so
     /// by themselves; that something is accelerated shows in what it spends, [`Slot::is_output_of`](crate::chain::Slot::is_output_of).
     pub const fn is_upkeep(&self) -> bool {
         match self {
-            Self::Transfer { .. } | Self::Call { .. } => false,
+            Self::Transfer { .. } | Self::Call { .. } | Self::CallProgram { .. } => false,
             Self::OpenNonce { .. } | Self::Accelerate { .. } => true,
         }
     }

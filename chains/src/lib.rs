@@ -9,6 +9,7 @@
 //!   `sign`, `wire`, `client`;
 //! - [`effects`]: what the unsigned bytes do, decoded from them and from nothing else;
 //! - [`payload`]: what exactly is signed, and the signatures that come back;
+//! - [`simulation`]: what a node says that a transaction would do, held against its effects;
 //! - [`derive`](mod@derive): public child keys by BIP-32;
 //! - [`rpc`]: the JSON-RPC transport to a node;
 //! - [`send`]: what nodes say to a transaction that is sent to them.
@@ -36,5 +37,6 @@ pub mod payload;
 pub mod rpc;
 #[cfg(feature = "client")]
 pub mod send;
+pub mod simulation;
 pub mod solana;
 mod text;

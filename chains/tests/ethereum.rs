@@ -16,8 +16,12 @@ mod fixture;
 mod replace;
 #[path = "ethereum/sign.rs"]
 mod sign;
+#[path = "ethereum/simulate.rs"]
+mod simulate;
 #[path = "ethereum/status.rs"]
 mod status;
+#[path = "ethereum/typed.rs"]
+mod typed;
 #[path = "ethereum/vectors.rs"]
 mod vectors;
 #[path = "ethereum/wire.rs"]

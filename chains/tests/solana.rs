@@ -16,6 +16,8 @@ mod durable;
 mod fixture;
 #[path = "solana/nonces.rs"]
 mod nonces;
+#[path = "solana/programs.rs"]
+mod programs;
 #[path = "solana/refusals.rs"]
 mod refusals;
 #[path = "solana/runtime.rs"]

@@ -137,6 +137,7 @@ async fn accept(store: &dyn Store, number: u64) -> Hold {
         idempotency_key: format!("key-{number}").parse().unwrap(),
         network: "ethereum:1".parse().unwrap(),
         intent,
+        deal: None,
         // As long as a real one.
         request: SignedRequest { token: "t".repeat(400), body: vec![b'b'; 300] },
         owner: "bench".parse().unwrap(),

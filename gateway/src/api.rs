@@ -3,8 +3,10 @@
 pub mod approval;
 mod gw;
 mod key;
-mod policy;
-mod screen;
+pub mod otc;
+pub mod policy;
+pub mod screen;
+pub mod travel;
 mod tx;
 pub mod view;
 mod wallet;
@@ -61,11 +63,32 @@ pub(crate) fn module(pipeline: Arc<Pipeline>, clock: Arc<dyn Clock>) -> RpcModul
         "approval_list" => approval::list,
         "approval_get" => approval::get,
         "approval_submit" => approval::submit,
+        "otc_open" => otc::open,
+        "otc_get" => otc::get,
+        "otc_list" => otc::list,
+        "otc_confirmLeg" => otc::confirm_leg,
+        "otc_release" => otc::release,
+        "otc_abort" => otc::abort,
         "policy_get" => policy::get,
         "policy_evaluate" => policy::evaluate,
+        "policy_propose" => policy::change::propose,
+        "policy_rollback" => policy::change::propose,
+        "policy_approve" => policy::change::approve,
+        "policy_reject" => policy::change::reject,
+        "policy_activate" => policy::change::activate,
+        "policy_versions" => policy::change::versions,
+        "policy_diff" => policy::ask::diff,
+        "policy_prove" => policy::ask::prove,
+        "policy_replay" => policy::ask::replay,
+        "policy_usage" => policy::ask::usage,
         "screen_status" => screen::status,
         "screen_address" => screen::address,
         "screen_reload" => screen::reload,
+        "screen_override" => screen::propose,
+        "screen_overrides" => screen::overrides,
+        "screen_approveOverride" => screen::approve,
+        "travel_attach" => travel::attach,
+        "travel_status" => travel::status,
         "gw_health" => gw::health,
         "gw_alerts" => gw::alerts,
     }

@@ -16,9 +16,11 @@
 
 use jsonrpsee::types::ErrorObjectOwned;
 use serde::Serialize;
+use signer::policy::change::ChangeError;
 use signer::request::{AuthError, BodyError};
 use uuid::Uuid;
 
+use crate::governance::GovernanceError;
 use crate::pipeline::replace::ReplaceError;
 use crate::record::{Exposure, Reason, Record, RecordId};
 use crate::store::StoreError;
@@ -45,7 +47,7 @@ struct Data {
 }
 
 /// The code of a kind: the table that the documentation shows.
-const CODES: [(&str, i32); 47] = [
+const CODES: [(&str, i32); 66] = [
     ("parse_error", -32700),
     ("invalid_request", -32600),
     ("method_not_found", -32601),
@@ -53,6 +55,8 @@ const CODES: [(&str, i32); 47] = [
     ("unknown_wallet", -32602),
     ("unknown_record", -32602),
     ("unknown_key", -32602),
+    ("unknown_version", -32602),
+    ("unknown_override", -32602),
     ("invalid_address", -32602),
     ("wrong_network", -32602),
     ("wrong_asset", -32602),
@@ -68,11 +72,25 @@ const CODES: [(&str, i32); 47] = [
     ("approval_missing", -33203),
     ("invalid_approval", -33204),
     ("not_awaiting_approval", -33205),
+    ("policy_stale", -33211),
+    ("policy_unchangeable", -33212),
+    ("policy_change_open", -33213),
+    ("policy_change_ended", -33214),
+    ("invalid_policy", -33215),
+    ("policy_not_due", -33216),
+    ("not_a_deal", -33206),
+    ("no_part_in_deal", -33207),
+    ("deal_incomplete", -33208),
+    ("deal_expired", -33209),
     ("denied_address", -33301),
     ("screening_unavailable", -33302),
     ("list_stale", -33303),
     ("listed_address", -33304),
     ("identified_address", -33305),
+    ("override_impossible", -33306),
+    ("travel_data_missing", -33307),
+    ("invalid_ivms101", -33308),
+    ("travel_not_wanted", -33309),
     ("idempotency_conflict", -33401),
     ("dust", -33402),
     ("insufficient_funds", -33403),
@@ -84,7 +102,10 @@ const CODES: [(&str, i32); 47] = [
     ("not_on_its_way", -33409),
     ("not_acceleratable", -33410),
     ("no_nonce", -33411),
-    ("wallet_frozen", -33412),
+    ("code_hash_mismatch", -33412),
+    ("simulation_mismatch", -33413),
+    ("simulation_unavailable", -33414),
+    ("wallet_frozen", -33415),
     ("signers_unavailable", -33501),
     ("signers_refused", -33502),
     ("invalid_signature", -33503),
@@ -203,6 +224,31 @@ impl From<ReplaceError> for ApiError {
     }
 }
 
+impl From<GovernanceError> for ApiError {
+    fn from(error: GovernanceError) -> Self {
+        let kind = match &error {
+            GovernanceError::Store(_) => None,
+            GovernanceError::NoVersion(_) => Some("unknown_version"),
+            GovernanceError::NotDue(_) => Some("policy_not_due"),
+            GovernanceError::Change(change) => Some(match change {
+                ChangeError::Unchangeable => "policy_unchangeable",
+                ChangeError::NoSuchVersion(_) => "unknown_version",
+                ChangeError::Body(_) => "invalid_params",
+                ChangeError::Role { .. } => "forbidden",
+                ChangeError::Approval(_)
+                | ChangeError::OtherChange(_)
+                | ChangeError::Proposer(_)
+                | ChangeError::NotAsked(_) => "invalid_approval",
+                _ => "invalid_policy",
+            }),
+        };
+        match (kind, error) {
+            (None, GovernanceError::Store(error)) => error.into(),
+            (kind, error) => Self::new(kind.unwrap_or("internal"), error.to_string()),
+        }
+    }
+}
+
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match &error {
@@ -212,6 +258,11 @@ impl From<StoreError> for ApiError {
                 answer.data.tx_id = Some(*id);
                 answer
             }
+            StoreError::PolicyOpen(_) | StoreError::PolicyVersion { .. } => {
+                Self::new("policy_change_open", error.to_string())
+            }
+            StoreError::NoPolicyChange(_) => Self::new("unknown_version", error.to_string()),
+            StoreError::PolicyEnded(_) => Self::new("policy_change_ended", error.to_string()),
             StoreError::NoRecord(_) => Self::new("unknown_record", error.to_string()),
             StoreError::Database(_) => {
                 let answer = Self::new("store_unavailable", "the gateway's store is unavailable").retry_after(1_000);

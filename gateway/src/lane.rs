@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use chains::account::Account;
+use chains::address::Address;
 use chains::amount::Amount;
 use chains::asset::Asset;
 use chains::chain::{AssembleError, Chain, DecodeError, Replacement, Slot};
@@ -13,6 +14,8 @@ use chains::intent::Intent;
 use chains::network::Network;
 use chains::payload::Signature;
 use chains::rpc::RpcError;
+use chains::simulation::Simulation;
+use signer::policy::code::CodeHash;
 
 use crate::nodes::{Nodes, Seen};
 use crate::record::SignedBytes;
@@ -54,6 +57,16 @@ pub trait Lane: Send + Sync + 'static {
 
     /// The account's nonces as the nodes tell them, on a chain that has such.
     async fn nonces(&self, account: &Account) -> Result<Option<Nonces>, LaneError>;
+
+    /// The Keccak-256 of a contract's code; `None` where it has none.
+    async fn code_hash(&self, _contract: &Address) -> Result<Option<CodeHash>, LaneError> {
+        Ok(None)
+    }
+
+    /// What a node says that unsigned bytes would do.
+    async fn simulate(&self, _unsigned: &[u8]) -> Result<Simulation, LaneError> {
+        Ok(Simulation::Unsupported)
+    }
 
     /// How far the chain is.
     async fn tip(&self) -> Result<Tip, LaneError>;
@@ -188,6 +201,15 @@ impl<N: Client> Lane for NodeLane<N> {
 
     async fn nonces(&self, account: &Account) -> Result<Option<Nonces>, LaneError> {
         Ok(self.nodes.read(|node| node.nonces(account)).await?)
+    }
+
+    async fn code_hash(&self, contract: &Address) -> Result<Option<CodeHash>, LaneError> {
+        Ok(self.nodes.read(|node| node.code_hash(contract)).await?.map(CodeHash::new))
+    }
+
+    async fn simulate(&self, unsigned: &[u8]) -> Result<Simulation, LaneError> {
+        let unsigned = self.chain.decode_unsigned(unsigned)?;
+        Ok(self.nodes.read(|node| node.simulate(&unsigned)).await?)
     }
 
     async fn tip(&self) -> Result<Tip, LaneError> {

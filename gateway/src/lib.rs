@@ -6,6 +6,7 @@
 //! - [`api`]: thin: parse, call, answer;
 //! - [`pipeline`]: one file per arrow of the life of a transaction;
 //! - [`screening`]: is any party that the bytes touch on a denylist?
+//! - [`travel`]: the data that the Travel Rule wants;
 //! - [`lane`], [`nodes`]: one network's chain, accounts and nodes behind one object;
 //! - [`ceremonies`]: refreshes and reshares of keys, asked for or on a schedule;
 //! - [`store`], [`record`]: what is durable, in business transactions;
@@ -20,6 +21,7 @@ pub mod clock;
 pub mod config;
 pub mod error;
 pub mod fail;
+pub mod governance;
 pub mod lane;
 pub mod mutation;
 pub mod nodes;
@@ -28,3 +30,4 @@ pub mod record;
 pub mod screening;
 pub mod server;
 pub mod store;
+pub mod travel;

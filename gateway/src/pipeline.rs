@@ -18,21 +18,25 @@
 //! from its durable state: up to `queued` the steps run again, in `signing` the same frozen bytes are signed again, from
 //! `signed` on the same signed bytes are sent again.
 //!
-//! [`nonces`] holds the ledger of nonces against the chain, and [`alerts`] keeps what an operator must know of.
+//! [`deal`] is what is more about a payment that is a leg of a deal. [`nonces`] holds the ledger of nonces against the chain, and [`alerts`] keeps what an operator must know of.
 
 pub mod accept;
 pub mod alerts;
 pub mod allocate;
 pub mod approve;
 pub mod broadcast;
+pub mod deal;
 pub mod evaluate;
 pub mod freeze;
 pub mod lease;
 pub mod nonces;
 pub mod replace;
+pub mod rescreen;
 pub mod sign;
+mod simulate;
 pub mod stage;
 pub mod track;
+pub mod travel;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -50,10 +54,12 @@ use tokio::time::Instant;
 use crate::ceremonies::Ceremonies;
 use crate::clock::Clock;
 use crate::config::ApprovalsConfig;
+use crate::governance::Governance;
 use crate::lane::Lane;
 use crate::record::{Reason, Record, RecordId, State};
 use crate::screening::Screening;
 use crate::store::{Hold, Store, StoreError};
+use crate::travel::TravelRule;
 use alerts::{Alert, Alerts};
 use lease::{Held, Tenure};
 use replace::FeePolicy;
@@ -66,10 +72,11 @@ pub struct Pipeline {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) pool: Arc<Pool>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) policy: Arc<Policy>,
+    pub(crate) governance: Arc<Governance>,
     pub(crate) screening: Arc<Screening>,
     pub(crate) roster: Roster,
     pub(crate) approvals: ApprovalsConfig,
+    travel: TravelRule,
     ceremonies: Arc<Ceremonies>,
     networks: BTreeMap<Network, NetworkLane>,
     wallets: BTreeMap<WalletId, Wallet>,
@@ -85,6 +92,8 @@ pub struct Pipeline {
     due: Mutex<BTreeMap<RecordId, Instant>>,
     /// When a replacement that couldn't be made is tried again.
     later: Mutex<BTreeMap<RecordId, Instant>>,
+    /// Told when whatever waits to be tried again should be tried at once.
+    again: Notify,
     /// Told when a network should be looked at without waiting for the next turn.
     look: BTreeMap<Network, Notify>,
     alerts: Alerts,
@@ -108,6 +117,8 @@ pub struct Parts {
     pub roster: Roster,
     /// How long a payment waits for approvals.
     pub approvals: ApprovalsConfig,
+    /// From which amounts on the Travel Rule wants data.
+    pub travel: TravelRule,
     /// The networks.
     pub networks: Vec<NetworkLane>,
     /// The wallets' accounts. One whose network has no lane is never paid from.
@@ -175,17 +186,40 @@ impl std::fmt::Debug for Pipeline {
 impl Pipeline {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { store, pool, clock, policy, screening, roster, approvals, networks, accounts, tenure, fees } =
-            parts;
+        let Parts {
+            store,
+            pool,
+            clock,
+            policy,
+            screening,
+            roster,
+            approvals,
+            travel,
+            networks,
+            accounts,
+            tenure,
+            fees,
+        } = parts;
+        let screening = Arc::new(screening);
+        let governance = Governance::new(
+            policy,
+            Arc::clone(&store),
+            Arc::clone(&pool),
+            Arc::clone(&clock),
+            Arc::clone(&screening),
+            roster.clone(),
+            accounts.iter().map(|account| (account.wallet().clone(), account.network())).collect(),
+        );
         Arc::new(Self {
             store,
             ceremonies: Ceremonies::new(Arc::clone(&pool), Arc::clone(&clock)),
             pool,
             clock,
-            screening: Arc::new(screening),
+            screening,
             roster,
             approvals,
-            policy,
+            travel,
+            governance,
             look: networks.iter().map(|network| (network.lane.network(), Notify::new())).collect(),
             networks: networks.into_iter().map(|network| (network.lane.network(), network)).collect(),
             wallets: accounts
@@ -199,6 +233,7 @@ impl Pipeline {
             idle: Notify::new(),
             due: Mutex::default(),
             later: Mutex::default(),
+            again: Notify::new(),
             alerts: Alerts::default(),
             baselines: nonces::Baselines::default(),
             tasks: Mutex::default(),
@@ -210,14 +245,21 @@ impl Pipeline {
     /// # Errors
     /// Where the store can't be read.
     pub async fn start(self: &Arc<Self>) -> Result<(), StoreError> {
+        self.load_waivers().await?; // before the first payment is screened
+        self.governance.take_up().await?; // before the first payment is judged
         self.take_up().await?;
         for NetworkLane { lane, .. } in self.networks.values() {
             self.keep(tokio::spawn(Arc::clone(self).track_network(Arc::clone(lane))).abort_handle());
             self.keep(tokio::spawn(Arc::clone(self).watch_nonces(Arc::clone(lane))).abort_handle());
         }
         self.keep(tokio::spawn(Arc::clone(self).watch_approvals()).abort_handle());
+        self.keep(tokio::spawn(Arc::clone(&self.governance).watch()).abort_handle());
+        self.keep(tokio::spawn(Arc::clone(self).follow_policy()).abort_handle());
         if let Some(every) = self.screening.reload_every() {
-            self.keep(tokio::spawn(reload(Arc::clone(&self.screening), every)).abort_handle());
+            self.keep(tokio::spawn(Arc::clone(self).keep_lists(every)).abort_handle());
+        }
+        if self.screening.override_require().is_some() {
+            self.keep(tokio::spawn(Arc::clone(self).keep_waivers()).abort_handle());
         }
         Ok(())
     }
@@ -261,6 +303,16 @@ impl Pipeline {
     /// The store, for reading.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
+    }
+
+    /// What parties are looked up in.
+    pub fn screening(&self) -> &Arc<Screening> {
+        &self.screening
+    }
+
+    /// The policy in force, and how it changes.
+    pub fn governance(&self) -> &Arc<Governance> {
+        &self.governance
     }
 
     /// What an operator must know of.
@@ -349,7 +401,10 @@ impl Pipeline {
                     {
                         tracing::warn!(%id, %error, "the reason can't be noted");
                     }
-                    tokio::time::sleep(wait).await;
+                    tokio::select! {
+                        () = tokio::time::sleep(wait) => {}
+                        () = self.again.notified() => {}
+                    }
                     wait = (wait * 2).min(RETRY.1);
                 }
             }
@@ -360,6 +415,10 @@ impl Pipeline {
         let record = self.store.get(hold.id).await?.ok_or(StoreError::NoRecord(hold.id))?;
         match record.state {
             State::Received => self.evaluate(&record, hold).await,
+            // Parked under a policy that is over.
+            State::AwaitingApproval | State::Queued if self.is_judged_by_another(&record) => {
+                self.evaluate(&record, hold).await
+            }
             State::AwaitingApproval => self.await_approval(&record, hold).await,
             State::Queued => self.allocate_and_sign(&record, hold).await,
             State::Signing => self.sign_again(&record, hold).await,
@@ -384,21 +443,5 @@ impl Pipeline {
             .lane(record.network)
             .ok_or_else(|| gone("unknown_network", format!("network {} isn't configured any more", record.network)))?;
         Ok((wallet, lane))
-    }
-}
-
-/// Reads the screening lists again whenever their files were written, for as long as the pipeline runs.
-async fn reload(screening: Arc<Screening>, every: Duration) {
-    let mut ticks = tokio::time::interval(every);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let lists = Arc::clone(&screening);
-        match tokio::task::spawn_blocking(move || lists.reload()).await {
-            Ok(Ok(changed)) if changed.is_empty() => {}
-            Ok(Ok(changed)) => tracing::info!(?changed, "screening lists have changed"),
-            Ok(Err(_)) => {} // told where it happened; the list's age blocks in time
-            Err(error) => tracing::error!(%error, "reading the screening lists broke off"),
-        }
     }
 }

@@ -11,7 +11,7 @@ use chains::intent::Intent;
 use chains::network::Network;
 use serde::{Deserialize, Serialize};
 use signer::approval::Approval;
-use signer::request::{IdempotencyKey, SignedRequest};
+use signer::request::{Deal, IdempotencyKey, SignedRequest};
 use signer::roster::CredentialId;
 use uuid::Uuid;
 
@@ -338,6 +338,8 @@ pub struct Record {
     pub network: Network,
     /// What was asked for.
     pub intent: Intent,
+    /// The terms under which it is paid, where it is a deal's crypto leg.
+    pub deal: Option<Deal>,
     /// The signed request that it came in, as evidence for the signers.
     pub request: SignedRequest,
     /// The signed request to cancel it, once there is one.

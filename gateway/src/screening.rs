@@ -3,6 +3,7 @@
 //!
 //! - [`list`]: lists in files, OFAC's ([`ofac`]) and plain text, each with its [`index`] of holders;
 //! - [`provider`]: services over HTTP;
+//! - [`waiver`]: overrides, for which a quorum of people answers;
 //! - the policy's own `denied_addresses`.
 //!
 //! Lists are read again when their files change; whoever is screened meanwhile is screened against the lists as they were.
@@ -11,6 +12,7 @@ pub mod index;
 pub mod list;
 pub mod ofac;
 pub mod provider;
+pub mod waiver;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -21,10 +23,12 @@ use chains::address::Address;
 use chains::effects::Effects;
 use futures::future::try_join_all;
 use serde::{Deserialize, Serialize};
+use signer::policy::quorum::Quorum;
 use signer::policy::{self, Policy};
 
 use self::list::{List, ListConfig, ListError, Unreadable};
 use self::provider::{Provider, ProviderConfig, ProviderError, Unanswered};
+use self::waiver::{Waiver, WaiverId};
 use crate::clock::Clock;
 
 /// Milliseconds in an hour.
@@ -40,6 +44,8 @@ pub struct ScreeningConfig {
     pub providers: Vec<ProviderConfig>,
     /// How often the lists' files are looked at, in seconds; 60 if left out.
     pub reload_seconds: Option<u64>,
+    /// Who has to approve an override: `2 of compliance`. Without it there are no overrides.
+    pub override_require: Option<Quorum>,
 }
 
 impl ScreeningConfig {
@@ -51,12 +57,14 @@ impl ScreeningConfig {
 
 /// The lists and providers.
 pub struct Screening {
-    policy: Arc<Policy>,
+    policy: RwLock<Arc<Policy>>,
     clock: Arc<dyn Clock>,
     configs: Vec<ListConfig>,
     lists: RwLock<Arc<Vec<Arc<List>>>>,
     providers: Vec<Provider>,
     reload_every: Duration,
+    override_require: Option<Quorum>,
+    waivers: RwLock<Arc<Vec<Waiver>>>,
 }
 
 /// Proof that none of a transaction's parties was listed, and what they were looked up in: it goes into the record.
@@ -66,8 +74,23 @@ pub struct Clearance {
     pub lists: Vec<Consulted>,
     /// The providers that were asked.
     pub providers: Vec<String>,
+    /// The parties that a list or a provider has something on and that people have answered for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub overrides: Vec<Waived>,
     /// When, in milliseconds since the Unix epoch.
     pub at: u64,
+}
+
+/// A party that was cleared by an override.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Waived {
+    /// The party.
+    pub address: Address,
+    /// The list or provider that has something on it.
+    pub source: String,
+    /// The override.
+    #[serde(rename = "override")]
+    pub waiver: WaiverId,
 }
 
 /// A list as it was when a payment was screened.
@@ -204,8 +227,25 @@ impl Screening {
             Provider::new(&placed).map_err(|source| ScreeningError::Provider { id: provider.id.clone(), source })
         });
         let providers = providers.collect::<Result<Vec<_>, _>>()?;
-        let reload_every = config.reload_every();
-        Ok(Self { policy, clock, configs, lists: RwLock::new(Arc::new(lists)), providers, reload_every })
+        Ok(Self {
+            policy: RwLock::new(policy),
+            clock,
+            configs,
+            lists: RwLock::new(Arc::new(lists)),
+            providers,
+            reload_every: config.reload_every(),
+            override_require: config.override_require.clone(),
+            waivers: RwLock::default(),
+        })
+    }
+
+    /// Looks addresses up in this policy's denied ones from here on.
+    pub fn adopt_policy(&self, policy: Arc<Policy>) {
+        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = policy;
+    }
+
+    fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Looks up every party of the effects: first in the policy and the lists, then, where those have nothing, at every
@@ -214,8 +254,8 @@ impl Screening {
     /// # Errors
     /// The first thing that stands against it.
     pub async fn clear(&self, effects: &Effects) -> Result<Clearance, Refusal> {
-        let clearance = self.look_up(effects)?;
-        self.ask_providers(effects.parties().collect()).await?;
+        let mut clearance = self.look_up(effects)?;
+        clearance.overrides.extend(self.ask_providers(effects.parties().collect()).await?);
         Ok(clearance)
     }
 
@@ -224,18 +264,20 @@ impl Screening {
     /// # Errors
     /// What stands against it.
     pub async fn clear_address(&self, address: &Address) -> Result<Clearance, Refusal> {
-        let denied = policy::screen_address(&self.policy, address);
-        let clearance = self.look_up_parties(denied, &BTreeSet::from([address.clone()]))?;
-        self.ask_providers(BTreeSet::from([address.clone()])).await?;
+        let denied = policy::screen_address(&self.policy(), address);
+        let mut clearance = self.look_up_parties(denied, &BTreeSet::from([address.clone()]))?;
+        clearance.overrides.extend(self.ask_providers(BTreeSet::from([address.clone()])).await?);
         Ok(clearance)
     }
 
-    async fn ask_providers(&self, parties: BTreeSet<Address>) -> Result<(), Refusal> {
+    /// Asks every provider for every party; answers those that are cleared by an override.
+    async fn ask_providers(&self, parties: BTreeSet<Address>) -> Result<Vec<Waived>, Refusal> {
         let questions = self.providers.iter().flat_map(|provider| {
             parties.iter().map(move |address| async move {
-                match provider.identifications(address).await?.into_iter().next() {
-                    None => Ok(()),
-                    Some(found) => Err(Refusal::Identified {
+                let Some(found) = provider.identifications(address).await?.into_iter().next() else { return Ok(None) };
+                match self.waived(address, provider.id(), self.clock.unix_millis()) {
+                    Some(waived) => Ok(Some(waived)),
+                    None => Err(Refusal::Identified {
                         provider: provider.id().to_owned(),
                         address: address.clone(),
                         category: found.category.chars().take(100).collect(),
@@ -243,7 +285,7 @@ impl Screening {
                 }
             })
         });
-        try_join_all(questions).await.map(drop)
+        Ok(try_join_all(questions).await?.into_iter().flatten().collect())
     }
 
     /// Looks up every party in the policy and the lists alone: what needs no network.
@@ -251,7 +293,16 @@ impl Screening {
     /// # Errors
     /// The first thing that stands against it.
     pub fn look_up(&self, effects: &Effects) -> Result<Clearance, Refusal> {
-        self.look_up_parties(policy::screen(&self.policy, effects), &effects.parties().collect())
+        self.look_up_parties(policy::screen(&self.policy(), effects), &effects.parties().collect())
+    }
+
+    /// The same for these parties, whose transaction the policy was asked about before.
+    ///
+    /// # Errors
+    /// The first thing that stands against it.
+    pub fn look_up_again(&self, parties: &BTreeSet<Address>) -> Result<Clearance, Refusal> {
+        let denied = parties.iter().find_map(|address| policy::screen_address(&self.policy(), address));
+        self.look_up_parties(denied, parties)
     }
 
     fn look_up_parties(&self, denied: Option<Address>, parties: &BTreeSet<Address>) -> Result<Clearance, Refusal> {
@@ -260,9 +311,13 @@ impl Screening {
         }
         let at = self.clock.unix_millis();
         let lists = self.lists();
+        let mut overrides = Vec::new();
         for list in lists.iter() {
-            if let Some(address) = parties.iter().find(|address| list.contains(address)) {
-                return Err(Refusal::Listed { list: list.id.clone(), address: address.clone() });
+            for address in parties.iter().filter(|address| list.contains(address)) {
+                match self.waived(address, &list.id, at) {
+                    Some(waived) => overrides.push(waived),
+                    None => return Err(Refusal::Listed { list: list.id.clone(), address: address.clone() }),
+                }
             }
         }
         for (list, config) in lists.iter().zip(&self.configs) {
@@ -273,7 +328,35 @@ impl Screening {
             }
         }
         let providers = self.providers.iter().map(|provider| provider.id().to_owned()).collect();
-        Ok(Clearance { lists: lists.iter().map(|list| consulted(list, at)).collect(), providers, at })
+        Ok(Clearance { lists: lists.iter().map(|list| consulted(list, at)).collect(), providers, overrides, at })
+    }
+
+    /// The override that clears an address which `source` has something on, if one stands.
+    fn waived(&self, address: &Address, source: &str, at: u64) -> Option<Waived> {
+        let quorum = self.override_require.as_ref()?;
+        let waivers = self.waivers();
+        let found = waivers.iter().find(|waiver| waiver.covers(address) && waiver.stands(quorum, at))?;
+        Some(Waived { address: address.clone(), source: source.to_owned(), waiver: found.id() })
+    }
+
+    /// The overrides that were asked for.
+    pub fn waivers(&self) -> Arc<Vec<Waiver>> {
+        Arc::clone(&self.waivers.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts these overrides in the place of those before.
+    pub fn set_waivers(&self, waivers: Vec<Waiver>) {
+        *self.waivers.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(waivers);
+    }
+
+    /// Who has to approve an override; without it there are none.
+    pub const fn override_require(&self) -> Option<&Quorum> {
+        self.override_require.as_ref()
+    }
+
+    /// Whether the policy itself denies the address: no override helps then.
+    pub fn denies(&self, address: &Address) -> bool {
+        policy::screen_address(&self.policy(), address).is_some()
     }
 
     /// Reads the lists whose files were written since; answers the names of those that changed. A list that can't be read

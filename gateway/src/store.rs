@@ -5,6 +5,7 @@ pub mod postgres;
 pub mod sqlite;
 
 mod limits;
+pub mod policies;
 mod rows;
 mod steps;
 
@@ -20,8 +21,12 @@ use chains::network::Network;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use signer::approval::{Approval, Decision};
-use signer::request::{Claims, IdempotencyKey, SignedRequest};
+use signer::policy::change::Version;
+use signer::policy::document::PolicyDigest;
+use signer::request::{Claims, Deal, IdempotencyKey, SignedRequest};
 use signer::roster::CredentialId;
+
+use self::policies::{PolicyRecord, PolicyStep};
 
 use crate::record::{Event, Exposure, Reason, Record, RecordId, SignedBytes, State};
 
@@ -67,6 +72,19 @@ pub trait Store: Send + Sync + 'static {
 
     /// Enough people have approved: the record that waited for them is queued.
     async fn approved(&self, hold: Hold, at: u64) -> Result<(), StoreError>;
+
+    /// Keeps the go of whoever opened the deal that the record is a leg of, and uses up the token of that request. Whether
+    /// everything else is there is the caller's to say.
+    ///
+    /// # Errors
+    /// [`StoreError::TokenReplayed`], and [`StoreError::Stale`] where the record doesn't wait for approval.
+    async fn let_deal_go(
+        &self,
+        id: RecordId,
+        claims: Claims,
+        request: SignedRequest,
+        at: u64,
+    ) -> Result<(), StoreError>;
 
     /// T3: reserves the slots and freezes the exact unsigned bytes of the first attempt.
     ///
@@ -134,6 +152,68 @@ pub trait Store: Send + Sync + 'static {
         request: SignedRequest,
         at: u64,
     ) -> Result<Cancelling, StoreError>;
+
+    /// Keeps a paper in place of the one that had its kind and name, if there was one, and uses up the token of the request that
+    /// it came in. Whether what it says holds is the reader's to check.
+    ///
+    /// # Errors
+    /// [`StoreError::TokenReplayed`].
+    async fn keep(&self, paper: Paper, claims: Claims, at: u64) -> Result<(), StoreError>;
+
+    /// Keeps the Travel Rule data of a record that waits for approval, in place of what it had, and uses up the token of the request
+    /// that it came in. The record's history gets `detail`, the data's digest in it; the data is a [`Paper`] of the record's name.
+    ///
+    /// # Errors
+    /// [`StoreError::TokenReplayed`], and [`StoreError::Stale`] where the record doesn't wait for approval.
+    async fn attach_travel(
+        &self,
+        id: RecordId,
+        data: String,
+        detail: Value,
+        claims: Claims,
+        at: u64,
+    ) -> Result<(), StoreError>;
+
+    /// Every paper of a kind, in the order of their names.
+    async fn papers(&self, kind: PaperKind) -> Result<Vec<Paper>, StoreError>;
+
+    /// The paper of that name.
+    async fn paper(&self, kind: PaperKind, name: &str) -> Result<Option<Paper>, StoreError>;
+
+    /// Keeps a proposed change of the policy, or one that the signers have in force and that this store has lost. It uses up the
+    /// token of the request that it came in, where it came in one.
+    ///
+    /// # Errors
+    /// [`StoreError::TokenReplayed`], [`StoreError::PolicyOpen`] where another change is open, and [`StoreError::PolicyVersion`] where
+    /// it isn't the next.
+    async fn propose_policy(&self, record: PolicyRecord, claims: Option<Claims>, at: u64) -> Result<(), StoreError>;
+
+    /// Takes a change of the policy a step further; answers it as it stands then. Whether a word holds is the caller's to check.
+    ///
+    /// # Errors
+    /// [`StoreError::TokenReplayed`], [`StoreError::NoPolicyChange`], and [`StoreError::PolicyEnded`] where nothing more can be said
+    /// of it.
+    async fn step_policy(
+        &self,
+        version: Version,
+        digest: PolicyDigest,
+        step: PolicyStep,
+        claims: Option<Claims>,
+        at: u64,
+    ) -> Result<PolicyRecord, StoreError>;
+
+    /// The changes of the policy from this version on, in their order; of one version the earlier proposed first.
+    async fn policies(&self, from: Version) -> Result<Vec<PolicyRecord>, StoreError>;
+
+    /// Every counter that was ever drawn on.
+    async fn counters(&self) -> Result<Vec<String>, StoreError>;
+
+    /// T2 again, under another policy, of a record that waits for approval or in the queue and has no attempt: what it had reserved is
+    /// given back and the draws of this verdict are reserved, all of it or nothing.
+    ///
+    /// # Errors
+    /// As [`Store::judge`].
+    async fn judge_again(&self, hold: Hold, verdict: Judgement) -> Result<(), StoreError>;
 
     /// Uses up a request token that belongs to no stored step.
     ///
@@ -279,6 +359,45 @@ pub struct Draw {
     pub max_count: Option<u64>,
 }
 
+/// Something that is kept beside the records, as it came in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paper {
+    /// What it is.
+    pub kind: PaperKind,
+    /// Its name among those of its kind.
+    pub name: String,
+    /// The thing itself, JSON.
+    pub content: String,
+}
+
+/// What a paper is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PaperKind {
+    /// An operator's request to override the screening, by the override's name.
+    Override,
+    /// An approver's word on one, by the override's name and the approver's.
+    OverrideWord,
+    /// The Travel Rule data of a record, by the record's name.
+    Travel,
+    /// An approver's delegation, by its name.
+    Delegation,
+    /// The end of one, by the delegation's name.
+    Revocation,
+}
+
+impl PaperKind {
+    /// What it is called in its row.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Override => "override",
+            Self::OverrideWord => "override_word",
+            Self::Travel => "travel",
+            Self::Delegation => "delegation",
+            Self::Revocation => "revocation",
+        }
+    }
+}
+
 /// What is drawn from a counter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -301,6 +420,8 @@ pub struct NewIntent {
     pub network: Network,
     /// What is asked for.
     pub intent: Intent,
+    /// The terms under which it is paid, where it is a deal's crypto leg. They are part of what the key names.
+    pub deal: Option<Deal>,
     /// The request as it came in.
     pub request: SignedRequest,
     /// The gateway that works on it.
@@ -344,6 +465,8 @@ pub struct Filter {
     pub wallet: Option<String>,
     /// Only in this state.
     pub state: Option<State>,
+    /// Only legs of deals.
+    pub deals: bool,
     /// Only older than this one.
     pub before: Option<RecordId>,
     /// At most so many.
@@ -389,6 +512,23 @@ pub enum StoreError {
         /// In how many payments.
         count: u64,
     },
+    /// Another change of the policy is open.
+    #[error("another change of the policy is open, to version {0}; it has to end first")]
+    PolicyOpen(Version),
+    /// Not the policy's next version.
+    #[error("the change makes version {version} of the policy; the next one is {next}")]
+    PolicyVersion {
+        /// What it makes.
+        version: Version,
+        /// What comes next.
+        next: Version,
+    },
+    /// There is no such change.
+    #[error("there is no change of the policy to version {0}")]
+    NoPolicyChange(Version),
+    /// The change has ended: it is in force, or rejected.
+    #[error("the change of the policy to version {0} is at its end")]
+    PolicyEnded(Version),
     /// The attempt could be included beside an earlier one.
     #[error("the attempt has no slot in common with attempt {0}")]
     NoConflict(u32),

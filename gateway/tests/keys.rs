@@ -81,6 +81,7 @@ impl World {
             screening,
             roster: roster.clone(),
             approvals: ApprovalsConfig::default(),
+            travel: gateway::travel::TravelRule::default(),
             networks: Vec::new(),
             accounts: Vec::new(),
             tenure: Tenure { owner: "keys".parse().unwrap(), lease: Duration::from_secs(10) },

@@ -10,12 +10,16 @@
 
 #[path = "store/approvals.rs"]
 mod approvals;
+#[path = "store/deals.rs"]
+mod deals;
 #[path = "store/leases.rs"]
 mod leases;
 #[path = "store/life.rs"]
 mod life;
 #[path = "store/limits.rs"]
 mod limits;
+#[path = "store/papers.rs"]
+mod papers;
 #[path = "store/postgres.rs"]
 mod postgres;
 #[path = "store/replacing.rs"]

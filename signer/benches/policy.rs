@@ -130,6 +130,7 @@ fn pays(account: &Account, to: &Address, amount: u64) -> Effects {
         transfers: vec![Transfer { asset, from: account.address().clone(), to: to.clone(), amount }],
         allowances: Vec::new(),
         calls: vec![Call { caller: *caller, depth: 0, contract, selector, arguments, value: Amount::ZERO }],
+        programs: Vec::new(),
         proceeds: Vec::new(),
         change: Amount::ZERO,
         max_fee: Amount::from_wei(100),

@@ -12,6 +12,7 @@ pub mod passkey;
 use std::collections::{BTreeMap, BTreeSet};
 
 use ed25519_dalek::{Signature, Signer as _, SigningKey};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -158,25 +159,36 @@ impl Statement {
 impl Approval {
     /// Signs a statement with the approver's Ed25519 key.
     pub fn sign(approver: CredentialId, statement: &Statement, key: &SigningKey) -> Self {
-        let payload = statement.to_payload();
-        let signature = key.sign(&pre_authentication(&payload)).to_bytes().to_vec();
+        Self::sign_payload(approver, PAYLOAD_TYPE, statement.to_payload(), key)
+    }
+
+    /// Signs the bytes of a statement of some payload type with the approver's Ed25519 key.
+    pub fn sign_payload(approver: CredentialId, payload_type: &str, payload: Vec<u8>, key: &SigningKey) -> Self {
+        let signature = key.sign(&pre_authentication_of(payload_type, &payload)).to_bytes().to_vec();
         Self { approver, payload, signature: Proof::Ed25519(signature) }
     }
 
-    /// Checks the approval against the roster and what it is to be about.
+    /// Checks that an approver of the roster, in one of these roles, has signed a statement of this payload type, and reads it.
+    /// `spell` gives a statement's bytes: it has one spelling, so that two readers can't read two things.
     ///
     /// # Errors
-    /// For the first thing that doesn't hold. A rejection that holds is no error here.
-    pub fn check(&self, roster: &Roster, subject: &Subject<'_>) -> Result<(Statement, Approver), ApprovalError> {
+    /// For the first thing that doesn't hold.
+    pub fn statement<S: DeserializeOwned>(
+        &self,
+        roster: &Roster,
+        payload_type: &str,
+        roles: &[Role],
+        spell: impl Fn(&S) -> Vec<u8>,
+    ) -> Result<(S, Approver), ApprovalError> {
         let name = || self.approver.clone();
-        let credential = roster.get(&self.approver).filter(|credential| credential.role == Role::Approver);
+        let credential = roster.get(&self.approver).filter(|credential| roles.contains(&credential.role));
         let (Some(credential), Some(approver)) = (credential, roster.approver(&self.approver)) else {
             return Err(ApprovalError::NotAnApprover(name()));
         };
         if self.payload.len() > MAX_PAYLOAD {
             return Err(ApprovalError::Statement(name()));
         }
-        let signed = pre_authentication(&self.payload);
+        let signed = pre_authentication_of(payload_type, &self.payload);
         match &self.signature {
             Proof::Ed25519(signature) => Signature::from_slice(signature)
                 .and_then(|signature| credential.public_key.verify_strict(&signed, &signature))
@@ -185,12 +197,22 @@ impl Approval {
                 .verify(&approver.passkeys, &signed)
                 .map_err(|source| ApprovalError::Passkey { approver: name(), source })?,
         }
-        let statement: Statement =
-            serde_json::from_slice(&self.payload).map_err(|_| ApprovalError::Statement(name()))?;
-        // One statement has one spelling, so that two readers can't read two things.
-        if statement.to_payload() != self.payload {
-            return Err(ApprovalError::Statement(name()));
+        let statement: S = serde_json::from_slice(&self.payload).map_err(|_| ApprovalError::Statement(name()))?;
+        if spell(&statement) == self.payload {
+            Ok((statement, approver.clone()))
+        } else {
+            Err(ApprovalError::Statement(name()))
         }
+    }
+
+    /// Checks the approval against the roster and what it is to be about.
+    ///
+    /// # Errors
+    /// For the first thing that doesn't hold. A rejection that holds is no error here.
+    pub fn check(&self, roster: &Roster, subject: &Subject<'_>) -> Result<(Statement, Approver), ApprovalError> {
+        let name = || self.approver.clone();
+        let (statement, approver): (Statement, Approver) =
+            self.statement(roster, PAYLOAD_TYPE, &[Role::Approver], Statement::to_payload)?;
         if statement.intent != subject.intent || statement.request != <[u8; 32]>::from(Sha256::digest(subject.body)) {
             return Err(ApprovalError::OtherIntent(name()));
         }
@@ -198,7 +220,7 @@ impl Approval {
         if asks || self.approver == *subject.initiator {
             return Err(ApprovalError::Initiator(name()));
         }
-        Ok((statement, approver.clone()))
+        Ok((statement, approver))
     }
 }
 
@@ -231,6 +253,11 @@ pub fn weigh(
 
 /// DSSE's pre-authentication encoding of a statement's bytes: what is signed.
 pub fn pre_authentication(payload: &[u8]) -> Vec<u8> {
-    let head = format!("DSSEv1 {} {PAYLOAD_TYPE} {} ", PAYLOAD_TYPE.len(), payload.len());
+    pre_authentication_of(PAYLOAD_TYPE, payload)
+}
+
+/// DSSE's pre-authentication encoding of bytes of some payload type.
+pub fn pre_authentication_of(payload_type: &str, payload: &[u8]) -> Vec<u8> {
+    let head = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len());
     [head.as_bytes(), payload].concat()
 }

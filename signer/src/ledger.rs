@@ -40,7 +40,8 @@ mod memory;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use clock::{Clock, SystemClock};
+pub use clock::Clock;
+pub(crate) use clock::SystemClock;
 use flush::Flush;
 pub(crate) use flush::Written;
 pub(crate) use hearsay::Told;
@@ -221,6 +222,11 @@ impl Ledger {
         file.sync_all().map_err(at)?;
         let flush = Arc::new(Flush::new(path, file.try_clone().map_err(at)?, memory.entries));
         Ok(Self { path: path.to_owned(), file, flush, clock: Arc::new(SystemClock), head, memory, broken: false })
+    }
+
+    /// Counts by another clock from here on.
+    pub(crate) fn set_clock(&mut self, clock: Arc<dyn Clock>) {
+        self.clock = clock;
     }
 
     /// The same by another clock.

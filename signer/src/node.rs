@@ -4,16 +4,19 @@
 //! roster and policy, computes by itself what is to be signed, burns the slots in its own ledger, and only then sends its
 //! first letter. What it keeps, all under its directory: `vault/` (sealed shares and its link key), `ledger`,
 //! `nonces` (how many it has made), `ledgers.json` (how long the others' ledgers are), `peers.json` (the signers it has
-//! met), `bans.json`, and `lock` (one process at a time).
+//! met), `bans.json`, `policy.json` (the versions of the policy after the configured one), and `lock` (one process at a time).
 
 mod actor;
 mod bans;
 mod escrow;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 pub(crate) mod link;
 mod live;
 mod own;
 mod recall;
 mod rekey;
+mod versions;
 pub(crate) mod wire;
 mod witness;
 
@@ -54,6 +57,7 @@ pub(crate) use own::Orders;
 use own::Own;
 pub(crate) use own::Terms;
 use rekey::{Epochs, Handover};
+use versions::PolicyFile;
 use wire::{Answer, Command, Peer, SealedLetter, SessionId, WireSignature};
 use witness::{Listener, Witness, witnessed};
 
@@ -74,6 +78,7 @@ pub(crate) struct Node {
     ledger: Arc<Mutex<Ledger>>,
     nonces: Arc<NonceJournal>,
     witness: Arc<Witness>,
+    versions: PolicyFile,
     guard: RwLock<Option<Arc<Guard>>>,
     sessions: Sessions,
     own: Own,
@@ -126,8 +131,13 @@ pub(crate) enum NodeError {
 /// Why a command is not carried out; becomes an [`Answer`].
 enum Stop {
     Refused(String),
-    Fault { culprit: Option<SignerId>, reason: String },
+    Fault {
+        culprit: Option<SignerId>,
+        reason: String,
+    },
     Failed(String),
+    /// The request was judged under another policy than the one in force here.
+    StalePolicy,
 }
 
 impl Node {
@@ -156,6 +166,8 @@ impl Node {
         let witness = Witness::open(&witness_path, ledger.entries()).map_err(at(&witness_path))?;
         let nonces_path = dir.join("nonces");
         let nonces = NonceJournal::open(&nonces_path).map_err(at(&nonces_path))?;
+        let policy_path = dir.join("policy.json");
+        let versions = PolicyFile::open(&policy_path).map_err(at(&policy_path))?;
         Ok(Self {
             id,
             threshold,
@@ -169,6 +181,7 @@ impl Node {
             ledger: Arc::new(Mutex::new(ledger)),
             nonces: Arc::new(nonces),
             witness: Arc::new(witness),
+            versions,
             guard: RwLock::new(None),
             sessions: Sessions::default(),
             own: Own::default(),
@@ -189,6 +202,10 @@ impl Node {
             Some(command) => self.carry_out(command).unwrap_or_else(|stop| match stop {
                 Stop::Refused(reason) => Answer::Refused(reason),
                 Stop::Fault { culprit, reason } => Answer::Fault { culprit, reason },
+                Stop::StalePolicy => match self.policy_standing() {
+                    Ok(Answer::Policy(standing)) => Answer::StalePolicy(standing),
+                    _ => Answer::Failed("the policy in force can't be told".to_owned()),
+                },
                 Stop::Failed(reason) => {
                     tracing::error!(signer = %self.id, %reason, "the signer failed");
                     Answer::Failed(reason)
@@ -234,6 +251,9 @@ impl Node {
                 self.escrow(session, &key, epoch, &helpers, &recipient)
             }
             Command::NoteEscrow { key, epoch } => self.note_escrow(&key, epoch),
+            Command::PolicyStanding => self.policy_standing(),
+            Command::OfferPolicy { change } => self.offer_policy(&change),
+            Command::PolicyChange { version } => self.policy_change(version),
         }
     }
 
@@ -298,11 +318,15 @@ impl Node {
     fn sign(&self, session: SessionId, signers: &[SignerId], epoch: u32, request: &[u8]) -> Result<Answer, Stop> {
         // Whoever takes a signer's token away stops the signer, though its shares are in memory.
         self.vault.ready().map_err(failed)?;
+        self.settle_policy()?;
         let guard = self.guard.read().unwrap_or_else(PoisonError::into_inner).clone();
         let guard = guard.ok_or_else(|| Stop::Refused("no policy is installed at this signer".to_owned()))?;
         let request: SigningRequest = serde_json::from_slice(request)
             .map_err(|error| Stop::Refused(format!("the signing request is malformed: {error}")))?;
         let as_of = |intent| self.ledger.lock().unwrap_or_else(PoisonError::into_inner).as_of(intent);
+        if guard.policy().digest() != request.policy {
+            return Err(Stop::StalePolicy);
+        }
         let judged = guard.judge(&request, as_of).map_err(refused)?;
         let (info, share, usable) = self.share_at(judged.account.key(), epoch)?;
         if !usable {
@@ -535,6 +559,8 @@ impl Node {
             };
             accounts.insert(spec.wallet.clone(), account(spec, &info)?);
         }
+        let networks = wallets.iter().map(|spec| (spec.wallet.clone(), spec.network)).collect();
+        let policy = self.policy_in_force(policy, Arc::clone(&roster), networks)?;
         let guard = Guard::new(roster, policy, accounts);
         *self.guard.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(guard));
         Ok(())

@@ -3,12 +3,15 @@
 //! Deny wins, and what no rule allows is denied. The gateway evaluates it so that clients get a quick and well-explained
 //! answer; every signer evaluates its own copy again before it takes part.
 //!
-//! - [`config`]: the policy as people write it, and its compilation;
+//! - [`config`]: the policy as people write it, and its compilation; [`document`]: its exact bytes, and their digest;
+//! - [`change`]: how it is changed, by whom; [`versions`]: which version is in force at a signer;
 //! - `rule`, `evaluate`: the rule table, and how it is asked;
 //! - [`quorum`]: who has to approve; [`hours`]: when a rule holds;
 //! - [`limit`]: how much and how often over time; what a transaction draws is said here and counted by the caller;
 //! - [`trace`]: why a verdict is what it is, and the nearest change that would pass; [`prove`]: whether any rule allows
 //!   something; [`diff`]: what another policy would change;
+//! - [`code`]: what code a called contract must have, for who can ask a node;
+//! - [`program`]: which instructions of Solana programs a rule is for;
 //! - `denylist`: addresses that nothing may touch, under every spelling of the same key.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,23 +25,31 @@ use chains::asset::Asset;
 use chains::effects::Effects;
 use serde::{Deserialize, Serialize};
 
+pub mod change;
+pub mod code;
 pub mod config;
 mod denylist;
 pub mod diff;
+pub mod document;
 mod evaluate;
 pub mod hours;
 pub mod limit;
+pub mod program;
 pub mod prove;
 pub mod quorum;
 mod rule;
 mod token;
 pub mod trace;
+pub mod versions;
 
+use change::ChangesConfig;
 pub use config::{ContractConfig, PolicyConfig, PolicyError, RuleConfig};
 use denylist::Denylist;
 pub use diff::diff;
+use document::{Document, PolicyDigest};
 use evaluate::{Permission, Refused};
 use limit::{Draw, Limit};
+pub use program::Discriminator;
 pub use prove::prove;
 use quorum::Quorum;
 use rule::Rule;
@@ -52,6 +63,14 @@ pub struct Policy {
     denied: Denylist,
     rules: Vec<Rule>,
     limits: Vec<Limit>,
+    /// Who may change it; nobody over the wire, without.
+    changes: Option<ChangesConfig>,
+    /// Whether the gateway signs nothing that a node hasn't tried.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    require_simulation: bool,
+    /// What it was compiled from.
+    #[serde(skip)]
+    document: Document,
     /// Where each wallet's rules are in the table. It follows from the rules.
     #[serde(skip)]
     by_wallet: BTreeMap<WalletId, Vec<usize>>,
@@ -174,6 +193,22 @@ pub enum Denial {
         /// The function.
         selector: Selector,
     },
+    /// No rule of the wallet names the program with this instruction.
+    #[error("no rule lets this wallet call {discriminator} of program {program}")]
+    UnlistedProgram {
+        /// The program.
+        program: Address,
+        /// How the instruction's data begins.
+        discriminator: Discriminator,
+    },
+    /// The instruction may be used, but not with these accounts.
+    #[error("no rule lets this wallet call {discriminator} of program {program} with these accounts")]
+    UnlistedAccounts {
+        /// The program.
+        program: Address,
+        /// How the instruction's data begins.
+        discriminator: Discriminator,
+    },
     /// A call would hand what it buys or takes out to somebody whom no rule of the wallet names.
     #[error("no rule lets this wallet's calls pay out to {address}")]
     UnlistedRecipient {
@@ -252,7 +287,8 @@ pub enum Denial {
 ///
 /// Denied addresses come first, the wallet's own included; then rules that deny. Then every single effect must be permitted
 /// by some rule of the wallet: a transfer and an allowance by asset, address and amount; a call, and every call in it, by
-/// contract, selector and arguments.
+/// contract, selector and arguments; an instruction of a Solana program that the effects don't explain, by program,
+/// discriminator and accounts.
 ///
 /// It keeps no count of what was paid before, and of no approvals: what it allows comes with its draws, for the caller's
 /// counters, and with the quorums that the caller has to see met.
@@ -292,7 +328,8 @@ pub fn evaluate_upkeep(policy: &Policy, account: &Account, effects: &Effects) ->
         return Verdict::Deny { rule: None, reason: Denial::DeniedAddress { address } };
     }
     let moves_nothing = effects.transfers.is_empty() && effects.allowances.is_empty();
-    if !(moves_nothing && effects.calls.is_empty() && effects.proceeds.is_empty()) {
+    let calls_nothing = effects.calls.is_empty() && effects.programs.is_empty();
+    if !(moves_nothing && calls_nothing && effects.proceeds.is_empty()) {
         return Verdict::Deny { rule: None, reason: Denial::NotUpkeep };
     }
     match evaluate::permit_fee(policy, account, effects) {
@@ -314,7 +351,53 @@ impl Policy {
                 by_wallet.entry(wallet.clone()).or_default().push(index);
             }
         }
-        Self { denied, rules, limits, by_wallet }
+        Self {
+            denied,
+            rules,
+            limits,
+            changes: None,
+            require_simulation: false,
+            document: Document::default(),
+            by_wallet,
+        }
+    }
+
+    /// What it was compiled from.
+    pub const fn document(&self) -> &Document {
+        &self.document
+    }
+
+    /// Its name for good: the SHA-256 of its document.
+    pub const fn digest(&self) -> PolicyDigest {
+        self.document.digest()
+    }
+
+    /// Who may change it, and how long that takes; none where it can't be changed over the wire.
+    pub const fn changes(&self) -> Option<&ChangesConfig> {
+        self.changes.as_ref()
+    }
+
+    /// Each limit: its name, and the most that a window of it may hold, in base units and in payments.
+    pub fn caps(&self) -> impl Iterator<Item = (&str, Option<Amount>, Option<u64>)> {
+        self.limits.iter().map(Limit::caps)
+    }
+
+    /// The quorums that rules ask for, each with its rule.
+    fn quorums(&self) -> impl Iterator<Item = (&str, &Quorum)> {
+        self.rules.iter().filter_map(|rule| match &rule.effect {
+            rule::Effect::Require { quorum, .. } => Some((rule.id.as_str(), quorum)),
+            rule::Effect::Allow | rule::Effect::Deny => None,
+        })
+    }
+
+    /// The credentials that rules are for, each with its rule.
+    fn initiators(&self) -> impl Iterator<Item = (&str, &CredentialId)> {
+        self.rules.iter().flat_map(|rule| rule.initiators.iter().map(|initiator| (rule.id.as_str(), initiator)))
+    }
+
+    /// Whether nothing may be signed that a node hasn't tried.
+    pub const fn requires_simulation(&self) -> bool {
+        self.require_simulation
     }
 
     /// The rules of a wallet, in the order of the table.
@@ -349,6 +432,8 @@ impl Denial {
             Self::UnlistedAddress { .. } => "unlisted_address",
             Self::UnlistedContract { .. } => "unlisted_contract",
             Self::UnlistedArguments { .. } => "unlisted_arguments",
+            Self::UnlistedProgram { .. } => "unlisted_program",
+            Self::UnlistedAccounts { .. } => "unlisted_accounts",
             Self::BelowMinimum { .. } => "below_minimum",
             Self::UnlistedRecipient { .. } => "unlisted_recipient",
             Self::AboveLimit { .. } => "above_limit",

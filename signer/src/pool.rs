@@ -6,6 +6,7 @@
 mod apart;
 mod error;
 mod escrow;
+mod policy;
 mod quorum;
 mod rekey;
 mod settle;
@@ -23,6 +24,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ceremony::dkg;
 pub use crate::ceremony::import::{ImportError, ImportedKey};
+pub use crate::ledger::Clock;
+use crate::ledger::SystemClock;
 use crate::node::wire::{Answer, Command, Peer};
 use crate::node::{self, Handle, Node};
 use crate::policy::Policy;
@@ -38,6 +41,7 @@ use crate::verify::Guard;
 use apart::Apart;
 pub use apart::{ApartConfig, ApartSigner, Region};
 pub use error::{Culprit, PoolError, SignError};
+pub use policy::PolicyRefusal;
 use quorum::Health;
 use rekey::Gate;
 pub use rekey::Rekeyed;
@@ -270,6 +274,18 @@ impl Pool {
         config: PoolConfig,
         wrap: impl FnOnce(Arc<dyn Transport>) -> Arc<dyn Transport>,
     ) -> Result<Self, PoolError> {
+        Self::start_by(config, Arc::new(SystemClock), wrap).await
+    }
+
+    /// Like [`Pool::start_over`], with signers that go by another clock than the machine's.
+    ///
+    /// # Errors
+    /// As [`Pool::start`].
+    pub async fn start_by(
+        config: PoolConfig,
+        clock: Arc<dyn Clock>,
+        wrap: impl FnOnce(Arc<dyn Transport>) -> Arc<dyn Transport>,
+    ) -> Result<Self, PoolError> {
         let threshold = check(&config)?;
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let mut memory = Memory::default();
@@ -282,6 +298,7 @@ impl Pool {
             let reason = match opened {
                 Ok(Ok(node)) => {
                     let node = node.with_members(config.signers.iter().map(|signer| signer.id.clone()));
+                    let node = node.with_clock(Arc::clone(&clock));
                     handles.push(Handle::spawn(node, memory.connect(name), cores));
                     continue;
                 }

@@ -3,7 +3,9 @@
 //! - [`token`]: the client's signed request: a JWT that covers the raw body;
 //! - [`body`]: the body read strictly, as one JSON-RPC call;
 //! - [`submission`]: the call read as an intent with its idempotency key;
-//! - [`cancellation`]: the call read as a request to keep a payment off the chain.
+//! - [`deal`]: the terms of a deal, where the intent is its crypto leg, and the desk's go;
+//! - [`cancellation`]: the call read as a request to keep a payment off the chain;
+//! - [`proposal`]: the call read as a request for another policy.
 //!
 //! Nothing here trusts the gateway: each signer starts from the same bytes that the client sent.
 
@@ -12,14 +14,18 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::approval::Approval;
+use crate::policy::document::PolicyDigest;
 
 pub mod body;
 pub mod cancellation;
+pub mod deal;
+pub mod proposal;
 pub mod submission;
 pub mod token;
 
 pub use body::{BodyError, Call, MAX_BODY_LEN, parse_call};
 pub use cancellation::Cancellation;
+pub use deal::{Deal, Go};
 pub use submission::{IdempotencyKey, IntentId, Submission};
 pub use token::{AuthError, Claims, SignedRequest};
 
@@ -59,6 +65,8 @@ pub struct SigningRequest {
     pub evidence: Evidence,
     /// The lease under which the gateway works on this intent; it only grows.
     pub fence: u64,
+    /// The policy that the gateway judged it under. A signer under another one takes no part.
+    pub policy: PolicyDigest,
 }
 
 /// Why a transaction may be signed, in the words and under the signatures of people.
@@ -73,6 +81,9 @@ pub struct Evidence {
     /// The signed `tx_cancel` of the client or of an operator, where the transaction is to keep the payment off the chain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancel: Option<SignedRequest>,
+    /// The signed `otc_release` of whoever opened the deal, where its terms ask for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<SignedRequest>,
 }
 
 /// Serde for bytes that travel as base64 (RFC 4648 section 4, with padding).

@@ -10,6 +10,7 @@ use rand_core::{OsRng, RngCore};
 use tokio::time::Instant;
 
 use crate::node::wire::{self, Answer, Command, SealedLetter, SessionId};
+use crate::policy::versions::PolicyStanding;
 use crate::transport::{SignerId, Transport, TransportError};
 
 /// No protocol here takes more rounds; a session that does is stuck.
@@ -43,6 +44,8 @@ pub(crate) enum FailureKind {
     Accuses { culprit: Option<SignerId>, reason: String },
     /// It failed by itself, or answered with nonsense.
     Broken(String),
+    /// It judges by another policy than the request was judged under.
+    StalePolicy(PolicyStanding),
 }
 
 /// How a session ended: what each signer yielded, and what went wrong with the others.
@@ -112,6 +115,7 @@ impl Line {
             Some(Answer::Refused(reason)) => Err(failure(FailureKind::Refused(reason))),
             Some(Answer::Fault { culprit, reason }) => Err(failure(FailureKind::Accuses { culprit, reason })),
             Some(Answer::Failed(reason)) => Err(failure(FailureKind::Broken(reason))),
+            Some(Answer::StalePolicy(standing)) => Err(failure(FailureKind::StalePolicy(standing))),
             Some(answer) => Ok(answer),
         }
     }
@@ -212,6 +216,9 @@ impl std::fmt::Display for Failure {
         match kind {
             FailureKind::Silent(error) => write!(f, "{signer}: {error}"),
             FailureKind::Refused(reason) => write!(f, "{signer} refused: {reason}"),
+            FailureKind::StalePolicy(PolicyStanding { version, digest, .. }) => {
+                write!(f, "{signer} judges by policy {digest}, version {version}")
+            }
             FailureKind::Accuses { culprit: Some(culprit), reason } => write!(f, "{signer} blames {culprit}: {reason}"),
             FailureKind::Accuses { culprit: None, reason } | FailureKind::Broken(reason) => {
                 write!(f, "{signer}: {reason}")

@@ -15,10 +15,11 @@ use chains::bitcoin::Bitcoin;
 use chains::chain::{Chain, DecodeError, Slot};
 use chains::effects::{Effects, Transfer, Upkeep};
 use chains::ethereum::Ethereum;
-use chains::intent::{Action, Intent};
+use chains::intent::{Action, Intent, ProgramInstruction};
 use chains::network::{Family, Network};
 use chains::payload::Payload;
 use chains::solana::Solana;
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::approval::{self, ApprovalError, Subject};
@@ -26,7 +27,7 @@ use crate::ledger::Uses;
 use crate::policy::quorum::{Group, Person, Quorum};
 use crate::policy::{self, Circumstances, Denial, Policy, Verdict};
 use crate::request::{
-    AuthError, BodyError, Cancellation, IntentId, SignedRequest, SigningRequest, Submission, parse_call,
+    AuthError, BodyError, Cancellation, Deal, Go, IntentId, SignedRequest, SigningRequest, Submission, parse_call,
 };
 use crate::roster::{CredentialId, Role, Roster};
 
@@ -59,6 +60,8 @@ struct Asked<'r> {
     initiator: &'r CredentialId,
     id: IntentId,
     wanted: Wanted<'r>,
+    /// The terms under which it is paid, where it is a deal's crypto leg.
+    deal: Option<&'r Deal>,
     /// Who has approved it.
     people: BTreeMap<Person, BTreeSet<Group>>,
     /// As of when it is judged, in milliseconds since the Unix epoch.
@@ -81,6 +84,15 @@ pub(crate) enum Refusal {
     /// Too few people have approved.
     #[error("it takes the approval of {0}")]
     Quorum(Quorum),
+    /// The deal's time is over.
+    #[error("the deal's time was over at {0}, before this signer agreed to it")]
+    DealOver(u64),
+    /// The desk has given no go.
+    #[error("the deal waits for the explicit go of whoever opened it")]
+    NotReleased,
+    /// The desk's go is for another deal, or somebody else's.
+    #[error("the go is for another deal, or by somebody who didn't open it")]
+    OtherRelease,
     /// The credential may not have the payment cancelled.
     #[error("{credential} is {role} and didn't ask for the payment; only its initiator or an operator cancels it")]
     CancelRole { credential: CredentialId, role: Role },
@@ -155,6 +167,16 @@ impl Guard {
         Self { roster, policy, accounts }
     }
 
+    /// The same under another policy.
+    pub(crate) fn with_policy(&self, policy: Arc<Policy>) -> Self {
+        Self { roster: Arc::clone(&self.roster), policy, accounts: self.accounts.clone() }
+    }
+
+    /// The policy that it judges by.
+    pub(crate) const fn policy(&self) -> &Arc<Policy> {
+        &self.policy
+    }
+
     /// Judges a request, as of `when` this signer first agreed to the intent, or else its present time, in milliseconds since
     /// the Unix epoch: hours and approvals that were good then are good for every further attempt. It writes nothing: whoever
     /// goes on to sign burns the slots first.
@@ -188,7 +210,11 @@ impl Guard {
         let at = when(id);
         let subject = Subject { intent: id, initiator: &credential.id, body: &signed.body };
         let people = approval::weigh(&request.evidence.approvals, &self.roster, &subject, at)?;
-        let asked = Asked { initiator: &credential.id, id, wanted, people, at };
+        let deal = submission.deal.as_ref().filter(|_| matches!(wanted, Wanted::Payment(_)));
+        if deal.is_some_and(Deal::is_released_by_hand) {
+            self.require_go(request.evidence.release.as_ref(), &subject)?;
+        }
+        let asked = Asked { initiator: &credential.id, id, wanted, deal, people, at };
         match account.network() {
             Network::Bitcoin(network) => self.judge_on(&Bitcoin::new(network), account, &asked, &request.unsigned),
             Network::Ethereum(chain_id) => self.judge_on(&Ethereum::new(chain_id), account, &asked, &request.unsigned),
@@ -205,6 +231,15 @@ impl Guard {
         }
         let named = Cancellation::from_call(&parse_call(&cancel.body)?)?.tx_id;
         if named == tx { Ok(()) } else { Err(Refusal::OtherCancel { named, tx }) }
+    }
+
+    /// Whoever opened the deal has given the go for exactly this request.
+    fn require_go(&self, release: Option<&SignedRequest>, subject: &Subject<'_>) -> Result<(), Refusal> {
+        let release = release.ok_or(Refusal::NotReleased)?;
+        let (credential, _) = release.authenticate(&self.roster)?;
+        let go = Go::from_call(&parse_call(&release.body)?)?;
+        let same = credential.id == *subject.initiator && go.request == <[u8; 32]>::from(Sha256::digest(subject.body));
+        if same { Ok(()) } else { Err(Refusal::OtherRelease) }
     }
 
     fn judge_on<C: Chain>(
@@ -246,6 +281,9 @@ impl Guard {
             }
             Verdict::Deny { reason, .. } => return Err(Refusal::Denied(reason)),
         };
+        if let Some(deal) = asked.deal {
+            require_deal(deal, asked)?;
+        }
         let payloads = chain.payloads(account, &unsigned)?;
         if payloads.is_empty() || slots.is_empty() {
             return Err(Refusal::Empty);
@@ -255,11 +293,20 @@ impl Guard {
     }
 }
 
+/// Both parties have approved, the fiat leg is confirmed, and the deal's time wasn't over.
+fn require_deal(deal: &Deal, asked: &Asked<'_>) -> Result<(), Refusal> {
+    if deal.is_over(asked.at) {
+        return Err(Refusal::DealOver(deal.terms().expires));
+    }
+    if deal.is_met_by(&asked.people) { Ok(()) } else { Err(Refusal::Quorum(deal.quorum())) }
+}
+
 /// Proves that the effects are what the intent says, all of it and nothing else.
 fn require_same(intent: &Intent, account: &Account, effects: &Effects, slots: &BTreeSet<Slot>) -> Result<(), Refusal> {
     match &intent.action {
         Action::Transfer { asset, to, amount } => require_transfer(account, *asset, to, *amount, effects)?,
         Action::Call { contract, data, value } => require_call(account, contract, data, *value, effects)?,
+        Action::CallProgram { instructions } => require_programs(account, instructions, effects)?,
         Action::OpenNonce { index } => require_upkeep(&Upkeep::OpenNonce { index: *index }, effects)?,
         Action::Accelerate { parent } => {
             require_nothing(effects)?;
@@ -287,7 +334,7 @@ fn require_nothing(effects: &Effects) -> Result<(), Refusal> {
     if !effects.allowances.is_empty() {
         return Err(Refusal::Mismatch(Mismatch::Allowances));
     }
-    if !effects.calls.is_empty() {
+    if !effects.calls.is_empty() || !effects.programs.is_empty() {
         return Err(Refusal::Mismatch(Mismatch::Calls));
     }
     if effects.upkeep.is_none() { Ok(()) } else { Err(Refusal::Mismatch(Mismatch::Upkeep)) }
@@ -314,7 +361,7 @@ fn require_transfer(
                 && *call.arguments == *abi_transfer(to.as_slice(), amount)
         }
         (Asset::Erc20(_), _, _) => false,
-        (Asset::Native | Asset::Spl(_), _, calls) => calls.is_empty(),
+        (Asset::Native | Asset::Spl(_), _, calls) => calls.is_empty() && effects.programs.is_empty(),
     };
     if !calls_match {
         return Err(Refusal::Mismatch(Mismatch::Calls));
@@ -358,9 +405,40 @@ fn require_call(
     if native == expected { Ok(()) } else { Err(Refusal::Mismatch(Mismatch::Transfers)) }
 }
 
+/// Exactly these instructions in their order, with the accounts in theirs, and nothing writable that the intent doesn't have
+/// written to. What they do beyond that, as far as it is decoded, is the policy's to judge.
+fn require_programs(account: &Account, instructions: &[ProgramInstruction], effects: &Effects) -> Result<(), Refusal> {
+    let network = account.network();
+    if network.family() != Family::Solana {
+        return Err(Refusal::Mismatch(Mismatch::Family(network.family().name())));
+    }
+    let mut writable = BTreeSet::from([account.address().clone()]);
+    for used in instructions.iter().flat_map(|instruction| &instruction.accounts).filter(|used| used.writable) {
+        writable.insert(used.address.require_network(network)?);
+    }
+    let mut asked = Vec::with_capacity(instructions.len());
+    for ProgramInstruction { program, accounts, data } in instructions {
+        let accounts = accounts.iter().map(|used| used.address.require_network(network));
+        let accounts = accounts.collect::<Result<Vec<Address>, _>>()?;
+        let accounts: Vec<_> = accounts.into_iter().map(|used| (writable.contains(&used), used)).collect();
+        asked.push((program.require_network(network)?, accounts, data));
+    }
+    let read = effects.programs.iter().map(|call| {
+        let accounts = call.accounts.iter().map(|used| (used.writable, Address::Solana(used.address))).collect();
+        (Address::Solana(call.program), accounts, &call.data)
+    });
+    if !asked.is_empty() && effects.calls.is_empty() && read.collect::<Vec<_>>() == asked {
+        return Ok(());
+    }
+    Err(Refusal::Mismatch(Mismatch::Calls))
+}
+
 /// Exactly this upkeep: nobody is paid, nothing is called or granted.
 fn require_upkeep(expected: &Upkeep, effects: &Effects) -> Result<(), Refusal> {
-    let nothing_else = effects.transfers.is_empty() && effects.allowances.is_empty() && effects.calls.is_empty();
+    let nothing_else = effects.transfers.is_empty()
+        && effects.allowances.is_empty()
+        && effects.calls.is_empty()
+        && effects.programs.is_empty();
     let same = nothing_else && effects.upkeep.as_ref() == Some(expected);
     if same { Ok(()) } else { Err(Refusal::Mismatch(Mismatch::Upkeep)) }
 }

@@ -469,8 +469,9 @@ fn a_signing_request_survives_its_json() {
         tx: uuid::Uuid::from_u128(7),
         wallet: "treasury-eth".parse().expect("a name"),
         unsigned: vec![0, 255, 1],
-        evidence: Evidence { request: signed(), approvals: Vec::new(), cancel: None },
+        evidence: Evidence { request: signed(), approvals: Vec::new(), cancel: None, release: None },
         fence: u64::MAX,
+        policy: signer::policy::Policy::default().digest(),
     };
     let json = serde_json::to_value(&request).expect("JSON");
     assert_eq!(json["unsigned"], "AP8B");

@@ -72,6 +72,7 @@ fn effects(wallet: &str, payments: &[(Asset, &str, u64)]) -> Effects {
         transfers: payments.iter().map(transfer).collect(),
         allowances: Vec::new(),
         calls: Vec::new(),
+        programs: Vec::new(),
         proceeds: Vec::new(),
         upkeep: None,
         change: Amount::ZERO,

@@ -78,7 +78,7 @@ impl Crew {
         self.signed += count;
         let (pool, account) = (&self.pool, &self.pool.account(wallet).unwrap());
         let signing = numbers.map(|number| {
-            let request = request(&self.client, account, number);
+            let request = request(&self.client, account, number, &self.pool.policy().unwrap());
             async move {
                 let outcome = pool.sign(request.clone()).await.unwrap();
                 match wallet.network {

@@ -217,7 +217,7 @@ pub(crate) fn policy(wallets: &[WalletSpec]) -> Policy {
 }
 
 /// The payment of this number from a wallet, as the client signs it.
-pub(crate) fn request(client: &SigningKey, account: &Account, number: u64) -> SigningRequest {
+pub(crate) fn request(client: &SigningKey, account: &Account, number: u64, policy: &Policy) -> SigningRequest {
     let (to, amount) = match account.network() {
         Network::Solana(_) => (PAYEE, Amount::from_lamports(1_000_000 + number)),
         _ => (ETH_PAYEE, Amount::from_wei(1_000_000 + u128::from(number))),
@@ -240,9 +240,9 @@ pub(crate) fn request(client: &SigningKey, account: &Account, number: u64) -> Si
     let (sub, jti) = ("demo-trader".parse().unwrap(), format!("jti-{number}"));
     let body = serde_json::to_vec(&body).unwrap();
     let request = SignedRequest::sign(client, &sub, "/v1", &jti, 1_800_000_000, 60, body);
-    let evidence = Evidence { request, approvals: Vec::new(), cancel: None };
+    let evidence = Evidence { request, approvals: Vec::new(), cancel: None, release: None };
     let tx = Uuid::from_u128(number.into());
-    SigningRequest { tx, wallet: account.wallet().clone(), unsigned, evidence, fence: 1 }
+    SigningRequest { tx, wallet: account.wallet().clone(), unsigned, evidence, fence: 1, policy: policy.digest() }
 }
 
 fn solana_state() -> State {
@@ -258,6 +258,7 @@ fn solana_state() -> State {
         token: None,
         compute: ComputeBudget { unit_limit: 1_000, unit_price: MicroLamports::new(1_000) },
         version: MessageVersion::V0,
+        owners: Vec::new(),
     }
 }
 

@@ -438,6 +438,7 @@ pub(crate) async fn gateway(shared: &Shared, dir: &Path, name: &str) -> Arc<Pipe
         screening,
         roster: shared.roster.clone(),
         approvals: ApprovalsConfig::default(),
+        travel: gateway::travel::TravelRule::default(),
         networks: shared.lanes.clone(),
         accounts: shared.accounts.clone(),
         tenure: Tenure { owner: name.parse().unwrap(), lease: Duration::from_secs(10) },

@@ -195,6 +195,7 @@ pub(super) fn payment(network: BitcoinNetwork, intent: &Intent, owner: &Owner) -
     let (asset, to, amount) = match &intent.action {
         Action::Transfer { asset, to, amount } => (*asset, to, *amount),
         Action::Call { .. } => return Err(BuildError::Unsupported("Bitcoin has no contract calls")),
+        Action::CallProgram { .. } => return Err(BuildError::Unsupported("programs are Solana's")),
         Action::OpenNonce { .. } => return Err(BuildError::Unsupported("durable nonces are Solana's")),
         Action::Accelerate { .. } => {
             return Err(BuildError::Unsupported("a child that pays for its parent pays nobody"));

@@ -35,6 +35,7 @@ pub(super) fn effects(network: BitcoinNetwork, account: &Account, unsigned: &Uns
         transfers,
         allowances: Vec::new(),
         calls: Vec::new(),
+        programs: Vec::new(),
         proceeds: Vec::new(),
         change: Amount::from_sat(change.to_sat()),
         max_fee: Amount::from_sat(unsigned.fee().to_sat()),

@@ -103,6 +103,7 @@ impl Plan {
                 let to = address(chain, contract)?;
                 Ok(Self { from, to, value: *value, input: data.clone(), token: None })
             }
+            Action::CallProgram { .. } => Err(BuildError::Unsupported("programs are Solana's; call a contract")),
             Action::OpenNonce { .. } => Err(BuildError::Unsupported("durable nonces are Solana's")),
             Action::Accelerate { .. } => {
                 Err(BuildError::Unsupported("only Bitcoin has transactions that spend another's output"))

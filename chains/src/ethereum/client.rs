@@ -3,16 +3,18 @@
 mod answer;
 mod fees;
 mod node;
+mod simulate;
 
 use std::collections::BTreeSet;
 
-use alloy::primitives::{Address, B256};
+use alloy::primitives::{Address, B256, keccak256};
 use futures::try_join;
 
 use self::node::{Block, Node, Receipt};
 use super::build::Plan;
 use super::{BasisPoints, Ethereum, Gas, GasPrice, Nonce, Replacing, Signed, State, Unsigned, replace};
 use crate::account::Account;
+use crate::address::Address as ChainAddress;
 use crate::amount::Amount;
 use crate::asset::Asset;
 use crate::chain::{BuildError, Chain, Replacement, Slot};
@@ -20,6 +22,7 @@ use crate::client::{BroadcastError, Client, Inclusion, Nonces, StateError, Statu
 use crate::intent::Intent;
 use crate::rpc::{RpcClient, RpcError};
 use crate::send;
+use crate::simulation::Simulation;
 
 /// What an [`EthereumClient`] can be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -304,6 +307,16 @@ impl Client for EthereumClient {
             None => None,
         };
         Ok(Some(Nonces { latest: latest.get(), pending: pending.max(latest).get(), finalized }))
+    }
+
+    async fn code_hash(&self, contract: &ChainAddress) -> Result<Option<[u8; 32]>, RpcError> {
+        let ChainAddress::Ethereum(contract) = contract else { return Ok(None) };
+        let code = self.node().await?.code(*contract, LATEST).await?;
+        Ok((!code.is_empty()).then(|| keccak256(&code).0))
+    }
+
+    async fn simulate(&self, unsigned: &Unsigned) -> Result<Simulation, RpcError> {
+        simulate::simulate(self.node().await?, unsigned, PENDING).await
     }
 
     async fn tip(&self) -> Result<Tip, RpcError> {

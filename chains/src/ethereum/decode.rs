@@ -13,6 +13,7 @@ use alloy::primitives::{Address, FixedBytes, U256};
 use alloy::sol_types::abi::TokenSeq;
 use alloy::sol_types::{SolCall, SolType, SolValue};
 
+pub(super) use batch::SafeTransaction;
 pub(super) use token::transfer;
 
 use crate::address::Address as ChainAddress;
@@ -50,6 +51,20 @@ pub(super) fn call(
     input: &[u8],
 ) -> Result<(), DecodeError> {
     read(effects, Frame { caller, to, value, input, depth: 0 })
+}
+
+/// Tells what a transaction of the Safe `safe` does that `owner` signs.
+///
+/// # Errors
+/// As of [`call`].
+pub(super) fn safe_transaction(
+    effects: &mut Effects,
+    owner: Address,
+    safe: Address,
+    transaction: SafeTransaction,
+) -> Result<(), DecodeError> {
+    let frame = Frame { caller: owner, to: safe, value: U256::ZERO, input: &[], depth: 0 };
+    batch::safe(effects, frame, &transaction)
 }
 
 fn read(effects: &mut Effects, frame: Frame<'_>) -> Result<(), DecodeError> {

@@ -14,6 +14,7 @@ pub(super) fn effects(unsigned: &Unsigned) -> Result<Effects, DecodeError> {
         transfers: Vec::new(),
         allowances: Vec::new(),
         calls: Vec::new(),
+        programs: Vec::new(),
         proceeds: Vec::new(),
         change: Amount::ZERO,
         max_fee,

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use alloy::dyn_abi::{DynSolType, DynSolValue, JsonAbiExt, Specifier};
-use alloy::json_abi::Function as Abi;
+use alloy::json_abi::{Function as Abi, JsonAbi};
 use alloy::primitives::{Address, B256, I256, U256};
 
 use crate::amount::Amount;
@@ -46,6 +46,28 @@ pub struct ArgumentType(DynSolType);
 pub struct Argument(DynSolValue);
 
 impl Function {
+    /// The function of this name in a contract's ABI as JSON (Solidity's ABI specification), by itself or in an artifact that has it
+    /// under `abi`.
+    ///
+    /// # Errors
+    /// Where the text is no ABI, has no such function, or several.
+    pub fn of_abi(abi: &str, name: &str) -> Result<Self, FunctionError> {
+        #[derive(serde::Deserialize)]
+        #[serde(untagged)]
+        enum File {
+            Abi(JsonAbi),
+            Artifact { abi: JsonAbi },
+        }
+        let wrong = |reason: String| FunctionError { text: name.chars().take(200).collect(), reason };
+        let file: File = serde_json::from_str(abi).map_err(|_| wrong("the file is no ABI".to_owned()))?;
+        let (File::Abi(abi) | File::Artifact { abi }) = file;
+        match abi.function(name).map(Vec::as_slice) {
+            Some([one]) => one.signature().parse(),
+            Some([_, _, ..]) => Err(wrong("the ABI has several of that name".to_owned())),
+            Some([]) | None => Err(wrong("the ABI has none of that name".to_owned())),
+        }
+    }
+
     /// The four bytes that name it.
     pub fn selector(&self) -> [u8; 4] {
         self.abi.selector().0

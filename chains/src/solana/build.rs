@@ -8,16 +8,17 @@ use spl_associated_token_account_interface::instruction::create_associated_token
 use spl_token_interface::instruction::TokenInstruction;
 
 use super::address;
+use super::effects;
 use super::fee::{self, ComputeBudget, Lamports, MAX_COMPUTE_UNITS};
 use super::nonce::{self, NONCE_ACCOUNTS, Validity, nonce_account};
 use super::token::{TokenProgram, associated_token_account};
 use super::wire::Unsigned;
 use crate::account::Account;
-use crate::address::Address;
+use crate::address::{Address, UncheckedAddress};
 use crate::amount::Amount;
 use crate::asset::Asset;
 use crate::chain::BuildError;
-use crate::intent::{Action, Intent};
+use crate::intent::{Action, Intent, ProgramInstruction};
 use crate::network::{Cluster, Network};
 
 /// What a cluster says that a message is built from.
@@ -33,6 +34,8 @@ pub struct State {
     pub destination: Destination,
     /// The token, where the intent moves one.
     pub token: Option<TokenState>,
+    /// Owners of token accounts that the intent's instructions name, other than the wallet, so that they are screened.
+    pub owners: Vec<Pubkey>,
     /// What a durable nonce account must keep to exist, where the intent opens one.
     pub nonce_rent: Option<Lamports>,
     /// What the message may compute and what it offers for that.
@@ -110,7 +113,7 @@ impl Order {
         let network = Network::Solana(cluster);
         let payer = payer(cluster, account)?;
         let Action::Transfer { asset, to, amount } = &intent.action else {
-            return Err(BuildError::Unsupported("Solana takes transfers and opens durable nonces, nothing else"));
+            return Err(BuildError::Unsupported("Solana takes transfers, calls of programs, and opens durable nonces"));
         };
         let mint = match asset {
             Asset::Native => None,
@@ -143,6 +146,8 @@ pub(super) fn build(
     let payer = payer(cluster, account)?;
     let plan = if let Action::OpenNonce { index } = intent.action {
         open_nonce(&payer, index, state)?
+    } else if let Action::CallProgram { instructions } = &intent.action {
+        return call_programs(cluster, intent, account, instructions, state);
     } else {
         let order = Order::read(cluster, intent, account)?;
         require_payable(state.destination.kind)?;
@@ -289,6 +294,55 @@ fn open_nonce(payer: &Pubkey, index: u8, state: &State) -> Result<Plan, BuildErr
         rent.get(),
     );
     Ok(Plan { instructions, spent: rent.get().into(), rent: rent.get().into(), owners: Vec::new() })
+}
+
+/// The intent's instructions as they are. What they cost and whether they are understood shows in their effects; what they
+/// move, in the node's own try of them.
+fn call_programs(
+    cluster: Cluster,
+    intent: &Intent,
+    account: &Account,
+    instructions: &[ProgramInstruction],
+    state: &State,
+) -> Result<Unsigned, BuildError> {
+    let payer = payer(cluster, account)?;
+    let instructions = read_instructions(cluster, &payer, instructions)?;
+    let plan = Plan { instructions, spent: 0, rent: 0, owners: state.owners.clone() };
+    let unsigned = plan.compile(cluster, &payer, intent.max_fee, state)?;
+    let effects = effects::effects(cluster, account, &unsigned);
+    let effects = effects.map_err(|_| BuildError::Unsupported("instructions whose effects can't be told"))?;
+    if effects.programs.is_empty() {
+        return Err(BuildError::Unsupported("instructions that only pay; use a transfer"));
+    }
+    match intent.max_fee {
+        Some(cap) if effects.max_fee > cap => Err(BuildError::FeeAboveCap { fee: effects.max_fee, cap }),
+        _ => Ok(unsigned),
+    }
+}
+
+/// The intent's instructions, every address in them read.
+pub(super) fn read_instructions(
+    cluster: Cluster,
+    payer: &Pubkey,
+    instructions: &[ProgramInstruction],
+) -> Result<Vec<Instruction>, BuildError> {
+    let network = Network::Solana(cluster);
+    let key = |text: &UncheckedAddress| match text.require_network(network)? {
+        Address::Solana(key) => Ok(key),
+        _ => Err(BuildError::WrongAccount(network)),
+    };
+    let read = |instruction: &ProgramInstruction| {
+        let accounts = instruction.accounts.iter().map(|account| {
+            let pubkey = key(&account.address)?;
+            Ok(AccountMeta { pubkey, is_signer: pubkey == *payer, is_writable: account.writable })
+        });
+        Ok(Instruction {
+            program_id: key(&instruction.program)?,
+            accounts: accounts.collect::<Result<_, BuildError>>()?,
+            data: instruction.data.to_vec(),
+        })
+    };
+    instructions.iter().map(read).collect()
 }
 
 fn spl(order: &Order, state: &State, mint: Pubkey) -> Result<Plan, BuildError> {

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use solana_sdk::hash::Hash;
+use solana_sdk::instruction::Instruction;
 use solana_sdk::pubkey::Pubkey;
 use solana_sdk::signature::Signature;
 use solana_sdk::transaction::VersionedTransaction;
@@ -26,6 +27,7 @@ use super::fee::{ComputeBudget, Lamports, MAX_COMPUTE_UNITS, MicroLamports};
 use super::nonce::{self, Validity, nonce_account};
 use super::replace;
 use super::token::{self, MintError, TokenProgram, associated_token_account};
+use super::wire::MAX_OWNERS;
 use super::{Signed, Solana, Unsigned};
 use crate::account::Account;
 use crate::amount::Amount;
@@ -35,6 +37,7 @@ use crate::client::{BroadcastError, Client, Inclusion, StateError, Status, Tip};
 use crate::intent::{Action, Intent};
 use crate::network::{Cluster, Network};
 use crate::rpc::{RpcClient, RpcError};
+use crate::simulation::Simulation as Tried;
 
 /// A client of one Solana RPC node.
 ///
@@ -240,12 +243,55 @@ impl SolanaClient {
         Ok(u32::try_from(limit).unwrap_or(MAX_COMPUTE_UNITS).clamp(1, MAX_COMPUTE_UNITS))
     }
 
+    /// What the node tells of those who take part in what the intent says.
+    async fn parties(&self, intent: &Intent, account: &Account) -> Result<Parties, StateError> {
+        match &intent.action {
+            Action::CallProgram { instructions } => {
+                let payer = build::payer(self.cluster, account)?;
+                self.called(&payer, &build::read_instructions(self.cluster, &payer, instructions)?).await
+            }
+            _ => self.paid(&Order::read(self.cluster, intent, account)?).await,
+        }
+    }
+
+    /// What the node tells of the accounts that instructions name: who owns those which are token accounts.
+    async fn called(&self, payer: &Pubkey, instructions: &[Instruction]) -> Result<Parties, StateError> {
+        const METHOD: &str = "getMultipleAccounts";
+        let used = instructions.iter().flat_map(|instruction| &instruction.accounts);
+        let writable: BTreeSet<Pubkey> = used.clone().filter(|used| used.is_writable).map(|used| used.pubkey).collect();
+        let named: BTreeSet<Pubkey> = used.map(|used| used.pubkey).filter(|key| key != payer).collect();
+        let keys: Vec<Pubkey> = [*payer].into_iter().chain(named).collect();
+        let names: Vec<String> = keys.iter().map(Pubkey::to_string).collect();
+        // A token account begins with what is read of it, however long its extensions are.
+        let slice = json!({ "offset": 0, "length": token::ACCOUNT_LEN });
+        let config = json!({ "encoding": "base64", "commitment": CONFIRMED, "dataSlice": slice });
+        let answer: WithContext<Vec<Option<AccountInfo>>> = self.call(METHOD, json!([names, config])).await?;
+        if answer.value.len() != keys.len() {
+            return Err(malformed(METHOD, format!("{} accounts for {}", answer.value.len(), keys.len())).into());
+        }
+        let held = answer.value.iter().flatten().filter_map(|found| {
+            token::parse_token_account(&found.owner, found.data.get(..token::ACCOUNT_LEN).unwrap_or(&found.data))
+        });
+        let owners: BTreeSet<Pubkey> = held.map(|held| held.owner).filter(|owner| !keys.contains(owner)).collect();
+        if owners.len() > MAX_OWNERS {
+            return Err(BuildError::Unsupported("instructions with token accounts of more than 16 owners").into());
+        }
+        Ok(Parties {
+            balance: lamports(answer.value.first().unwrap_or(&None)),
+            destination: destination(&None),
+            token: None,
+            owners: owners.into_iter().collect(),
+            writable: [*payer].into_iter().chain(writable.into_iter().filter(|key| key != payer)).collect(),
+        })
+    }
+
     /// What the node tells of the destination, and of the token where one moves.
-    async fn parties(&self, order: &Order) -> Result<Parties, StateError> {
+    async fn paid(&self, order: &Order) -> Result<Parties, StateError> {
         let Some(mint) = order.mint else {
             let [payer, to] = self.accounts([order.payer, order.to]).await?;
             let writable = vec![order.payer, order.to];
-            return Ok(Parties { balance: lamports(&payer), destination: destination(&to), token: None, writable });
+            let (balance, destination, owners) = (lamports(&payer), destination(&to), Vec::new());
+            return Ok(Parties { balance, destination, token: None, owners, writable });
         };
         // The token's program isn't known before its mint is; asking for the accounts under both keeps it one snapshot.
         let [source, source_2022] = TokenProgram::ALL.map(|p| associated_token_account(&order.payer, &mint, p));
@@ -278,7 +324,8 @@ impl SolanaClient {
         };
         let accounts = [order.payer, order.to].map(|owner| associated_token_account(&owner, &mint, read.program));
         let writable = [[order.payer].as_slice(), &accounts].concat();
-        Ok(Parties { balance: lamports(&payer), destination: destination(&to), token: Some(token), writable })
+        let (balance, destination, owners) = (lamports(&payer), destination(&to), Vec::new());
+        Ok(Parties { balance, destination, token: Some(token), owners, writable })
     }
 
     /// The state of a message that those take part in, with the market's price for a compute unit and no limit yet.
@@ -290,6 +337,7 @@ impl SolanaClient {
             rent_exempt_minimum,
             destination: parties.destination,
             token: parties.token,
+            owners: parties.owners,
             nonce_rent: None,
             compute: ComputeBudget { unit_limit: MAX_COMPUTE_UNITS, unit_price },
             version: self.options.version,
@@ -302,7 +350,8 @@ impl SolanaClient {
         let nonce = nonce_account(&payer, index);
         let [own, there] = self.accounts([payer, nonce]).await?;
         let (balance, destination) = (lamports(&own), destination(&there));
-        let parties = Parties { balance, destination, token: None, writable: vec![payer, nonce] };
+        let owners = Vec::new();
+        let parties = Parties { balance, destination, token: None, owners, writable: vec![payer, nonce] };
         let validity = self.latest_blockhash().await?;
         let nonce_rent = Some(self.rent(nonce::ACCOUNT_LEN).await?);
         Ok(State { nonce_rent, ..self.priced(parties, validity).await? })
@@ -357,9 +406,8 @@ impl Client for SolanaClient {
         let mut state = if let Action::OpenNonce { index } = intent.action {
             self.opening(account, index).await?
         } else {
-            let order = Order::read(self.cluster, intent, account)?;
-            let parties = self.parties(&order).await?;
-            let validity = self.validity(&order.payer, busy).await?;
+            let parties = self.parties(intent, account).await?;
+            let validity = self.validity(&build::payer(self.cluster, account)?, busy).await?;
             self.priced(parties, validity).await?
         };
         let unit_price = state.compute.unit_price;
@@ -397,11 +445,12 @@ impl Client for SolanaClient {
         let payer = build::payer(self.cluster, account)?;
         self.require_unmoved(&payer, &nonce).await?;
         let parties = match purpose {
-            Replacement::SpeedUp => self.parties(&Order::read(self.cluster, intent, account)?).await?,
+            Replacement::SpeedUp => self.parties(intent, account).await?,
             Replacement::Cancel => {
                 let [own] = self.accounts([payer]).await?;
                 let destination = destination(&None);
-                Parties { balance: lamports(&own), destination, token: None, writable: vec![payer] }
+                let owners = Vec::new();
+                Parties { balance: lamports(&own), destination, token: None, owners, writable: vec![payer] }
             }
         };
         let mut state = self.priced(parties, Validity::Nonce(nonce)).await?;
@@ -486,6 +535,15 @@ impl Client for SolanaClient {
         }))
     }
 
+    async fn simulate(&self, unsigned: &Unsigned) -> Result<Tried, RpcError> {
+        match self.unit_limit(unsigned).await {
+            Ok(_) => Ok(Tried::Passed(Vec::new())),
+            Err(StateError::Reverted(why)) => Ok(Tried::Reverted(why)),
+            Err(StateError::Rpc(error)) => Err(error),
+            Err(StateError::Build(_)) => Ok(Tried::Unsupported),
+        }
+    }
+
     async fn tip(&self) -> Result<Tip, RpcError> {
         let slot = |commitment: &'static str| self.call::<u64>("getSlot", json!([{ "commitment": commitment }]));
         // The final one first: it must not be ahead of the other.
@@ -500,6 +558,8 @@ struct Parties {
     balance: Lamports,
     destination: Destination,
     token: Option<TokenState>,
+    /// Owners of token accounts that instructions name.
+    owners: Vec<Pubkey>,
     /// The accounts that are written to, for which recent prices are looked up.
     writable: Vec<Pubkey>,
 }

@@ -106,6 +106,16 @@ pub(super) fn max_nonce_account_rent() -> u128 {
     (ACCOUNT_OVERHEAD + super::nonce::ACCOUNT_LEN as u128) * RENT_PER_BYTE
 }
 
+/// The most that an empty address lookup table costs its payer, in lamports; it has 56 bytes before its addresses.
+pub(super) const fn lookup_table_rent() -> u128 {
+    (ACCOUNT_OVERHEAD + 56) * RENT_PER_BYTE
+}
+
+/// The most that an address in a lookup table costs its payer, in lamports.
+pub(super) const fn lookup_entry_rent() -> u128 {
+    32 * RENT_PER_BYTE
+}
+
 /// The most that a transaction can cost beyond what it transfers: its fee and the rent of each token account that it may
 /// create.
 pub(super) fn max_fee(

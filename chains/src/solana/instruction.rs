@@ -1,11 +1,15 @@
-//! Instructions, read strictly: what isn't listed here can't be decoded and so is never signed.
+//! Instructions, read strictly. Of the programs that are known here every instruction is either told for what it does or refused;
+//! an instruction of any other program is told as the call that it is.
+
+mod lookup;
+mod system;
+mod token;
 
 use solana_sdk::message::VersionedMessage;
 use solana_sdk::message::compiled_instruction::CompiledInstruction;
 use solana_sdk::pubkey::Pubkey;
 
 use super::fee::MicroLamports;
-use super::nonce::ADVANCE;
 use super::token::TokenProgram;
 use crate::chain::DecodeError;
 
@@ -23,6 +27,17 @@ pub(super) enum Step {
         /// In lamports.
         amount: u64,
     },
+    /// System program: `TransferWithSeed`.
+    TransferWithSeed {
+        from: Pubkey,
+        base: Pubkey,
+        seed: String,
+        /// The program that owns the account that pays, from which its address derives.
+        owner: Pubkey,
+        to: Pubkey,
+        /// In lamports.
+        amount: u64,
+    },
     /// System program: `AdvanceNonceAccount`.
     AdvanceNonce { account: Pubkey, authority: Pubkey },
     /// System program: `CreateAccountWithSeed`.
@@ -31,8 +46,41 @@ pub(super) enum Step {
     InitializeNonce { account: Pubkey, authority: Pubkey },
     /// Associated token account program: `Create` or `CreateIdempotent`.
     CreateAccount(NewAccount),
-    /// A token program: `Transfer` or `TransferChecked`.
+    /// Associated token account program: `RecoverNested`.
+    RecoverNested(NestedAccount),
+    /// A token program: `Transfer`, `TransferChecked` or `TransferCheckedWithFee`.
     TokenTransfer(TokenTransfer),
+    /// A token program: `ApproveChecked`.
+    Approve(TokenApproval),
+    /// A token program: `Burn` or `BurnChecked`.
+    Burn(TokenBurn),
+    /// A token program: `CloseAccount`.
+    Close { to: Pubkey, authority: Pubkey },
+    /// It moves nothing and grants nothing: a memo, a heap frame, the end of an allowance. Who has to sign for it, if anybody.
+    Harmless { authority: Option<Pubkey> },
+    /// Something else, which a rule has to name.
+    Other(Other),
+}
+
+/// What is known of an instruction that a rule has to name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Other {
+    /// Who is given something: an authority, what a closed account leaves.
+    pub(super) beneficiaries: Vec<Pubkey>,
+    /// Accounts that only the data names.
+    pub(super) names: Vec<Pubkey>,
+    /// Token accounts that receive.
+    pub(super) paid: Vec<TokenPlace>,
+    /// The most that it costs in rent, in lamports, where that is known.
+    pub(super) rent: u128,
+}
+
+/// A token account, and what is kept in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TokenPlace {
+    pub(super) program: TokenProgram,
+    pub(super) mint: Pubkey,
+    pub(super) account: Pubkey,
 }
 
 /// A token account that is created unless it exists.
@@ -42,6 +90,18 @@ pub(super) struct NewAccount {
     pub(super) account: Pubkey,
     pub(super) owner: Pubkey,
     pub(super) mint: Pubkey,
+    pub(super) program: TokenProgram,
+}
+
+/// Tokens in an associated account whose owner is an associated account of the wallet's, brought back to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NestedAccount {
+    pub(super) nested: Pubkey,
+    pub(super) nested_mint: Pubkey,
+    pub(super) destination: Pubkey,
+    pub(super) owner: Pubkey,
+    pub(super) owner_mint: Pubkey,
+    pub(super) wallet: Pubkey,
     pub(super) program: TokenProgram,
 }
 
@@ -68,24 +128,47 @@ pub(super) struct TokenTransfer {
     pub(super) mint: Option<Pubkey>,
     pub(super) destination: Pubkey,
     pub(super) authority: Pubkey,
+    /// In the token's base units; a mint with a transfer fee keeps some of it.
+    pub(super) amount: u64,
+}
+
+/// A right to spend tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TokenApproval {
+    pub(super) program: TokenProgram,
+    pub(super) source: Pubkey,
+    pub(super) mint: Pubkey,
+    pub(super) delegate: Pubkey,
+    pub(super) authority: Pubkey,
     /// In the token's base units.
     pub(super) amount: u64,
 }
 
+/// Tokens that cease to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TokenBurn {
+    pub(super) program: TokenProgram,
+    pub(super) source: Pubkey,
+    pub(super) mint: Pubkey,
+    pub(super) authority: Pubkey,
+    /// In the token's base units.
+    pub(super) amount: u64,
+}
+
+const REQUEST_HEAP_FRAME: u8 = 1;
 const SET_COMPUTE_UNIT_LIMIT: u8 = 2;
 const SET_COMPUTE_UNIT_PRICE: u8 = 3;
-/// The sysvars that the system program wants to see with nonces.
-const RECENT_BLOCKHASHES: Pubkey = Pubkey::from_str_const("SysvarRecentB1ockHashes11111111111111111111");
-const RENT: Pubkey = Pubkey::from_str_const("SysvarRent111111111111111111111111111111111");
+const SET_LOADED_ACCOUNTS_DATA_SIZE_LIMIT: u8 = 4;
 
-// `SystemInstruction` in bincode.
-const SYSTEM_TRANSFER: [u8; 4] = [2, 0, 0, 0];
-const CREATE_WITH_SEED: [u8; 4] = [3, 0, 0, 0];
-const INITIALIZE_NONCE: [u8; 4] = [6, 0, 0, 0];
 const CREATE: u8 = 0;
 const CREATE_IDEMPOTENT: u8 = 1;
-const TRANSFER: u8 = 3;
-const TRANSFER_CHECKED: u8 = 12;
+const RECOVER_NESTED: u8 = 2;
+
+/// The memo program's two versions (<https://spl.solana.com/memo>).
+const MEMO: [Pubkey; 2] = [
+    Pubkey::from_str_const("MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr"),
+    Pubkey::from_str_const("Memo1UhkJRfHyvLMcVucJwxXeuD728EqVddwQDxFMNo"),
+];
 
 /// Reads instruction `index` of `message`.
 pub(super) fn read(
@@ -93,24 +176,41 @@ pub(super) fn read(
     index: usize,
     instruction: &CompiledInstruction,
 ) -> Result<Step, DecodeError> {
+    let (program, accounts) = resolve(message, index, instruction)?;
+    let data = &instruction.data;
+    let step = if program == solana_compute_budget_interface::ID {
+        compute_budget(&accounts, data)
+    } else if program == solana_system_interface::program::ID {
+        system::read(&accounts, data)
+    } else if program == spl_associated_token_account_interface::program::ID {
+        associated_account(&accounts, data)
+    } else if program == lookup::ID {
+        lookup::read(&accounts, data)
+    } else if MEMO.contains(&program) {
+        memo(&accounts, data)
+    } else if let Some(program) = TokenProgram::from_id(&program) {
+        token::read(program, &accounts, data)
+    } else {
+        Some(Step::Other(Other::default()))
+    };
+    step.ok_or_else(|| {
+        DecodeError::Undecodable(format!("instruction {index}: program {program} has none such that may be signed"))
+    })
+}
+
+/// The program and the accounts of instruction `index` of `message`.
+pub(super) fn resolve(
+    message: &VersionedMessage,
+    index: usize,
+    instruction: &CompiledInstruction,
+) -> Result<(Pubkey, Vec<Pubkey>), DecodeError> {
     let key = |at: &u8| {
         let key = message.static_account_keys().get(usize::from(*at)).copied();
         key.ok_or_else(|| {
             DecodeError::Undecodable(format!("instruction {index} names an account outside of the message"))
         })
     };
-    let program = key(&instruction.program_id_index)?;
-    let accounts = instruction.accounts.iter().map(key).collect::<Result<Vec<_>, _>>()?;
-    let step = if program == solana_compute_budget_interface::ID {
-        compute_budget(&accounts, &instruction.data)
-    } else if program == solana_system_interface::program::ID {
-        system(&accounts, &instruction.data)
-    } else if program == spl_associated_token_account_interface::program::ID {
-        associated_account(&accounts, &instruction.data)
-    } else {
-        TokenProgram::from_id(&program).and_then(|program| token(program, &accounts, &instruction.data))
-    };
-    step.ok_or_else(|| DecodeError::Undecodable(format!("instruction {index} of program {program} is not known")))
+    Ok((key(&instruction.program_id_index)?, instruction.accounts.iter().map(key).collect::<Result<Vec<_>, _>>()?))
 }
 
 /// The price of a compute unit that the message offers.
@@ -134,79 +234,97 @@ fn budget(message: &VersionedMessage) -> impl Iterator<Item = Step> {
 
 fn compute_budget(accounts: &[Pubkey], data: &[u8]) -> Option<Step> {
     let ([], [kind, value @ ..]) = (accounts, data) else { return None };
-    match *kind {
-        SET_COMPUTE_UNIT_LIMIT => Some(Step::UnitLimit(u32::from_le_bytes(value.try_into().ok()?))),
-        SET_COMPUTE_UNIT_PRICE => {
-            let price = u64::from_le_bytes(value.try_into().ok()?);
-            Some(Step::UnitPrice(MicroLamports::new(price)))
-        }
-        _ => None,
-    }
-}
-
-fn system(accounts: &[Pubkey], data: &[u8]) -> Option<Step> {
-    let (kind, rest) = data.split_first_chunk::<4>()?;
-    match (*kind, accounts, rest) {
-        (SYSTEM_TRANSFER, [from, to], amount) => {
-            Some(Step::Transfer { from: *from, to: *to, amount: u64::from_le_bytes(amount.try_into().ok()?) })
-        }
-        (ADVANCE, [account, RECENT_BLOCKHASHES, authority], []) => {
-            Some(Step::AdvanceNonce { account: *account, authority: *authority })
-        }
-        (CREATE_WITH_SEED, [payer, account], rest) => Some(Step::CreateWithSeed(seeded(*payer, *account, rest)?)),
-        (INITIALIZE_NONCE, [account, RECENT_BLOCKHASHES, RENT], authority) => {
-            let authority = Pubkey::new_from_array(authority.try_into().ok()?);
-            Some(Step::InitializeNonce { account: *account, authority })
-        }
-        _ => None,
-    }
-}
-
-/// Base, seed behind its length, lamports, space, owner.
-fn seeded(payer: Pubkey, account: Pubkey, data: &[u8]) -> Option<SeededAccount> {
-    let (base, rest) = data.split_first_chunk::<32>()?;
-    let (len, rest) = rest.split_first_chunk::<8>()?;
-    let (seed, rest) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*len)).ok()?)?;
-    let (lamports, rest) = rest.split_first_chunk::<8>()?;
-    let (space, owner) = rest.split_first_chunk::<8>()?;
-    Some(SeededAccount {
-        payer,
-        account,
-        base: Pubkey::new_from_array(*base),
-        seed: String::from_utf8(seed.to_vec()).ok()?,
-        lamports: u64::from_le_bytes(*lamports),
-        space: u64::from_le_bytes(*space),
-        owner: Pubkey::new_from_array(owner.try_into().ok()?),
-    })
-}
-
-fn associated_account(accounts: &[Pubkey], data: &[u8]) -> Option<Step> {
-    if !matches!(data, [] | [CREATE | CREATE_IDEMPOTENT]) {
-        return None;
-    }
-    let [payer, account, owner, mint, system, program] = *accounts else { return None };
-    let program = TokenProgram::from_id(&program)?;
-    let created = NewAccount { payer, account, owner, mint, program };
-    (system == solana_system_interface::program::ID).then_some(Step::CreateAccount(created))
-}
-
-fn token(program: TokenProgram, accounts: &[Pubkey], data: &[u8]) -> Option<Step> {
-    let (kind, value) = data.split_first()?;
-    let (amount, rest) = value.split_first_chunk::<8>()?;
-    let amount = u64::from_le_bytes(*amount);
-    let (source, mint, destination, authority) = match (*kind, accounts, rest) {
-        (TRANSFER, [source, destination, authority], []) => (source, None, destination, authority),
-        (TRANSFER_CHECKED, [source, mint, destination, authority], [_decimals]) => {
-            (source, Some(*mint), destination, authority)
+    let mut value = Reader(value);
+    let step = match *kind {
+        SET_COMPUTE_UNIT_LIMIT => Step::UnitLimit(value.u32()?),
+        SET_COMPUTE_UNIT_PRICE => Step::UnitPrice(MicroLamports::new(value.u64()?)),
+        REQUEST_HEAP_FRAME | SET_LOADED_ACCOUNTS_DATA_SIZE_LIMIT => {
+            value.u32()?;
+            Step::Harmless { authority: None }
         }
         _ => return None,
     };
-    Some(Step::TokenTransfer(TokenTransfer {
-        program,
-        source: *source,
-        mint,
-        destination: *destination,
-        authority: *authority,
-        amount,
-    }))
+    value.end(step)
+}
+
+fn associated_account(accounts: &[Pubkey], data: &[u8]) -> Option<Step> {
+    match (data, accounts) {
+        ([] | [CREATE | CREATE_IDEMPOTENT], [payer, account, owner, mint, system, program]) => {
+            let program = TokenProgram::from_id(program)?;
+            let (payer, account, owner, mint) = (*payer, *account, *owner, *mint);
+            let created = NewAccount { payer, account, owner, mint, program };
+            (*system == solana_system_interface::program::ID).then_some(Step::CreateAccount(created))
+        }
+        ([RECOVER_NESTED], [nested, nested_mint, destination, owner, owner_mint, wallet, program]) => {
+            Some(Step::RecoverNested(NestedAccount {
+                nested: *nested,
+                nested_mint: *nested_mint,
+                destination: *destination,
+                owner: *owner,
+                owner_mint: *owner_mint,
+                wallet: *wallet,
+                program: TokenProgram::from_id(program)?,
+            }))
+        }
+        _ => None,
+    }
+}
+
+/// Text, for which every account that it names signs.
+fn memo(accounts: &[Pubkey], data: &[u8]) -> Option<Step> {
+    str::from_utf8(data).ok()?;
+    match accounts {
+        [] => Some(Step::Harmless { authority: None }),
+        [authority] => Some(Step::Harmless { authority: Some(*authority) }),
+        _ => None,
+    }
+}
+
+/// What is left to be read of an instruction's data; numbers are little-endian.
+struct Reader<'d>(&'d [u8]);
+
+impl Reader<'_> {
+    fn chunk<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (chunk, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*chunk)
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.chunk::<1>().map(u8::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.chunk().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.chunk().map(u64::from_le_bytes)
+    }
+
+    fn key(&mut self) -> Option<Pubkey> {
+        self.chunk().map(Pubkey::new_from_array)
+    }
+
+    /// A key behind a mark that says whether it is there: one byte, 0 or 1.
+    fn optional_key(&mut self) -> Option<Option<Pubkey>> {
+        match self.u8()? {
+            0 => Some(None),
+            1 => self.key().map(Some),
+            _ => None,
+        }
+    }
+
+    /// Text behind its length.
+    fn text(&mut self) -> Option<String> {
+        let len = usize::try_from(self.u64()?).ok()?;
+        let (text, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        String::from_utf8(text.to_vec()).ok()
+    }
+
+    /// The value, if nothing is left.
+    fn end<T>(&self, value: T) -> Option<T> {
+        self.0.is_empty().then_some(value)
+    }
 }

@@ -78,6 +78,9 @@ pub(super) struct TokenAccount {
     pub(super) frozen: bool,
 }
 
+/// The length of a token account without extensions, in bytes.
+pub(super) const ACCOUNT_LEN: usize = PackedAccount::LEN;
+
 const MINT_TYPE: u8 = 1;
 const ACCOUNT_TYPE: u8 = 2;
 

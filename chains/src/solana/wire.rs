@@ -54,7 +54,7 @@ const MAX_TRANSACTION_LEN: usize = 1_232;
 const SIGNATURE_LEN: usize = 64;
 
 /// More owners than any transaction of [`MAX_TRANSACTION_LEN`] has use for.
-const MAX_OWNERS: usize = 16;
+pub(super) const MAX_OWNERS: usize = 16;
 
 impl Unsigned {
     /// A message for `cluster` that can be included up to `last_valid_block_height`; `owners` of the token accounts that

@@ -110,6 +110,7 @@ pub(crate) fn state() -> State {
         rent_exempt_minimum: Lamports::new(MINIMUM),
         destination: Destination { lamports: Lamports::new(1_000_000_000), kind: DestinationKind::Wallet },
         token: None,
+        owners: Vec::new(),
         nonce_rent: None,
         compute: ComputeBudget { unit_limit: 30_000, unit_price: MicroLamports::new(12_345) },
         version: MessageVersion::V0,

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use signer::approval::Approval;
+use signer::approval::{Approval, Approver, Decision, Statement};
+use signer::policy::quorum::Quorum;
 use signer::request::{IntentId, SignedRequest};
 use signer::roster::{CredentialId, Role};
 
@@ -10,6 +11,7 @@ use super::view::TxView;
 use super::{Context, params};
 use crate::auth::{Asked, Caller};
 use crate::error::ApiError;
+use crate::pipeline::approve::Needs;
 use crate::record::{Record, RecordId, State};
 use crate::store::{Filter, StoreError};
 
@@ -30,6 +32,9 @@ pub struct ApprovalView {
     pub intent_id: IntentId,
     /// What has to be met.
     pub quorums: Vec<QuorumView>,
+    /// Whether it waits for the data that the Travel Rule wants, too.
+    #[serde(default)]
+    pub travel_missing: bool,
     /// Whose word is kept.
     pub approvals: Vec<Approval>,
     /// When the payment expires, in milliseconds since the Unix epoch.
@@ -60,6 +65,7 @@ pub(super) async fn list(context: &Context, asked: &Asked) -> Result<Vec<Approva
         client: (caller.role == Role::Initiator).then(|| caller.id.clone()),
         wallet: None,
         state: Some(State::AwaitingApproval),
+        deals: false,
         before,
         limit: limit.unwrap_or(PAGE.0).min(PAGE.1),
     };
@@ -93,42 +99,77 @@ pub(super) async fn submit(context: &Context, asked: &Asked) -> Result<ApprovalV
     let caller = asked.caller()?;
     let Submit { tx_id, approval } = params(asked)?;
     let record = shown(context, caller, tx_id).await?;
-    let (pipeline, at) = (&context.pipeline, context.clock.unix_millis());
-    let invalid = |message: String| ApiError::new("invalid_approval", message).about(&record);
-    let (statement, _) =
-        approval.check(&pipeline.roster, &record.subject()).map_err(|error| invalid(error.to_string()))?;
-    if statement.expires < at / 1000 {
-        return Err(invalid(format!("the approval of {} has expired, at {}", approval.approver, statement.expires)));
-    }
-    let approver: CredentialId = approval.approver.clone();
-    match pipeline.store().approve(tx_id, approval, statement.decision, caller.claims.clone(), at).await {
-        Ok(()) => {}
-        Err(error @ StoreError::Stale { expected: State::AwaitingApproval, .. }) => {
-            return Err(ApiError::new("not_awaiting_approval", error.to_string()).about(&record));
-        }
-        Err(error) => return Err(error.into()),
-    }
-    tracing::info!(%tx_id, %approver, decision = ?statement.decision, "an approver has decided");
-    pipeline.look_at(&record);
+    let (statement, _) = checked(context, &record, &approval)?;
+    keep(context, caller, &record, approval, statement.decision).await?;
     Ok(view(context, shown(context, caller, tx_id).await?))
 }
 
+/// What an approver says of a record, and who that is, where it holds.
+pub(super) fn checked(
+    context: &Context,
+    record: &Record,
+    approval: &Approval,
+) -> Result<(Statement, Approver), ApiError> {
+    let at = context.clock.unix_millis();
+    let invalid = |message: String| ApiError::new("invalid_approval", message).about(record);
+    let checked = approval.check(&context.pipeline.roster, &record.subject());
+    let (statement, approver) = checked.map_err(|error| invalid(error.to_string()))?;
+    if statement.expires < at / 1000 {
+        return Err(invalid(format!("the approval of {} has expired, at {}", approval.approver, statement.expires)));
+    }
+    Ok((statement, approver))
+}
+
+/// Keeps what an approver says, and goes on where that was all that was missing.
+pub(super) async fn keep(
+    context: &Context,
+    caller: &Caller,
+    record: &Record,
+    approval: Approval,
+    decision: Decision,
+) -> Result<(), ApiError> {
+    let (pipeline, at) = (&context.pipeline, context.clock.unix_millis());
+    let approver: CredentialId = approval.approver.clone();
+    match pipeline.store().approve(record.id, approval, decision, caller.claims.clone(), at).await {
+        Ok(()) => {}
+        Err(error) => return Err(not_waiting(error, record)),
+    }
+    tracing::info!(tx_id = %record.id, %approver, ?decision, "an approver has decided");
+    pipeline.look_at(record);
+    Ok(())
+}
+
+/// The error of a step that only a record that waits for approval takes.
+pub(super) fn not_waiting(error: StoreError, record: &Record) -> ApiError {
+    match error {
+        StoreError::Stale { expected: State::AwaitingApproval, .. } => {
+            ApiError::new("not_awaiting_approval", error.to_string()).about(record)
+        }
+        error => error.into(),
+    }
+}
+
 /// The record, for somebody who may see it: an initiator sees its own.
-async fn shown(context: &Context, caller: &Caller, id: RecordId) -> Result<Record, ApiError> {
+pub(super) async fn shown(context: &Context, caller: &Caller, id: RecordId) -> Result<Record, ApiError> {
     let record = context.pipeline.store().get(id).await?;
     let record = record.filter(|record| caller.role != Role::Initiator || record.client == caller.id);
     record.ok_or_else(|| ApiError::new("unknown_record", format!("there is no record {id}")))
 }
 
+/// What has to be met, for people to read.
+pub(super) fn quorums(needs: &Needs) -> Vec<QuorumView> {
+    let view = |(quorum, missing): &(Quorum, usize)| QuorumView { quorum: quorum.to_string(), missing: *missing };
+    needs.quorums.iter().map(view).collect()
+}
+
 fn view(context: &Context, record: Record) -> ApprovalView {
     let needs = context.pipeline.needs(&record);
-    let quorum =
-        |(quorum, missing): (signer::policy::quorum::Quorum, usize)| QuorumView { quorum: quorum.to_string(), missing };
     ApprovalView {
         request: record.request.clone(),
         request_digest: Sha256::digest(&record.request.body).iter().map(|byte| format!("{byte:02x}")).collect(),
         intent_id: record.intent_id(),
-        quorums: needs.quorums.into_iter().map(quorum).collect(),
+        quorums: quorums(&needs),
+        travel_missing: needs.travel,
         approvals: record.approvals.clone(),
         expires_at: needs.expires_at,
         tx: record.into(),

@@ -1,13 +1,21 @@
 //! `policy_*`: what is allowed, and what would be said to an intent.
+//!
+//! - [`change`]: how the policy is changed; `ask`: what a policy, in force or not, would say and has said.
+
+pub(super) mod ask;
+pub mod change;
+mod told;
 
 use chains::amount::Amount;
 use chains::effects::Effects;
 use chains::intent::Intent;
 use serde::{Deserialize, Serialize};
+use signer::policy::change::Version;
 use signer::policy::trace::{Trace, evaluate_traced};
 use signer::policy::{self, Circumstances, Policy, Verdict};
 use signer::roster::{CredentialId, Role};
 
+use self::change::DocumentView;
 use super::{Context, params};
 use crate::auth::Asked;
 use crate::error::ApiError;
@@ -15,15 +23,31 @@ use crate::pipeline::StepError;
 use crate::pipeline::evaluate::refusal;
 use crate::screening::Clearance;
 
+/// A version of the policy.
 #[derive(Clone, Serialize)]
 pub(super) struct PolicyView {
+    /// The rules, limits and denied holders as they were compiled.
     policy: Policy,
+    /// The version with its documents.
+    #[serde(flatten)]
+    document: DocumentView,
 }
 
-/// `policy_get`: the rules, limits and denied holders as they were compiled.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Get {
+    version: Option<Version>,
+}
+
+/// `policy_get {version?}`: a version, or the policy in force: its document, and the rules, limits and denied holders as they were
+/// compiled.
 pub(super) async fn get(context: &Context, asked: &Asked) -> Result<PolicyView, ApiError> {
     asked.caller()?;
-    Ok(PolicyView { policy: (*context.pipeline.policy).clone() })
+    let Get { version } = params(asked)?;
+    let governance = context.pipeline.governance();
+    let document = change::document(governance, version).await?;
+    let policy = governance.policy_of(document.version.version).await?;
+    Ok(PolicyView { policy: (*policy).clone(), document })
 }
 
 #[derive(Deserialize)]
@@ -108,12 +132,12 @@ pub(super) async fn evaluate(context: &Context, asked: &Asked) -> Result<Evaluat
         Ok(clearance) => (Some(clearance), None),
         Err(refusal) => (None, Some(Refused { kind: refusal.kind(), message: refusal.to_string() })),
     };
-    let at = context.clock.unix_millis();
+    let (at, policy) = (context.clock.unix_millis(), pipeline.governance().policy());
     let judged = if intent.action.is_upkeep() {
-        Judged::Upkeep(policy::evaluate_upkeep(&pipeline.policy, account, &effects))
+        Judged::Upkeep(policy::evaluate_upkeep(&policy, account, &effects))
     } else {
         let circumstances = Circumstances { initiator: &initiator, at };
-        Judged::Trace(evaluate_traced(&pipeline.policy, account, &circumstances, &effects))
+        Judged::Trace(evaluate_traced(&policy, account, &circumstances, &effects))
     };
     let verdict = match &judged {
         Judged::Trace(trace) => &trace.verdict,

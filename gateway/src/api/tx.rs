@@ -23,7 +23,11 @@ const PAGE: (u32, u32) = (50, 500);
 /// `tx_submit {idempotency_key, intent}`: accepts the intent and answers its record, which then goes on by itself.
 pub(super) async fn submit(context: &Context, asked: &Asked) -> Result<TxView, ApiError> {
     let caller = asked.caller_as(Role::Initiator)?;
-    let submission = Submission::from_call(&asked.call)?;
+    Ok(accept(context, caller, Submission::from_call(&asked.call)?).await?.into())
+}
+
+/// Accepts what was asked for, and answers its record unless it is refused.
+pub(super) async fn accept(context: &Context, caller: &Caller, submission: Submission) -> Result<Record, ApiError> {
     let network = check(context, &submission.intent)?;
     let (at, until) = context.pipeline.term();
     let record = context
@@ -34,6 +38,7 @@ pub(super) async fn submit(context: &Context, asked: &Asked) -> Result<TxView, A
             idempotency_key: submission.idempotency_key,
             network,
             intent: submission.intent,
+            deal: submission.deal,
             request: (*caller.request).clone(),
             owner: context.pipeline.tenure.owner.clone(),
             at,
@@ -42,7 +47,7 @@ pub(super) async fn submit(context: &Context, asked: &Asked) -> Result<TxView, A
         .await?;
     match record.state {
         State::Rejected | State::Blocked => Err(ApiError::of_record(&record)),
-        _ => Ok(record.into()),
+        _ => Ok(record),
     }
 }
 
@@ -64,6 +69,12 @@ pub(super) fn check(context: &Context, intent: &Intent) -> Result<Network, ApiEr
             check_address(to, network)?;
         }
         Action::Call { contract, .. } => check_address(contract, network)?,
+        Action::CallProgram { instructions } => {
+            for instruction in instructions {
+                check_address(&instruction.program, network)?;
+                instruction.accounts.iter().try_for_each(|account| check_address(&account.address, network))?;
+            }
+        }
         // Whether the network has such accounts, and which indices, is for its adapter to say.
         Action::OpenNonce { .. } | Action::Accelerate { .. } => {}
     }
@@ -201,6 +212,7 @@ pub(super) async fn list(context: &Context, asked: &Asked) -> Result<Vec<TxView>
         client: (caller.role == Role::Initiator).then(|| caller.id.clone()),
         wallet: wallet.map(|wallet| wallet.to_string()),
         state,
+        deals: false,
         before,
         limit: limit.unwrap_or(PAGE.0).min(PAGE.1),
     };

@@ -4,6 +4,7 @@
 use chains::account::Account;
 
 use super::evaluate::refusal;
+use super::simulate;
 use super::stage::{Allowed, Frozen, Permitted};
 use super::{Next, Pipeline, StepError, Wallet};
 use crate::fail;
@@ -21,10 +22,16 @@ impl Pipeline {
             let reason = Reason { kind: "cancelled".to_owned(), message, rule: None };
             return self.abandon(hold, State::Cancelled, reason).await;
         }
+        if record.is_over_as_deal(self.clock.unix_millis()) {
+            let message = "the deal's time was over before it was signed".to_owned();
+            let reason = Reason { kind: "deal_expired".to_owned(), message, rule: None };
+            return self.abandon(hold, State::Expired, reason).await;
+        }
         self.not_frozen(&record.intent.wallet).await?;
         if record.attempt().is_some() {
             // A crash came between T3 and T4. No signer was asked, so the slot is free to be chosen anew.
             self.store.thaw(hold, self.clock.unix_millis()).await?;
+            return Ok(Next::Go); // it may have been frozen under another policy
         }
         match self.allocate(record, hold, wallet, lane.as_ref()).await? {
             Ok(frozen) => self.sign(record, hold, &wallet.account, lane.as_ref(), frozen).await,
@@ -58,6 +65,10 @@ impl Pipeline {
             Ok(allowed) => allowed,
             Err(end) => return Ok(Err(end)),
         };
+        let tried = simulate::try_out(&allowed, &self.governance.policy(), &wallet.account, lane).await?;
+        if let Err(end) = tried {
+            return Ok(Err(end));
+        }
         let (unsigned, slots) = (allowed.draft().unsigned().to_vec(), allowed.draft().slots().clone());
         fail::point("freeze.before");
         match self.store.freeze(hold, unsigned, slots, self.clock.unix_millis()).await {
@@ -106,6 +117,9 @@ pub(super) fn fully_approved(permitted: Permitted) -> Result<Allowed, (State, Re
     match permitted {
         Permitted::Allowed(allowed) => Ok(allowed),
         Permitted::Waiting(waiting) => {
+            if let Some(demand) = waiting.travel() {
+                return Err((State::Rejected, demand.into()));
+            }
             let quorums: Vec<_> = waiting.quorums().iter().map(ToString::to_string).collect();
             let message = format!("it takes the approval of {}, and not all of it holds", quorums.join(", and "));
             let reason = Reason { kind: "approval_missing".to_owned(), message, rule: Some(waiting.rule().to_owned()) };

@@ -25,14 +25,36 @@ const PAGE: u32 = 500;
 pub struct Needs {
     /// Each quorum, and how many more people it takes at least.
     pub quorums: Vec<(Quorum, usize)>,
+    /// Whether a deal's desk has to give its go.
+    pub go: bool,
+    /// Whether the Travel Rule's data has to be attached.
+    pub travel: bool,
+    /// Whether the verdict told what it waits for.
+    told: bool,
     /// When the record expires, in milliseconds since the Unix epoch.
     pub expires_at: u64,
+}
+
+impl Needs {
+    /// Whether it waits for nothing any more. A record that waits for nothing can't have come to wait: it stays, and expires.
+    fn are_met(&self) -> bool {
+        self.told && !self.go && !self.travel && self.people_missing() == 0
+    }
+
+    /// How many more people it takes, over all quorums.
+    pub fn people_missing(&self) -> usize {
+        self.quorums.iter().fold(0, |sum, (_, missing)| sum.saturating_add(*missing))
+    }
 }
 
 impl Record {
     /// The intent, as its approvals name it.
     pub fn intent_id(&self) -> IntentId {
-        let submission = Submission { idempotency_key: self.idempotency_key.clone(), intent: self.intent.clone() };
+        let submission = Submission {
+            idempotency_key: self.idempotency_key.clone(),
+            intent: self.intent.clone(),
+            deal: self.deal.clone(),
+        };
         submission.intent_id(&self.client)
     }
 
@@ -58,7 +80,8 @@ impl Pipeline {
     /// Who has approved the record, and as of when it is judged: when signers were first asked, or else at present.
     pub(super) fn standing(&self, record: &Record) -> Standing {
         let at = self.judged_at(record);
-        Standing { people: self.counted(record, at).1, at }
+        let people = self.counted(record, at).1;
+        Standing { people, deal: record.deal.clone(), waits_for_go: record.waits_for_go(), travel: None, at }
     }
 
     /// The approvals that hold: what goes to the signers.
@@ -88,14 +111,24 @@ impl Pipeline {
     /// What a record waits for.
     pub fn needs(&self, record: &Record) -> Needs {
         let people = self.standing(record).people;
+        let deal = record.deal.as_ref().map(|deal| (deal, deal.quorum()));
         let missing = |quorum: Quorum| {
-            let missing = quorum.missing(&people);
+            let missing = match &deal {
+                Some((deal, own)) if *own == quorum => deal.missing(&people),
+                _ => quorum.missing(&people),
+            };
             (quorum, missing)
         };
         let since = record.waits_since().unwrap_or_default();
         Needs {
             quorums: record.quorums().into_iter().map(missing).collect(),
-            expires_at: since.saturating_add(self.approvals.expire_millis()),
+            go: record.waits_for_go(),
+            travel: record.waits_for_travel(),
+            told: !record.quorums().is_empty() || record.travel_demand().is_some(),
+            expires_at: match record.deal_ends_at() {
+                Some(end) => end,
+                None => since.saturating_add(self.approvals.expire_millis()),
+            },
         }
     }
 
@@ -103,13 +136,20 @@ impl Pipeline {
     pub(super) async fn await_approval(&self, record: &Record, hold: Hold) -> Result<Next, StepError> {
         let (needs, at) = (self.needs(record), self.clock.unix_millis());
         if at >= needs.expires_at {
-            let message = format!("not enough people have approved it within {} hours", self.approvals.expire_hours);
-            let reason = Reason { kind: "approvals_expired".to_owned(), message, rule: None };
+            let (kind, message) = if record.deal.is_some() {
+                ("deal_expired", "the deal's time was over before everything was there".to_owned())
+            } else if needs.travel {
+                let hours = self.approvals.expire_hours;
+                ("travel_data_missing", format!("nobody has attached what the Travel Rule wants within {hours} hours"))
+            } else {
+                let hours = self.approvals.expire_hours;
+                ("approvals_expired", format!("not enough people have approved it within {hours} hours"))
+            };
+            let reason = Reason { kind: kind.to_owned(), message, rule: None };
             self.store.abandon(hold, State::AwaitingApproval, State::Expired, reason, at).await?;
             return Ok(Next::Go);
         }
-        // A record without quorums can't have come here: it stays, and expires.
-        if needs.quorums.is_empty() || needs.quorums.iter().any(|(_, missing)| *missing > 0) {
+        if !needs.are_met() {
             return Ok(Next::Rest);
         }
         self.store.approved(hold, at).await?;
@@ -137,16 +177,22 @@ impl Pipeline {
         }
     }
 
-    async fn look_at_waiting(self: &Arc<Self>) -> Result<(), StoreError> {
-        let mut filter =
-            Filter { client: None, wallet: None, state: Some(State::AwaitingApproval), before: None, limit: PAGE };
+    pub(super) async fn look_at_waiting(self: &Arc<Self>) -> Result<(), StoreError> {
+        let mut filter = Filter {
+            client: None,
+            wallet: None,
+            state: Some(State::AwaitingApproval),
+            deals: false,
+            before: None,
+            limit: PAGE,
+        };
         loop {
             let records = self.store.list(filter.clone()).await?;
             let last = records.last().map(|record| record.id);
             for record in &records {
                 let needs = self.needs(record);
-                let met = needs.quorums.iter().all(|(_, missing)| *missing == 0);
-                if met || self.clock.unix_millis() >= needs.expires_at {
+                if needs.are_met() || self.is_judged_by_another(record) || self.clock.unix_millis() >= needs.expires_at
+                {
                     self.look_at(record);
                 }
             }

@@ -2,6 +2,7 @@
 
 use chains::account::Account;
 use serde_json::{Value, json};
+use signer::pool::SignError;
 use signer::request::{Evidence, SigningRequest};
 
 use super::stage::{Frozen, Permitted};
@@ -101,11 +102,21 @@ impl Pipeline {
                 request: record.request.clone(),
                 approvals: self.valid_approvals(record),
                 cancel: record.cancel.clone().filter(|_| frozen.cancels()),
+                release: record.release(),
             },
             fence: hold.fence,
+            policy: frozen.policy(),
         };
         let outcome = match self.pool.sign(request).await {
             Ok(outcome) => outcome,
+            Err(error @ SignError::PolicyStale { .. }) => {
+                let reason = |kind: &str, message| Reason { kind: kind.to_owned(), message, rule: None };
+                return match self.governance.reconcile().await {
+                    // The record is judged again, by the policy that is in force then.
+                    Ok(()) => Err(StepError::Retry(reason("policy_stale", error.to_string()))),
+                    Err(differs) => Ok(Signing::Refused(reason("signers_refused", format!("{error}; {differs}")))),
+                };
+            }
             Err(error) => {
                 let kind = if error.is_transient() { "signers_unavailable" } else { "signers_refused" };
                 let reason = Reason { kind: kind.to_owned(), message: error.to_string(), rule: None };

@@ -5,8 +5,9 @@
 //!
 //! ```compile_fail,E0451
 //! use gateway::{lane::Draft, pipeline::stage::Allowed, record::Purpose, screening::Clearance};
-//! fn skip_the_policy(draft: Draft, clearance: Clearance) -> Allowed {
-//!     Allowed { draft, clearance, rule: "none".to_owned(), draws: Vec::new(), purpose: Purpose::Pay }
+//! use signer::policy::document::PolicyDigest;
+//! fn skip_the_policy(draft: Draft, clearance: Clearance, policy: PolicyDigest) -> Allowed {
+//!     Allowed { draft, clearance, rule: "none".to_owned(), draws: Vec::new(), purpose: Purpose::Pay, policy }
 //! }
 //! ```
 //!
@@ -31,13 +32,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chains::account::Account;
+use signer::policy::document::PolicyDigest;
 use signer::policy::quorum::{Group, Person, Quorum};
 use signer::policy::{self, Circumstances, Denial, Policy, Verdict};
+use signer::request::Deal;
 
 use crate::lane::Draft;
 use crate::record::{Purpose, Reason, Record};
 use crate::screening::{Clearance, Refusal, Screening};
 use crate::store::Draw;
+use crate::travel::Demand;
 
 /// A draft none of whose parties is listed anywhere.
 #[derive(Debug)]
@@ -63,7 +67,9 @@ pub struct Waiting {
     clearance: Clearance,
     rule: String,
     quorums: BTreeSet<Quorum>,
+    travel: Option<Demand>,
     draws: Vec<policy::limit::Draw>,
+    policy: PolicyDigest,
 }
 
 /// Who has approved, and as of when a record is judged.
@@ -71,6 +77,12 @@ pub struct Waiting {
 pub struct Standing {
     /// The people, with the groups that each is in.
     pub people: BTreeMap<Person, BTreeSet<Group>>,
+    /// The terms that have to be met besides, where it is a deal's leg.
+    pub deal: Option<Deal>,
+    /// Whether the desk's go, where the terms ask for it, is missing.
+    pub waits_for_go: bool,
+    /// What the Travel Rule wants data for, and doesn't have.
+    pub travel: Option<Demand>,
     /// In milliseconds since the Unix epoch.
     pub at: u64,
 }
@@ -83,6 +95,7 @@ pub struct Allowed {
     rule: String,
     draws: Vec<policy::limit::Draw>,
     purpose: Purpose,
+    policy: PolicyDigest,
 }
 
 /// Bytes that are durable with their slots reserved: the only thing that is handed to the signers.
@@ -91,6 +104,7 @@ pub struct Frozen {
     unsigned: Vec<u8>,
     number: u32,
     purpose: Purpose,
+    policy: PolicyDigest,
 }
 
 /// The policy's no.
@@ -129,7 +143,7 @@ impl Screened {
             let circumstances = Circumstances { initiator: &record.client, at: standing.at };
             policy::evaluate(policy, account, &circumstances, self.draft.effects())
         };
-        self.permitted(verdict, Purpose::Pay, &standing.people)
+        self.permitted(verdict, policy.digest(), Purpose::Pay, standing)
     }
 
     /// Asks the policy about a transaction that is to keep every attempt of the record off the chain. It may cost no more than
@@ -143,27 +157,44 @@ impl Screened {
             return Err(Denied { rule: None, denial: Denial::AboveFeeLimit { fee, limit } });
         }
         let verdict = policy::evaluate_upkeep(policy, account, self.draft.effects());
-        self.permitted(verdict, Purpose::Cancel, &BTreeMap::new())
+        self.permitted(verdict, policy.digest(), Purpose::Cancel, &Standing::nobody())
     }
 
     fn permitted(
         self,
         verdict: Verdict,
+        policy: PolicyDigest,
         purpose: Purpose,
-        people: &BTreeMap<Person, BTreeSet<Group>>,
+        standing: &Standing,
     ) -> Result<Permitted, Denied> {
         let Self { draft, clearance } = self;
-        match verdict {
-            Verdict::Allow { rule, draws } => {
-                Ok(Permitted::Allowed(Allowed { draft, clearance, rule, draws, purpose }))
-            }
-            Verdict::Require { rule, quorums, draws } => Ok(if quorums.iter().all(|quorum| quorum.is_met_by(people)) {
-                Permitted::Allowed(Allowed { draft, clearance, rule, draws, purpose })
-            } else {
-                Permitted::Waiting(Waiting { draft, clearance, rule, quorums, draws })
-            }),
-            Verdict::Deny { rule, reason } => Err(Denied { rule, denial: reason }),
-        }
+        let (rule, mut quorums, draws) = match verdict {
+            Verdict::Allow { rule, draws } => (rule, BTreeSet::new(), draws),
+            Verdict::Require { rule, quorums, draws } => (rule, quorums, draws),
+            Verdict::Deny { rule, reason } => return Err(Denied { rule, denial: reason }),
+        };
+        let met = quorums.iter().all(|quorum| quorum.is_met_by(&standing.people)) && standing.fulfils_deal();
+        Ok(if met && standing.travel.is_none() {
+            Permitted::Allowed(Allowed { draft, clearance, rule, draws, purpose, policy })
+        } else {
+            quorums.extend(standing.deal.as_ref().map(Deal::quorum));
+            let travel = standing.travel.clone();
+            Permitted::Waiting(Waiting { draft, clearance, rule, quorums, travel, draws, policy })
+        })
+    }
+}
+
+impl Standing {
+    /// Nobody's word, on something that needs nobody's.
+    const fn nobody() -> Self {
+        Self { people: BTreeMap::new(), deal: None, waits_for_go: false, travel: None, at: 0 }
+    }
+
+    /// Whether the deal, if it is one, may be released.
+    fn fulfils_deal(&self) -> bool {
+        self.deal
+            .as_ref()
+            .is_none_or(|deal| deal.is_met_by(&self.people) && !self.waits_for_go && !deal.is_over(self.at))
     }
 }
 
@@ -197,6 +228,11 @@ impl Allowed {
         &self.clearance
     }
 
+    /// The policy that allowed it.
+    pub const fn policy(&self) -> PolicyDigest {
+        self.policy
+    }
+
     /// What it takes of the limits, reserved `at` a time in milliseconds since the Unix epoch.
     pub fn reservations(&self, at: u64) -> Vec<Draw> {
         self.draws.iter().map(|draw| reservation(draw, at)).collect()
@@ -205,7 +241,7 @@ impl Allowed {
     /// The frozen bytes, once the store has them as attempt `number`. Only the pipeline's T3, and recovery of what T3 left,
     /// come here.
     pub(super) fn freeze(self, number: u32) -> Frozen {
-        Frozen { unsigned: self.draft.unsigned, number, purpose: self.purpose }
+        Frozen { unsigned: self.draft.unsigned, number, purpose: self.purpose, policy: self.policy }
     }
 }
 
@@ -223,6 +259,16 @@ impl Waiting {
     /// What its parties were looked up in.
     pub fn clearance(&self) -> &Clearance {
         &self.clearance
+    }
+
+    /// The policy that permits it.
+    pub const fn policy(&self) -> PolicyDigest {
+        self.policy
+    }
+
+    /// What the Travel Rule wants data for, and doesn't have.
+    pub const fn travel(&self) -> Option<&Demand> {
+        self.travel.as_ref()
     }
 
     /// What has to be met, each of them.
@@ -250,6 +296,11 @@ impl Frozen {
     /// The attempt that they are, 1 and up.
     pub const fn number(&self) -> u32 {
         self.number
+    }
+
+    /// The policy that they were judged under.
+    pub const fn policy(&self) -> PolicyDigest {
+        self.policy
     }
 
     /// Whether they were judged as a cancelling transaction, which signers want a request for.

@@ -391,6 +391,7 @@ mod tests {
                 "action": { "kind": "transfer", "asset": "native", "to": "x", "amount": "1" },
             }))
             .unwrap(),
+            deal: None,
             request: SignedRequest { token: String::new(), body: Vec::new() },
             cancel: None,
             approvals: Vec::new(),

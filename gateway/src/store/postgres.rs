@@ -4,6 +4,7 @@
 //! is tried again; a connection that broke is replaced by the next call. Where the answer to a commit is lost, the caller is
 //! told that the database failed: every step is guarded by the record's fence and state, so it finds out by looking again.
 
+mod policies;
 mod rows;
 mod schema;
 mod session;
@@ -21,6 +22,8 @@ use chains::chain::{Replacement, Slot};
 use chains::network::Network;
 use serde_json::Value;
 use signer::approval::{Approval, Decision};
+use signer::policy::change::Version;
+use signer::policy::document::PolicyDigest;
 use signer::request::{Claims, IdempotencyKey, SignedRequest};
 use signer::roster::CredentialId;
 use sqlx::Connection as _;
@@ -28,10 +31,11 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use self::session::Sessions;
 use self::writes::Claim;
+use super::policies::{PolicyRecord, PolicyStep};
 use super::steps::{Found, Plan};
 use super::{
-    Accepted, Cancelling, Filter, GatewayId, Hold, Judgement, NewIntent, Sight, SlotRow, Store, StoreError,
-    TOKEN_GRACE_SECONDS, Usage, WalletFreeze,
+    Accepted, Cancelling, Filter, GatewayId, Hold, Judgement, NewIntent, Paper, PaperKind, Sight, SlotRow, Store,
+    StoreError, TOKEN_GRACE_SECONDS, Usage, WalletFreeze,
 };
 use crate::fail;
 use crate::mutation::Mutation;
@@ -244,8 +248,112 @@ impl Store for PostgresStore {
         Ok(())
     }
 
+    async fn let_deal_go(
+        &self,
+        id: RecordId,
+        claims: Claims,
+        request: SignedRequest,
+        at: u64,
+    ) -> Result<(), StoreError> {
+        let asked = Arc::new((claims, request));
+        self.sessions
+            .write(|db| {
+                let asked = Arc::clone(&asked);
+                Box::pin(async move { writes::let_deal_go(db, id, &asked.0, &asked.1, at).await })
+            })
+            .await
+    }
+
     async fn approved(&self, hold: Hold, at: u64) -> Result<(), StoreError> {
         self.step(hold, move |found| found.approved(at)).await.map(drop)
+    }
+
+    async fn keep(&self, paper: Paper, claims: Claims, at: u64) -> Result<(), StoreError> {
+        let kept = Arc::new((paper, claims));
+        self.sessions
+            .write(|db| {
+                let kept = Arc::clone(&kept);
+                Box::pin(async move {
+                    writes::use_token(db, &kept.1).await?;
+                    writes::keep(db, &kept.0, at).await
+                })
+            })
+            .await
+    }
+
+    async fn attach_travel(
+        &self,
+        id: RecordId,
+        data: String,
+        detail: Value,
+        claims: Claims,
+        at: u64,
+    ) -> Result<(), StoreError> {
+        let attached = Arc::new((data, detail, claims));
+        self.sessions
+            .write(|db| {
+                let attached = Arc::clone(&attached);
+                Box::pin(async move {
+                    let (data, detail, claims) = &*attached;
+                    writes::attach_travel(db, id, data, detail, claims, at).await
+                })
+            })
+            .await
+    }
+
+    async fn papers(&self, kind: PaperKind) -> Result<Vec<Paper>, StoreError> {
+        self.sessions.read(|db| Box::pin(rows::papers(db, kind, None))).await
+    }
+
+    async fn paper(&self, kind: PaperKind, name: &str) -> Result<Option<Paper>, StoreError> {
+        let name: Arc<str> = name.into();
+        self.sessions
+            .read(|db| {
+                let name = Arc::clone(&name);
+                Box::pin(async move { Ok(rows::papers(db, kind, Some(&name)).await?.pop()) })
+            })
+            .await
+    }
+
+    async fn propose_policy(&self, record: PolicyRecord, claims: Option<Claims>, _at: u64) -> Result<(), StoreError> {
+        let proposed = Arc::new((record, claims));
+        self.sessions
+            .write(|db| {
+                let proposed = Arc::clone(&proposed);
+                Box::pin(async move { policies::propose(db, &proposed.0, proposed.1.as_ref()).await })
+            })
+            .await
+    }
+
+    async fn step_policy(
+        &self,
+        version: Version,
+        digest: PolicyDigest,
+        step: PolicyStep,
+        claims: Option<Claims>,
+        at: u64,
+    ) -> Result<PolicyRecord, StoreError> {
+        let asked = Arc::new((step, claims));
+        self.sessions
+            .write(|db| {
+                let asked = Arc::clone(&asked);
+                Box::pin(
+                    async move { policies::step(db, digest, version, asked.0.clone(), asked.1.as_ref(), at).await },
+                )
+            })
+            .await
+    }
+
+    async fn policies(&self, from: Version) -> Result<Vec<PolicyRecord>, StoreError> {
+        self.sessions.read(|db| Box::pin(policies::all(db, from))).await
+    }
+
+    async fn counters(&self) -> Result<Vec<String>, StoreError> {
+        self.sessions.read(|db| Box::pin(policies::counters(db))).await
+    }
+
+    async fn judge_again(&self, hold: Hold, verdict: Judgement) -> Result<(), StoreError> {
+        self.step(hold, move |found| found.judge_again(&verdict)).await.map(drop)
     }
 
     async fn use_token(&self, claims: Claims, at: u64) -> Result<(), StoreError> {

@@ -8,10 +8,11 @@ use chains::amount::Amount;
 use chains::chain::Slot;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use signer::request::SignedRequest;
+use sha2::{Digest as _, Sha256};
+use signer::request::{Deal, SignedRequest};
 
 use super::steps::Found;
-use super::{SlotRow, StoreError, WalletFreeze};
+use super::{NewIntent, SlotRow, StoreError, WalletFreeze};
 use crate::record::{Attempt, Event, Exposure, Purpose, Record, RecordId, SignedBytes};
 
 /// A row of `record`.
@@ -21,6 +22,7 @@ pub(super) struct RecordRow {
     pub(super) key: String,
     pub(super) network: String,
     pub(super) intent: String,
+    pub(super) deal: Option<String>,
     pub(super) token: String,
     pub(super) body: Vec<u8>,
     pub(super) cancel_token: Option<String>,
@@ -73,6 +75,7 @@ impl RecordRow {
             idempotency_key: parse(&self.key)?,
             network: parse(&self.network)?,
             intent: from_json(&self.intent)?,
+            deal: self.deal.as_deref().map(from_json::<Deal>).transpose()?,
             request: SignedRequest { token: self.token, body: self.body },
             cancel: self.cancel_token.zip(self.cancel_body).map(|(token, body)| SignedRequest { token, body }),
             approvals: approvals.iter().map(|approval| from_json(approval)).collect::<Result<_, _>>()?,
@@ -133,6 +136,29 @@ impl EventRow {
     }
 }
 
+/// What an idempotency key names: the intent and, of a deal's leg, its terms.
+pub(super) struct Named {
+    /// The intent's JSON.
+    pub(super) intent: String,
+    /// The terms' JSON.
+    pub(super) deal: Option<String>,
+    /// The SHA-256 over both.
+    pub(super) digest: Vec<u8>,
+}
+
+impl Named {
+    pub(super) fn of(new: &NewIntent) -> Result<Self, StoreError> {
+        let (intent, deal) = (to_json(&new.intent)?, optional_json(new.deal.as_ref())?);
+        let mut hash = Sha256::new();
+        hash.update(&intent);
+        if let Some(deal) = &deal {
+            hash.update([0]); // no JSON holds it
+            hash.update(deal);
+        }
+        Ok(Self { intent, deal, digest: hash.finalize().to_vec() })
+    }
+}
+
 pub(super) fn slot_row(slot: &str, record: RecordId, state: &str, burned: bool) -> Result<SlotRow, StoreError> {
     Ok(SlotRow { slot: parse(slot)?, record, state: parse(state)?, burned })
 }
@@ -172,7 +198,7 @@ where
     text.parse().map_err(|e: T::Err| StoreError::Corrupt(e.to_string()))
 }
 
-fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, StoreError> {
+pub(super) fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, StoreError> {
     serde_json::from_str(text).map_err(|e| StoreError::Corrupt(e.to_string()))
 }
 

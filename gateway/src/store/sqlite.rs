@@ -4,6 +4,7 @@
 //! in a savepoint of its own, commits once, and only then answers them: one `fsync` carries many records.
 
 mod file;
+mod policies;
 mod rows;
 mod schema;
 mod writes;
@@ -21,15 +22,18 @@ use chains::network::Network;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use serde_json::Value;
 use signer::approval::{Approval, Decision};
+use signer::policy::change::Version;
+use signer::policy::document::PolicyDigest;
 use signer::request::{Claims, IdempotencyKey, SignedRequest};
 use signer::roster::CredentialId;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use self::file::File;
+use super::policies::{PolicyRecord, PolicyStep};
 use super::steps::{Found, Plan};
 use super::{
-    Accepted, Cancelling, Filter, GatewayId, Hold, Judgement, NewIntent, Sight, SlotRow, Store, StoreError, Usage,
-    WalletFreeze,
+    Accepted, Cancelling, Filter, GatewayId, Hold, Judgement, NewIntent, Paper, PaperKind, Sight, SlotRow, Store,
+    StoreError, Usage, WalletFreeze,
 };
 use crate::fail;
 use crate::mutation::Mutation;
@@ -298,8 +302,73 @@ impl Store for SqliteStore {
         Ok(())
     }
 
+    async fn let_deal_go(
+        &self,
+        id: RecordId,
+        claims: Claims,
+        request: SignedRequest,
+        at: u64,
+    ) -> Result<(), StoreError> {
+        self.write(move |db| writes::let_deal_go(db, id, &claims, &request, at)).await
+    }
+
     async fn approved(&self, hold: Hold, at: u64) -> Result<(), StoreError> {
         self.step(hold, move |found| found.approved(at)).await.map(drop)
+    }
+
+    async fn keep(&self, paper: Paper, claims: Claims, at: u64) -> Result<(), StoreError> {
+        self.write(move |db| {
+            writes::use_token(db, &claims, at)?;
+            writes::keep(db, &paper, at)
+        })
+        .await
+    }
+
+    async fn attach_travel(
+        &self,
+        id: RecordId,
+        data: String,
+        detail: Value,
+        claims: Claims,
+        at: u64,
+    ) -> Result<(), StoreError> {
+        self.write(move |db| writes::attach_travel(db, id, data, detail, &claims, at)).await
+    }
+
+    async fn papers(&self, kind: PaperKind) -> Result<Vec<Paper>, StoreError> {
+        self.read(move |db| rows::papers(db, kind, None)).await
+    }
+
+    async fn paper(&self, kind: PaperKind, name: &str) -> Result<Option<Paper>, StoreError> {
+        let name = name.to_owned();
+        self.read(move |db| Ok(rows::papers(db, kind, Some(&name))?.pop())).await
+    }
+
+    async fn propose_policy(&self, record: PolicyRecord, claims: Option<Claims>, at: u64) -> Result<(), StoreError> {
+        self.write(move |db| policies::propose(db, &record, claims.as_ref(), at)).await
+    }
+
+    async fn step_policy(
+        &self,
+        version: Version,
+        digest: PolicyDigest,
+        step: PolicyStep,
+        claims: Option<Claims>,
+        at: u64,
+    ) -> Result<PolicyRecord, StoreError> {
+        self.write(move |db| policies::step(db, digest, version, step, claims.as_ref(), at)).await
+    }
+
+    async fn policies(&self, from: Version) -> Result<Vec<PolicyRecord>, StoreError> {
+        self.read(move |db| policies::all(db, from)).await
+    }
+
+    async fn counters(&self) -> Result<Vec<String>, StoreError> {
+        self.read(policies::counters).await
+    }
+
+    async fn judge_again(&self, hold: Hold, verdict: Judgement) -> Result<(), StoreError> {
+        self.step(hold, move |found| found.judge_again(&verdict)).await.map(drop)
     }
 
     async fn use_token(&self, claims: Claims, at: u64) -> Result<(), StoreError> {

@@ -149,6 +149,30 @@ impl Found {
         Ok(plan)
     }
 
+    /// The same for a record that was judged before, under another policy. What it has reserved is given back first.
+    pub(super) fn judge_again(&self, verdict: &Judgement) -> Result<Plan, StoreError> {
+        if !matches!(self.state, State::AwaitingApproval | State::Queued) || !self.attempts.is_empty() {
+            return Err(self.stale(State::AwaitingApproval));
+        }
+        let mut plan = Plan::default();
+        let goes_on = matches!(verdict.state, State::Queued | State::AwaitingApproval);
+        if goes_on {
+            plan.writes.push(Write::Settle(Settlement::GiveBack)); // or else the end of the record does
+        }
+        if verdict.state == self.state {
+            plan.writes.push(Write::Reason(verdict.reason.clone()));
+            self.event(&mut plan, verdict.at, verdict.detail.clone().unwrap_or_default());
+        } else {
+            let arrow = Arrow::plain(self.state, verdict.state, verdict.at);
+            let (reason, detail) = (verdict.reason.clone(), verdict.detail.clone());
+            self.advance(&mut plan, Arrow { reason, detail, ..arrow })?;
+        }
+        if goes_on && !verdict.draws.is_empty() {
+            plan.writes.push(Write::Reserve(verdict.draws.clone()));
+        }
+        Ok(plan)
+    }
+
     pub(super) fn freeze(&self, unsigned: &[u8], slots: &BTreeSet<Slot>, at: u64) -> Result<Plan, StoreError> {
         self.require(State::Queued)?;
         let mut plan = Plan { attempt: self.next_number(), ..Plan::default() };
@@ -341,6 +365,22 @@ impl Found {
                 plan.writes.push(Write::Fence);
             }
         }
+        Ok(plan)
+    }
+
+    /// Needs no hold either.
+    pub(super) fn let_deal_go(&self, by: &CredentialId, request: &SignedRequest, at: u64) -> Result<Plan, StoreError> {
+        self.require(State::AwaitingApproval)?;
+        let mut plan = Plan::default();
+        self.event(&mut plan, at, json!({ "released_by": by, "release": request }));
+        Ok(plan)
+    }
+
+    /// Needs no hold either. What it was waiting for is there.
+    pub(super) fn attach_travel(&self, detail: Value, at: u64) -> Result<Plan, StoreError> {
+        self.require(State::AwaitingApproval)?;
+        let mut plan = Plan { writes: vec![Write::Reason(None)], attempt: 0 };
+        self.event(&mut plan, at, detail);
         Ok(plan)
     }
 

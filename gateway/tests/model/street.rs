@@ -210,7 +210,7 @@ impl Street {
     pub(crate) fn check(&self, plan: &Plan) {
         self.run(async {
             let mut reference = self.town.reference().await;
-            let filter = Filter { client: None, wallet: None, state: None, before: None, limit: 500 };
+            let filter = Filter { client: None, wallet: None, state: None, deals: false, before: None, limit: 500 };
             let records = self.outside.list(filter).await.unwrap();
             let slots = self.outside.slots(NETWORK, "").await.unwrap();
             let usage = self.outside.usage("model", 0, 0).await.unwrap();

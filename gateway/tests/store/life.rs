@@ -295,7 +295,7 @@ fn lists_are_filtered_and_newest_first() {
             }
             ids.push(hold.id);
         }
-        let all = Filter { client: None, wallet: None, state: None, before: None, limit: 10 };
+        let all = Filter { client: None, wallet: None, state: None, deals: false, before: None, limit: 10 };
         let list = |filter: Filter| {
             let store = Arc::clone(&store);
             async move { store.list(filter).await.unwrap().into_iter().map(|r| r.id).collect::<Vec<_>>() }

@@ -39,7 +39,7 @@ fn a_database_of_version_1_is_migrated_with_everything_in_it() {
     drop(old);
     run(async {
         let store = open(&path);
-        let all = Filter { client: None, wallet: None, state: None, before: None, limit: 100 };
+        let all = Filter { client: None, wallet: None, state: None, deals: false, before: None, limit: 100 };
         let records = store.list(all).await.unwrap();
         let found: Vec<_> = records.iter().map(|record| (record.id.to_string(), record.state.to_string())).collect();
         assert_eq!(found, states);

@@ -166,6 +166,7 @@ pub(crate) fn ask(key: &str, amount: u64) -> NewIntent {
         idempotency_key: key.parse().unwrap(),
         network: network(),
         intent: intent(amount),
+        deal: None,
         request: SignedRequest { token: "token".to_owned(), body: b"body".to_vec() },
         owner: gateway("a"),
         at: 1_000_000,

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::SystemTime;
 
-/// Tells the time.
-pub(crate) trait Clock: fmt::Debug + Send + Sync {
+/// Tells a signer the time.
+pub trait Clock: fmt::Debug + Send + Sync {
     /// Milliseconds since 1970.
     fn unix_millis(&self) -> u64;
 }

@@ -105,6 +105,7 @@ impl Node {
         let names = peers.iter().map(|peer| peer.id.clone()).collect();
         self.join(peers).map_err(|stop| match stop {
             Stop::Refused(reason) | Stop::Failed(reason) | Stop::Fault { reason, .. } => reason,
+            Stop::StalePolicy => "another policy is in force".to_owned(),
         })?;
         *self.own.circle.write().unwrap_or_else(PoisonError::into_inner) = Some(names);
         Ok(())

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::link::LinkKey;
 use super::own::Terms;
 use crate::ceremony::escrow::SealedPart;
+use crate::policy::change::Version;
+use crate::policy::versions::PolicyStanding;
 use crate::protocol::decode;
 use crate::scheme::SchemeId;
 use crate::transport::SignerId;
@@ -61,6 +63,15 @@ pub(crate) enum Command {
     Escrow { session: SessionId, key: KeyId, epoch: u32, helpers: Vec<SignerId>, recipient: String },
     /// The escrow of `epoch` is in its holder's hands.
     NoteEscrow { key: KeyId, epoch: u32 },
+    /// Which policy is in force at you, and which one waits?
+    PolicyStanding,
+    /// Here is a change of the policy, as JSON, with its approvals.
+    OfferPolicy {
+        #[serde(with = "serde_bytes")]
+        change: Vec<u8>,
+    },
+    /// The change that made that version.
+    PolicyChange { version: Version },
 }
 
 /// What a signer answers.
@@ -86,6 +97,12 @@ pub(crate) enum Answer {
     Failed(String),
     /// Its part of an escrow, which only the holder can open.
     Escrowed(SealedPart),
+    /// Its policy.
+    Policy(PolicyStanding),
+    /// A change of the policy, as JSON.
+    PolicyChange(#[serde(with = "serde_bytes")] Vec<u8>),
+    /// It will not sign: the request was judged under another policy than this one.
+    StalePolicy(PolicyStanding),
 }
 
 /// A signer and the public key of its links.

@@ -28,9 +28,13 @@ use chains::holder::Holder;
 use chains::network::{Family, Network};
 use serde::{Deserialize, Serialize};
 
+use super::change::ChangesConfig;
+use super::code::CodeHash;
 use super::denylist::Denylist;
+use super::document::Document;
 use super::hours::{HoursConfig, HoursError};
 use super::limit::{Limit, LimitConfig, LimitError};
+use super::program::{ProgramConfig, ProgramForm};
 use super::quorum::Quorum;
 use super::rule::{Constraint, Demand, Effect, Form, Rule};
 use super::{Policy, Selector};
@@ -43,6 +47,10 @@ pub struct PolicyConfig {
     /// Addresses that nothing may touch, of any chain that a wallet is on. They beat every rule.
     #[serde(default)]
     pub denied_addresses: Vec<UncheckedAddress>,
+    /// Whether calls wait where no node can try them before they are signed. Nodes are asked in any case, and what they say
+    /// against a call counts; only whoever asks a node can hold this, so signers don't.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub require_simulation: bool,
     /// Addresses under a name, for rules to name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub counterparties: Vec<CounterpartyConfig>,
@@ -52,6 +60,9 @@ pub struct PolicyConfig {
     /// How much and how often, over time. What no limit is for is bounded by the rules alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<LimitConfig>,
+    /// Who may change the policy while it is in force, and how long that takes; nobody may but in the files, if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changes: Option<ChangesConfig>,
 }
 
 /// A counterparty and its addresses, of any of the chains that wallets are on.
@@ -96,6 +107,10 @@ pub struct RuleConfig {
     /// What may be called.
     #[serde(default)]
     pub contracts: Vec<ContractConfig>,
+    /// Which instructions of Solana programs may be used. Those whose effects are known, payments and allowances of the token
+    /// programs, need no mention here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub programs: Vec<ProgramConfig>,
     /// The least per transfer or allowance that it is for, in base units of the rule's one asset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_amount: Option<Amount>,
@@ -130,6 +145,10 @@ pub enum EffectConfig {
 pub struct ContractConfig {
     /// The contract.
     pub address: UncheckedAddress,
+    /// The Keccak-256 of the code that it must have; any, if left out. The gateway asks a node before it has a call signed;
+    /// signers can't.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code_hash: Option<CodeHash>,
     /// The functions that may be called with any arguments.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub selectors: Vec<Selector>,
@@ -142,8 +161,15 @@ pub struct ContractConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FunctionConfig {
-    /// `transfer(address,uint256)`.
+    /// `transfer(address,uint256)`. Left out where the function is looked up in `abi_file`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub signature: String,
+    /// A contract's ABI, or a compiler's artifact that has one, as JSON; read where the configuration is loaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub abi_file: Option<String>,
+    /// The function's name in the ABI.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// What must be true of its arguments, all of it.
     #[serde(default)]
     pub arguments: Vec<ArgumentConfig>,
@@ -227,6 +253,14 @@ pub enum PolicyError {
         /// The rule.
         rule: String,
     },
+    /// Programs on a chain that has none, or one whose instructions or accounts can't be meant.
+    #[error("rule {rule}: {reason}")]
+    Programs {
+        /// The rule.
+        rule: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A function or an argument that can't be meant.
     #[error("rule {rule}: {reason}")]
     Function {
@@ -291,6 +325,25 @@ pub enum PolicyError {
 }
 
 impl PolicyConfig {
+    /// Puts what a rule's files say into the rule: signatures for functions that an ABI names, discriminators for instructions
+    /// that an IDL names. `read` gets the text of a file by the name that the rule gives.
+    ///
+    /// # Errors
+    /// [`PolicyError`], for the first file that can't be read or doesn't have what the rule wants of it.
+    pub fn read_files(&mut self, mut read: impl FnMut(&str) -> Result<String, String>) -> Result<(), PolicyError> {
+        for rule in &mut self.rules {
+            for program in &mut rule.programs {
+                let fault = |reason| PolicyError::Programs { rule: rule.id.clone(), reason };
+                program.look_up(&mut read).map_err(fault)?;
+            }
+            for function in rule.contracts.iter_mut().flat_map(|contract| &mut contract.functions) {
+                let fault = |reason| PolicyError::Function { rule: rule.id.clone(), reason };
+                function.look_up(&mut read).map_err(fault)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Compiles the policy for these wallets.
     ///
     /// # Errors
@@ -317,7 +370,9 @@ impl PolicyConfig {
         }
         let compile = |rule: &RuleConfig| rule.compile(wallets, &self.counterparties);
         let rules = self.rules.iter().map(compile).collect::<Result<_, _>>()?;
-        Ok(Policy::new(denied, rules, self.compile_limits(wallets)?))
+        let policy = Policy::new(denied, rules, self.compile_limits(wallets)?);
+        let (changes, document) = (self.changes.clone(), Document::of(self));
+        Ok(Policy { changes, document, require_simulation: self.require_simulation, ..policy })
     }
 
     fn compile_limits(&self, wallets: &BTreeMap<WalletId, Network>) -> Result<Vec<Limit>, PolicyError> {
@@ -375,6 +430,7 @@ impl RuleConfig {
             assets,
             addresses: if denies && addresses.is_empty() { None } else { Some(addresses) },
             calls: self.calls(network)?,
+            programs: self.programs(network)?,
             min_amount: self.min_amount,
             max_amount: self.max_amount,
             max_fee: self.max_fee,
@@ -433,15 +489,29 @@ impl RuleConfig {
             }
             let functions = calls.entry(self.address(network, &contract.address)?).or_default();
             for selector in &contract.selectors {
-                functions.entry(*selector).or_default().push(Form { function: None, constraints: Vec::new() });
+                functions.entry(*selector).or_default().push(Form {
+                    function: None,
+                    constraints: Vec::new(),
+                    code_hash: contract.code_hash,
+                });
             }
             for function in &contract.functions {
                 let (selector, form) =
                     function.compile().map_err(|reason| PolicyError::Function { rule: self.id.clone(), reason })?;
-                functions.entry(selector).or_default().push(form);
+                functions.entry(selector).or_default().push(Form { code_hash: contract.code_hash, ..form });
             }
         }
         Ok(calls)
+    }
+
+    fn programs(&self, network: Network) -> Result<BTreeMap<Address, Vec<ProgramForm>>, PolicyError> {
+        let mut programs: BTreeMap<Address, Vec<ProgramForm>> = BTreeMap::new();
+        for config in &self.programs {
+            let fault = |reason| PolicyError::Programs { rule: self.id.clone(), reason };
+            let forms = config.compile(network).map_err(fault)?;
+            programs.entry(self.address(network, &config.address)?).or_default().extend(forms);
+        }
+        Ok(programs)
     }
 
     /// The one network of the rule's wallets.
@@ -463,11 +533,27 @@ impl RuleConfig {
 }
 
 impl FunctionConfig {
+    /// Looks the function up in the ABI, which `read` reads; nothing is left of either.
+    fn look_up(&mut self, read: &mut dyn FnMut(&str) -> Result<String, String>) -> Result<(), String> {
+        match (self.abi_file.take(), self.name.take()) {
+            (None, None) => Ok(()),
+            (Some(file), Some(name)) if self.signature.is_empty() => {
+                let found = Function::of_abi(&read(&file)?, &name).map_err(|why| format!("{file}: {why}"))?;
+                self.signature = found.to_string();
+                Ok(())
+            }
+            _ => Err("name a function by its signature, or by abi_file and name".to_owned()),
+        }
+    }
+
     fn compile(&self) -> Result<(Selector, Form), String> {
+        if self.abi_file.is_some() || self.name.is_some() {
+            return Err("an ABI is read from a configuration file; write the function's signature here".to_owned());
+        }
         let function: Function = self.signature.parse().map_err(|error: FunctionError| error.to_string())?;
         let constraints = self.arguments.iter().map(|argument| argument.compile(&function));
         let constraints = constraints.collect::<Result<_, _>>()?;
-        Ok((Selector(function.selector()), Form { function: Some(function), constraints }))
+        Ok((Selector(function.selector()), Form { function: Some(function), constraints, code_hash: None }))
     }
 }
 

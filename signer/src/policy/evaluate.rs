@@ -6,11 +6,11 @@ use chains::account::Account;
 use chains::address::Address;
 use chains::amount::Amount;
 use chains::asset::Asset;
-use chains::effects::{Allowance, Call, Effects, Transfer};
+use chains::effects::{Allowance, Call, Effects, ProgramCall, Transfer};
 
 use super::quorum::Quorum;
 use super::rule::Rule;
-use super::{Circumstances, Denial, Policy, Selector};
+use super::{Circumstances, Denial, Discriminator, Policy, Selector};
 
 /// What the rules say to a transaction that none of them denies.
 #[derive(Debug, Default)]
@@ -90,17 +90,19 @@ impl<'a> Desk<'a> {
         let moves = |asset: Asset, to: &Address, amount: Amount| {
             rule.is_for_asset(asset) && rule.is_for_address(to) && rule.min_amount.is_none_or(|least| amount >= least)
         };
-        let names_no_call = rule.calls.is_empty();
+        let names_no_call = rule.calls.is_empty() && rule.programs.is_empty();
         let anything = names_no_call && rule.assets.is_none() && rule.addresses.is_none() && rule.min_amount.is_none();
-        let Effects { transfers, allowances, calls, proceeds, .. } = self.effects;
+        let Effects { transfers, allowances, calls, programs, proceeds, .. } = self.effects;
         anything
             || (names_no_call
                 && (transfers.iter().any(|transfer| moves(transfer.asset, &transfer.to, transfer.amount))
                     || allowances.iter().any(|grant| moves(grant.asset, &grant.spender, grant.amount))))
             || calls.iter().any(|call| rule.is_for_call(self.account, call))
+            || programs.iter().any(|call| rule.is_for_program(self.account, call))
             || (rule.addresses.is_some()
                 && (proceeds.iter().any(|proceeds| rule.is_for_address(&proceeds.to))
-                    || calls.iter().any(|call| rule.is_for_address(&Address::Ethereum(call.contract)))))
+                    || calls.iter().any(|call| rule.is_for_address(&Address::Ethereum(call.contract)))
+                    || programs.iter().any(|call| rule.is_for_address(&Address::Solana(call.program)))))
     }
 
     fn permit_all(&self) -> Result<Permission<'a>, Refused<'a>> {
@@ -115,7 +117,14 @@ impl<'a> Desk<'a> {
             // What the call moves was weighed above: up to a step-up amount, a call needs nobody.
             permission.add(self.call(call)?, call.value);
         }
+        for call in self.effects.programs.iter().filter(|call| !call.explained) {
+            permission.add(self.program(call)?, Amount::ZERO);
+        }
         self.effects.proceeds.iter().try_for_each(|proceeds| self.recipient(&proceeds.to))?;
+        if permission.rule.is_none() && !self.effects.programs.is_empty() {
+            // Instructions that move nothing, a memo or the end of an allowance, need no more than their fee.
+            permission.add(self.within_fee(&self.rules)?, Amount::ZERO);
+        }
         Ok(permission)
     }
 
@@ -139,7 +148,7 @@ impl<'a> Desk<'a> {
 
     fn allowance(&self, allowance: &Allowance) -> Permits<'a> {
         let rules = self.payment(allowance.asset, &allowance.spender, allowance.amount)?;
-        if allowance.amount.to_u128().is_none() {
+        if is_unlimited(allowance.asset, allowance.amount) {
             let reason = Denial::UnlimitedAllowance { asset: allowance.asset, spender: allowance.spender.clone() };
             return Err(Refused { nearest: rules.first().copied(), reason });
         }
@@ -155,6 +164,20 @@ impl<'a> Desk<'a> {
         rules.retain(|rule| rule.is_for_call(self.account, call));
         if rules.is_empty() {
             let reason = Denial::UnlistedArguments { contract, selector };
+            return Err(Refused { nearest: Some(nearest), reason });
+        }
+        self.within_fee(&rules)
+    }
+
+    fn program(&self, call: &ProgramCall) -> Permits<'a> {
+        let (program, discriminator) = (Address::Solana(call.program), Discriminator::of(call));
+        let mut rules: Vec<&Rule> = self.rules.iter().filter(|rule| rule.names_program(call)).copied().collect();
+        let Some(nearest) = rules.first().copied() else {
+            return Err(Refused { nearest: None, reason: Denial::UnlistedProgram { program, discriminator } });
+        };
+        rules.retain(|rule| rule.is_for_program(self.account, call));
+        if rules.is_empty() {
+            let reason = Denial::UnlistedAccounts { program, discriminator };
             return Err(Refused { nearest: Some(nearest), reason });
         }
         self.within_fee(&rules)
@@ -216,6 +239,15 @@ impl<'a> Permission<'a> {
             let quorum = others.iter().fold((*first).clone(), |either, other| either.or(other));
             self.quorums.insert(quorum);
         }
+    }
+}
+
+/// Whether an allowance is unlimited in all but name: 2^128 base units or more, and of an SPL token, whose amounts have 64 bits, all
+/// of them.
+fn is_unlimited(asset: Asset, amount: Amount) -> bool {
+    match asset {
+        Asset::Spl(_) => amount.to_u64().is_none_or(|amount| amount == u64::MAX),
+        Asset::Native | Asset::Erc20(_) => amount.to_u128().is_none(),
     }
 }
 

@@ -140,6 +140,11 @@ impl Limit {
         &self.id
     }
 
+    /// Its name, and the most that its window may hold, in base units and in payments.
+    pub(super) fn caps(&self) -> (&str, Option<Amount>, Option<u64>) {
+        (&self.id, self.max_amount, self.max_count)
+    }
+
     /// Who must have asked; anybody where it is empty.
     pub(super) const fn initiators(&self) -> &BTreeSet<CredentialId> {
         &self.initiators

@@ -22,7 +22,7 @@ use chains::network::Network;
 use serde::{Deserialize, Serialize};
 
 use super::rule::{Demand, Effect, Form, Rule};
-use super::{Circumstances, Policy, Selector, Verdict, evaluate, token};
+use super::{Circumstances, Policy, Selector, Verdict, evaluate, program, token};
 use crate::roster::CredentialId;
 
 /// How many transactions are tried at most.
@@ -46,7 +46,7 @@ pub struct Question {
     pub assets: Among<Asset>,
     /// Who is paid, may spend, or receives what a call brings in.
     pub addresses: Among<UncheckedAddress>,
-    /// The contracts that are called.
+    /// The contracts or programs that are called.
     pub contracts: Among<UncheckedAddress>,
     /// The functions that are called.
     pub selectors: Among<Selector>,
@@ -302,6 +302,7 @@ impl<'a> Cells<'a> {
                 transfers: Vec::new(),
                 allowances: Vec::new(),
                 calls: Vec::new(),
+                programs: Vec::new(),
                 proceeds: Vec::new(),
                 change: Amount::ZERO,
                 max_fee,
@@ -311,6 +312,7 @@ impl<'a> Cells<'a> {
             self.payments(rule, &nothing, &mut deeds)?;
             if self.question.does(Act::Call) || self.question.does(Act::Collect) {
                 self.calls(rule, &nothing, &mut deeds)?;
+                self.programs(rule, &nothing, &mut deeds)?;
             }
         }
         Ok(deeds)
@@ -370,6 +372,9 @@ impl<'a> Cells<'a> {
         starts.extend(limits.filter_map(|limit| limit.cap(asset)).filter_map(after));
         // From here on an allowance is unlimited.
         starts.extend(after(Amount::from_wei(u128::MAX)));
+        if let Asset::Spl(_) = asset {
+            starts.insert(Amount::from_lamports(u64::MAX));
+        }
         if let Asset::Erc20(contract) = asset {
             let contract = Address::Ethereum(contract);
             let forms =
@@ -408,6 +413,34 @@ impl<'a> Cells<'a> {
                     if deeds.len() > MAX_DEEDS {
                         return Err(ProveError::TooManyCases);
                     }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Instructions of Solana programs that a rule may permit. The programs are asked about as contracts are.
+    fn programs(&self, rule: &Rule, nothing: &Effects, deeds: &mut Vec<Effects>) -> Result<(), ProveError> {
+        let selects = matches!(self.question.selectors, Among::OneOf(_));
+        for program in rule.programs.keys().filter(|program| self.contracts.admits(program) && !selects) {
+            let forms: Vec<_> = self.rules.iter().filter_map(|rule| rule.programs.get(program)).flatten().collect();
+            let mut calls = Vec::new();
+            for form in rule.programs.get(program).into_iter().flatten() {
+                let more = program::examples(self.account, program, form, &forms);
+                calls.extend(more.ok_or(ProveError::TooManyCases)?);
+            }
+            for call in calls {
+                let programs = vec![call];
+                if self.question.does(Act::Collect) {
+                    let with =
+                        |to| Effects { programs: programs.clone(), proceeds: vec![Proceeds { to }], ..nothing.clone() };
+                    deeds.extend(self.collectors().into_iter().map(with));
+                }
+                if self.question.does(Act::Call) {
+                    deeds.push(Effects { programs, ..nothing.clone() });
+                }
+                if deeds.len() > MAX_DEEDS {
+                    return Err(ProveError::TooManyCases);
                 }
             }
         }

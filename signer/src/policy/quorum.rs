@@ -73,6 +73,16 @@ impl Quorum {
         Self { ways: self.ways.union(&other.ways).cloned().collect() }
     }
 
+    /// Somebody of each group, all different people. A group that is named twice asks for two.
+    pub fn one_of_each<'g>(groups: impl IntoIterator<Item = &'g Group>) -> Self {
+        let mut way = Way::new();
+        for group in groups {
+            let count = way.entry(group.clone()).or_default();
+            *count = count.saturating_add(1);
+        }
+        Self { ways: BTreeSet::from([way]) }
+    }
+
     /// Whether whoever fulfils this one fulfils the other as well, by their numbers: each way of this one has at least the
     /// people of some way of the other.
     pub fn implies(&self, other: &Self) -> bool {

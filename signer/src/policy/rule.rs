@@ -6,11 +6,13 @@ use chains::account::{Account, WalletId};
 use chains::address::Address;
 use chains::amount::Amount;
 use chains::asset::Asset;
-use chains::effects::Call;
+use chains::effects::{Call, ProgramCall};
 use chains::ethereum::function::{Argument, Function, Place};
 use serde::{Serialize, Serializer};
 
+use super::code::CodeHash;
 use super::hours::Hours;
+use super::program::ProgramForm;
 use super::quorum::Quorum;
 use super::{Circumstances, Selector};
 use crate::roster::CredentialId;
@@ -31,6 +33,8 @@ pub(super) struct Rule {
     pub(super) addresses: Option<BTreeSet<Address>>,
     /// What is called, and with which arguments: any of the forms.
     pub(super) calls: BTreeMap<Address, BTreeMap<Selector, Vec<Form>>>,
+    /// Which instructions of which programs, and with which accounts: any of the forms.
+    pub(super) programs: BTreeMap<Address, Vec<ProgramForm>>,
     pub(super) min_amount: Option<Amount>,
     pub(super) max_amount: Option<Amount>,
     pub(super) max_fee: Option<Amount>,
@@ -53,6 +57,8 @@ pub(super) enum Effect {
 pub(super) struct Form {
     pub(super) function: Option<Function>,
     pub(super) constraints: Vec<Constraint>,
+    /// The code that the contract must have, for who can see it.
+    pub(super) code_hash: Option<CodeHash>,
 }
 
 /// What must be true of one argument.
@@ -97,6 +103,26 @@ impl Rule {
     /// Whether the rule names the contract with this function and these arguments.
     pub(super) fn is_for_call(&self, account: &Account, call: &Call) -> bool {
         self.forms(call).is_some_and(|forms| forms.iter().any(|form| form.fits(account, call)))
+    }
+
+    /// The code that each form of the rule which permits the call wants of the contract; none where any will do.
+    pub(super) fn code_of(&self, account: &Account, call: &Call) -> Vec<Option<CodeHash>> {
+        let forms = self.forms(call).into_iter().flatten().filter(|form| form.fits(account, call));
+        forms.map(|form| form.code_hash).collect()
+    }
+
+    /// Whether the rule names the program with this instruction.
+    pub(super) fn names_program(&self, call: &ProgramCall) -> bool {
+        self.programs_of(call).any(|form| form.names(call))
+    }
+
+    /// Whether the rule names the program with this instruction and these accounts.
+    pub(super) fn is_for_program(&self, account: &Account, call: &ProgramCall) -> bool {
+        self.programs_of(call).any(|form| form.fits(account, call))
+    }
+
+    fn programs_of(&self, call: &ProgramCall) -> impl Iterator<Item = &ProgramForm> {
+        self.programs.get(&Address::Solana(call.program)).into_iter().flatten()
     }
 
     fn forms(&self, call: &Call) -> Option<&Vec<Form>> {
@@ -145,6 +171,9 @@ impl Demand {
 impl Serialize for Form {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         // A digest's input: whatever differs must read differently.
-        serializer.collect_str(&format_args!("{:?} {:?}", self.function, self.constraints))
+        match &self.code_hash {
+            None => serializer.collect_str(&format_args!("{:?} {:?}", self.function, self.constraints)),
+            Some(code) => serializer.collect_str(&format_args!("{:?} {:?} {code}", self.function, self.constraints)),
+        }
     }
 }

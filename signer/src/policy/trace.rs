@@ -9,14 +9,14 @@ use chains::account::Account;
 use chains::address::Address;
 use chains::amount::Amount;
 use chains::asset::Asset;
-use chains::effects::{Call, Effects};
+use chains::effects::{Call, Effects, ProgramCall};
 use serde::Serialize;
 
 use super::evaluate::is_denied_by;
 use super::hours::HoursConfig;
 use super::quorum::Quorum;
 use super::rule::{Effect, Rule};
-use super::{Circumstances, Policy, Selector, Verdict, evaluate};
+use super::{Circumstances, Discriminator, Policy, Selector, Verdict, evaluate};
 use crate::roster::CredentialId;
 
 mod nearest;
@@ -104,6 +104,15 @@ pub enum Input {
         contract: Address,
         /// The function.
         selector: Selector,
+    },
+    /// An instruction of a Solana program that the other inputs don't explain.
+    Program {
+        /// Its place among the instructions.
+        index: usize,
+        /// The program.
+        program: Address,
+        /// How the instruction's data begins.
+        discriminator: Discriminator,
     },
     /// A receiver of what calls bring in.
     Proceeds {
@@ -195,6 +204,18 @@ pub enum Wanted {
         /// The functions.
         selectors: BTreeSet<Selector>,
     },
+    /// One of these programs; where it is empty, the rule is for none.
+    OneOfPrograms {
+        /// The programs.
+        programs: BTreeSet<Address>,
+    },
+    /// Data that begins with one of these.
+    OneOfDiscriminators {
+        /// The beginnings.
+        discriminators: BTreeSet<Discriminator>,
+    },
+    /// Other accounts.
+    OtherAccounts,
     /// Other arguments.
     OtherArguments,
     /// An input of another kind: the rule says nothing of this one.
@@ -265,6 +286,9 @@ impl Rule {
             Input::Call { index, .. } => {
                 effects.calls.get(*index).map(|call| self.call_misses(account, call)).unwrap_or_default()
             }
+            Input::Program { index, .. } => {
+                effects.programs.get(*index).map(|call| self.program_misses(account, call)).unwrap_or_default()
+            }
             Input::Proceeds { to, .. } if to != account.address() => self.address_miss(to).into_iter().collect(),
             _ => Vec::new(),
         }
@@ -303,6 +327,20 @@ impl Rule {
         wanted.into_iter().collect()
     }
 
+    fn program_misses(&self, account: &Account, call: &ProgramCall) -> Vec<Wanted> {
+        let wanted = if self.is_for_program(account, call) {
+            None
+        } else if self.names_program(call) {
+            Some(Wanted::OtherAccounts)
+        } else if let Some(forms) = self.programs.get(&Address::Solana(call.program)) {
+            let discriminators = forms.iter().map(|form| form.discriminator.clone()).collect();
+            Some(Wanted::OneOfDiscriminators { discriminators })
+        } else {
+            Some(Wanted::OneOfPrograms { programs: self.programs.keys().cloned().collect() })
+        };
+        wanted.into_iter().collect()
+    }
+
     /// Why a denying rule doesn't deny an input; empty exactly where it does.
     fn denial_misses(&self, account: &Account, effects: &Effects, input: &Input) -> Vec<Wanted> {
         if is_denied_by(self, account, &only(effects, input)) {
@@ -310,8 +348,9 @@ impl Rule {
         }
         let wanted = match input {
             Input::Call { .. } if self.calls.is_empty() => Vec::new(),
-            Input::Call { .. } => self.misses(account, effects, input),
-            _ if !self.calls.is_empty() => Vec::new(),
+            Input::Program { .. } if self.programs.is_empty() => Vec::new(),
+            Input::Call { .. } | Input::Program { .. } => self.misses(account, effects, input),
+            _ if !self.calls.is_empty() || !self.programs.is_empty() => Vec::new(),
             Input::Proceeds { to, .. } => self.address_miss(to).into_iter().collect(),
             _ => self.misses(account, effects, input),
         };
@@ -337,7 +376,13 @@ fn inputs(effects: &Effects) -> impl Iterator<Item = Input> + '_ {
         selector: Selector(call.selector.0),
     });
     let proceeds = effects.proceeds.iter().enumerate().map(|(index, of)| Input::Proceeds { index, to: of.to.clone() });
-    transfers.chain(allowances).chain(calls).chain(proceeds)
+    let programs = effects.programs.iter().enumerate().filter(|(_, call)| !call.explained);
+    let programs = programs.map(|(index, call)| Input::Program {
+        index,
+        program: Address::Solana(call.program),
+        discriminator: Discriminator::of(call),
+    });
+    transfers.chain(allowances).chain(calls).chain(programs).chain(proceeds)
 }
 
 /// The effects with nothing in them but the input.
@@ -346,6 +391,7 @@ fn only(effects: &Effects, input: &Input) -> Effects {
         transfers: Vec::new(),
         allowances: Vec::new(),
         calls: Vec::new(),
+        programs: Vec::new(),
         proceeds: Vec::new(),
         touches: Vec::new(),
         ..effects.clone()
@@ -354,6 +400,7 @@ fn only(effects: &Effects, input: &Input) -> Effects {
         Input::Transfer { index, .. } => only.transfers.extend(effects.transfers.get(*index).cloned()),
         Input::Allowance { index, .. } => only.allowances.extend(effects.allowances.get(*index).cloned()),
         Input::Call { index, .. } => only.calls.extend(effects.calls.get(*index).cloned()),
+        Input::Program { index, .. } => only.programs.extend(effects.programs.get(*index).cloned()),
         Input::Proceeds { index, .. } => only.proceeds.extend(effects.proceeds.get(*index).cloned()),
         Input::Initiator { .. } | Input::Time { .. } | Input::Fee { .. } | Input::Approvals => {}
     }

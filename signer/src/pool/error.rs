@@ -2,6 +2,8 @@
 
 use chains::account::{KeyId, WalletId};
 
+use crate::policy::document::PolicyDigest;
+use crate::policy::versions::PolicyStanding;
 use crate::scheme::SchemeId;
 use crate::transport::SignerId;
 
@@ -132,6 +134,14 @@ pub enum SignError {
         /// Each with its reason.
         by: Vec<(SignerId, String)>,
     },
+    /// So many signers judge by another policy than the request was judged under that no quorum is left. Judge it again.
+    #[error("it was judged under policy {named}, and {}", stale(.by))]
+    PolicyStale {
+        /// The policy that the request names.
+        named: PolicyDigest,
+        /// The signers, with what they judge by.
+        by: Vec<(SignerId, PolicyStanding)>,
+    },
     /// The deadline passed.
     #[error("the deadline for signing passed")]
     Timeout,
@@ -150,7 +160,7 @@ impl SignError {
     /// Whether the same request may succeed later.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::TooFewSigners { .. } | Self::TooFewRegions { .. } | Self::Timeout => true,
+            Self::TooFewSigners { .. } | Self::TooFewRegions { .. } | Self::PolicyStale { .. } | Self::Timeout => true,
             Self::NotInstalled
             | Self::UnknownWallet(_)
             | Self::UnknownKey(_)
@@ -163,6 +173,13 @@ impl SignError {
 
 fn list(by: &[(SignerId, String)]) -> String {
     by.iter().map(|(signer, reason)| format!("{signer}: {reason}")).collect::<Vec<_>>().join("; ")
+}
+
+fn stale(by: &[(SignerId, PolicyStanding)]) -> String {
+    match by {
+        [] => "the pool checks by another one".to_owned(),
+        by => by.iter().map(|(signer, at)| format!("{signer} judges by {}", at.digest)).collect::<Vec<_>>().join(", "),
+    }
 }
 
 fn names(culprits: &[Culprit]) -> String {

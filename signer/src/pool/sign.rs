@@ -12,6 +12,7 @@ use super::quorum::Quarrels;
 use super::{Installed, KnownKey, Pool};
 use crate::ledger::{Clock as _, SystemClock};
 use crate::node::wire::{Answer, Command, WireSignature};
+use crate::policy::versions::PolicyStanding;
 use crate::request::SigningRequest;
 use crate::scheme;
 use crate::session::{Ended, Failure, FailureKind, Limits, fresh_session};
@@ -31,6 +32,7 @@ pub struct SignOutcome {
 /// What has been learned in the attempts of one request.
 #[derive(Default)]
 struct Attempts {
+    stale: BTreeMap<SignerId, PolicyStanding>,
     refused: BTreeMap<SignerId, String>,
     silent: BTreeSet<SignerId>,
     quarrels: Quarrels,
@@ -46,6 +48,10 @@ impl Pool {
     pub async fn sign(&self, request: SigningRequest) -> Result<SignOutcome, SignError> {
         let installed = self.installed.read().unwrap_or_else(PoisonError::into_inner).clone();
         let installed = installed.ok_or(SignError::NotInstalled)?;
+        let named = request.policy;
+        if installed.guard.policy().digest() != named {
+            return Err(SignError::PolicyStale { named, by: Vec::new() });
+        }
         let account = installed.accounts.get(&request.wallet);
         let account = account.ok_or_else(|| SignError::UnknownWallet(request.wallet.clone()))?;
         let entered = self.enter(account.key()).await;
@@ -63,7 +69,13 @@ impl Pool {
             if Deadline::now() >= deadline {
                 return Err(SignError::Timeout);
             }
-            let quorum = self.quorum(&key, &attempts)?;
+            let quorum = match self.quorum(&key, &attempts) {
+                // With those that judge by another policy there might be one.
+                Err(_) if !attempts.stale.is_empty() => {
+                    return Err(SignError::PolicyStale { named, by: attempts.stale.into_iter().collect() });
+                }
+                quorum => quorum?,
+            };
             let session = fresh_session();
             let start =
                 Command::Sign { session, participants: quorum.clone(), epoch: key.info.epoch, request: json.clone() };
@@ -138,6 +150,11 @@ impl Pool {
             match kind {
                 FailureKind::Refused(reason) => {
                     attempts.refused.insert(signer, reason);
+                }
+                FailureKind::StalePolicy(standing) => {
+                    let reason = format!("it judges by policy {}, version {}", standing.digest, standing.version);
+                    attempts.refused.insert(signer.clone(), reason);
+                    attempts.stale.insert(signer, standing);
                 }
                 FailureKind::Silent(error) => self.blame(signer, error.to_string(), attempts, now),
                 FailureKind::Broken(reason) => self.blame(signer, reason, attempts, now),

@@ -1,4 +1,4 @@
-//! `tx_submit`: the call that asks for a payment.
+//! `tx_submit`: the call that asks for a payment; and `otc_open`, which asks for one that is a leg of a [`Deal`].
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,19 +8,39 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::body::{BodyError, Call};
+use super::deal::{self, Deal};
 use crate::roster::CredentialId;
 
 /// The method whose parameters are a [`Submission`].
 pub const METHOD: &str = "tx_submit";
 
-/// The parameters of `tx_submit`: `{"idempotency_key": "…", "intent": {…}}`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// The parameters of `tx_submit`: `{"idempotency_key": "…", "intent": {…}}`; and of `otc_open`, which has the deal's terms besides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Submission {
     /// The client's own key of the payment: the same key never pays twice.
     pub idempotency_key: IdempotencyKey,
     /// What is asked for.
     pub intent: Intent,
+    /// The terms under which it is paid, where it is a deal's crypto leg.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deal: Option<Deal>,
+}
+
+/// The parameters of `tx_submit`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Payment {
+    idempotency_key: IdempotencyKey,
+    intent: Intent,
+}
+
+/// The parameters of `otc_open`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Opening {
+    idempotency_key: IdempotencyKey,
+    intent: Intent,
+    deal: Deal,
 }
 
 /// A client's key of one payment, 1 to 64 printable ASCII characters without spaces.
@@ -46,13 +66,24 @@ impl Submission {
     /// Where the call is of another method, or its parameters lack something, hold something unknown or something
     /// wrong.
     pub fn from_call(call: &Call) -> Result<Self, BodyError> {
-        if call.method != METHOD {
+        let opens = call.method == deal::METHOD;
+        if call.method != METHOD && !opens {
             return Err(BodyError::Method { expected: METHOD, found: call.method.chars().take(100).collect() });
         }
         if !call.params.is_object() {
             return Err(BodyError::Params("send an object with idempotency_key and intent".to_owned()));
         }
-        let submission = Self::deserialize(&call.params).map_err(|e| BodyError::Params(e.to_string()))?;
+        let wrong = |error: serde_json::Error| BodyError::Params(error.to_string());
+        let submission = if opens {
+            let Opening { idempotency_key, intent, deal } = Opening::deserialize(&call.params).map_err(wrong)?;
+            Self { idempotency_key, intent, deal: Some(deal) }
+        } else {
+            let Payment { idempotency_key, intent } = Payment::deserialize(&call.params).map_err(wrong)?;
+            Self { idempotency_key, intent, deal: None }
+        };
+        if submission.deal.is_some() && submission.intent.action.is_upkeep() {
+            return Err(BodyError::Params("a deal's crypto leg pays somebody: a transfer or a call".to_owned()));
+        }
         match submission.intent.reference.as_ref().map_or(0, String::len) {
             0..=MAX_REFERENCE_LEN => Ok(submission),
             found => Err(BodyError::ReferenceTooLong { found, max: MAX_REFERENCE_LEN }),

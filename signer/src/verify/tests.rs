@@ -25,6 +25,8 @@ use crate::request::{Evidence, SignedRequest};
 use crate::roster::Credential;
 
 mod approvals;
+mod deals;
+mod programs;
 mod upkeep;
 
 /// Twice secp256k1's base point, a valid key of every kind. (Once is the payee.)
@@ -137,8 +139,14 @@ fn request(intent: &Value, unsigned: Vec<u8>) -> SigningRequest {
         tx: Uuid::from_u128(1),
         wallet: intent["wallet"].as_str().expect("a wallet").parse().expect("a name"),
         unsigned,
-        evidence: Evidence { request: signed_by("trader", 1, intent), approvals: Vec::new(), cancel: None },
+        evidence: Evidence {
+            request: signed_by("trader", 1, intent),
+            approvals: Vec::new(),
+            cancel: None,
+            release: None,
+        },
         fence: 1,
+        policy: Policy::default().digest(),
     }
 }
 
@@ -226,6 +234,7 @@ fn solana_state() -> chains::solana::State {
             destination_exists: true,
             account_rent: Lamports::new(2_039_280),
         }),
+        owners: Vec::new(),
         nonce_rent: None,
         compute: ComputeBudget { unit_limit: 30_000, unit_price: MicroLamports::new(12_345) },
         version: MessageVersion::V0,
@@ -368,7 +377,7 @@ fn only_an_initiator_asks() {
     let intent = &intents()[0];
     let good = request(intent, built(intent));
     let with = |request: SignedRequest| SigningRequest {
-        evidence: Evidence { request, approvals: Vec::new(), cancel: None },
+        evidence: Evidence { request, approvals: Vec::new(), cancel: None, release: None },
         ..good.clone()
     };
     for (id, seed, role) in [("approver", 2, Role::Approver), ("operator", 3, Role::Operator)] {

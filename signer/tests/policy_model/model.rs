@@ -692,6 +692,7 @@ fn nothing() -> Effects {
         transfers: Vec::new(),
         allowances: Vec::new(),
         calls: Vec::new(),
+        programs: Vec::new(),
         proceeds: Vec::new(),
         change: Amount::ZERO,
         max_fee: Amount::ZERO,

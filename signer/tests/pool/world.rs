@@ -344,8 +344,10 @@ impl World {
     pub(crate) fn request(&self, number: u128, account: &Account, body: Vec<u8>, unsigned: Vec<u8>) -> SigningRequest {
         let (sub, jti) = ("desk".parse().unwrap(), format!("jti-{number}"));
         let request = SignedRequest::sign(&self.client, &sub, "/v1", &jti, 1_800_000_000, 60, body);
-        let evidence = Evidence { request, approvals: Vec::new(), cancel: None };
-        SigningRequest { tx: Uuid::from_u128(number), wallet: account.wallet().clone(), unsigned, evidence, fence: 1 }
+        let evidence = Evidence { request, approvals: Vec::new(), cancel: None, release: None };
+        let (tx, wallet) = (Uuid::from_u128(number), account.wallet().clone());
+        let policy = self.pool.policy().unwrap_or_default().digest();
+        SigningRequest { tx, wallet, unsigned, evidence, fence: 1, policy }
     }
 
     /// A payment of `lamports` on Solana.
@@ -429,6 +431,7 @@ pub(crate) fn solana_state() -> chains::solana::State {
         rent_exempt_minimum: Lamports::new(890_880),
         destination: Destination { lamports: Lamports::new(1_000_000), kind: DestinationKind::Wallet },
         token: None,
+        owners: Vec::new(),
         nonce_rent: None,
         compute: ComputeBudget { unit_limit: 1_000, unit_price: MicroLamports::new(1_000) },
         version: MessageVersion::V0,

@@ -20,7 +20,7 @@ const COUNTER: &str = "crash-test";
 /// # Errors
 /// Where store or node can't be asked.
 pub(super) async fn check(stand: &Stand, store: &dyn Store) -> Result<Vec<String>, Failure> {
-    let filter = Filter { client: None, wallet: None, state: None, before: None, limit: 1_000_000 };
+    let filter = Filter { client: None, wallet: None, state: None, deals: false, before: None, limit: 1_000_000 };
     let records = store.list(filter).await?;
     let mut wrong = Vec::new();
     keys(&records, &mut wrong);

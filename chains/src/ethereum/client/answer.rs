@@ -33,7 +33,12 @@ pub(super) fn reverted(error: RpcError) -> StateError {
         Some(data) if !data.is_empty() => reason(&data),
         _ => message.clone(),
     };
-    StateError::Reverted(reason.chars().take(MAX_REASON).collect())
+    StateError::Reverted(cut(&reason))
+}
+
+/// A reason, cut to what is shown.
+pub(super) fn cut(reason: &str) -> String {
+    reason.chars().take(MAX_REASON).collect()
 }
 
 /// Revert data as nodes send it: `"0x…"`, and Nethermind's `"Reverted 0x…"`.

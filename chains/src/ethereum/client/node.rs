@@ -4,7 +4,7 @@ use alloy::primitives::{Address, B256, Bytes, U64, U128, U256};
 use alloy::sol_types::SolCall as _;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use crate::amount::Amount;
@@ -118,6 +118,16 @@ impl Node {
         let call = json!({ "from": plan.from, "to": plan.to, "value": value, "data": data });
         let gas: U64 = self.rpc.call("eth_estimateGas", json!([call, at])).await?;
         Ok(Gas::from_units(gas.to()))
+    }
+
+    /// The code of `contract` at block `at`; empty where it has none.
+    pub(super) async fn code(&self, contract: Address, at: &str) -> Result<Bytes, RpcError> {
+        self.rpc.call("eth_getCode", json!([contract, at])).await
+    }
+
+    /// Asks by a method that not every node has.
+    pub(super) async fn ask<T: DeserializeOwned>(&self, method: &str, params: Value) -> Result<T, RpcError> {
+        self.rpc.call(method, params).await
     }
 
     /// The one price of gas on networks without a base fee.

@@ -104,7 +104,10 @@ pub(super) fn read(
             let aggregate3ValueCall { calls } = strict(arguments)?;
             onward(effects, frame, calls.iter().map(|call| (call.target, call.value, &call.callData)))?;
         }
-        execTransactionCall::SELECTOR => safe(effects, frame, &strict(arguments)?)?,
+        execTransactionCall::SELECTOR => {
+            let call: execTransactionCall = strict(arguments)?;
+            safe(effects, frame, &call.into())?;
+        }
         // Called rather than delegated to, it would spend what it has itself.
         multiSendCall::SELECTOR => {
             let multiSendCall { transactions } = strict(arguments)?;
@@ -153,17 +156,47 @@ fn onward<'c>(
     calls.into_iter().try_for_each(|(to, value, input)| read_call(effects, Frame { caller, to, value, input, depth }))
 }
 
+/// What the owners of a Safe sign.
+#[derive(Clone, Debug)]
+pub(in crate::ethereum) struct SafeTransaction {
+    pub(in crate::ethereum) to: Address,
+    pub(in crate::ethereum) value: U256,
+    pub(in crate::ethereum) data: Bytes,
+    pub(in crate::ethereum) operation: u8,
+    pub(in crate::ethereum) gas: U256,
+    pub(in crate::ethereum) base_gas: U256,
+    pub(in crate::ethereum) gas_price: U256,
+    pub(in crate::ethereum) gas_token: Address,
+    pub(in crate::ethereum) refund_receiver: Address,
+}
+
+impl From<execTransactionCall> for SafeTransaction {
+    fn from(call: execTransactionCall) -> Self {
+        Self {
+            to: call.to,
+            value: call.value,
+            data: call.data,
+            operation: call.operation,
+            gas: call.safeTxGas,
+            base_gas: call.baseGas,
+            gas_price: call.gasPrice,
+            gas_token: call.gasToken,
+            refund_receiver: call.refundReceiver,
+        }
+    }
+}
+
 /// A transaction of a Safe: its owners have signed it, and whoever brings it has it carried out.
-fn safe(effects: &mut Effects, frame: Frame<'_>, call: &execTransactionCall) -> Result<(), DecodeError> {
+pub(super) fn safe(effects: &mut Effects, frame: Frame<'_>, call: &SafeTransaction) -> Result<(), DecodeError> {
     // The Safe may refund gas, at a price that the transaction names, to whom it names.
-    if !call.gasPrice.is_zero() {
-        let receiver = if call.refundReceiver.is_zero() { frame.caller } else { call.refundReceiver };
-        let gas = call.safeTxGas.saturating_add(call.baseGas).saturating_mul(call.gasPrice);
-        let asset = if call.gasToken.is_zero() { Asset::Native } else { Asset::Erc20(call.gasToken) };
+    if !call.gas_price.is_zero() {
+        let receiver = if call.refund_receiver.is_zero() { frame.caller } else { call.refund_receiver };
+        let gas = call.gas.saturating_add(call.base_gas).saturating_mul(call.gas_price);
+        let asset = if call.gas_token.is_zero() { Asset::Native } else { Asset::Erc20(call.gas_token) };
         pay(effects, asset, frame.to, receiver, gas);
     } else {
-        touch(effects, call.refundReceiver);
-        touch(effects, call.gasToken);
+        touch(effects, call.refund_receiver);
+        touch(effects, call.gas_token);
     }
     match call.operation {
         CALL => onward(effects, frame, [(call.to, call.value, &call.data)]),

@@ -17,14 +17,14 @@ use crate::store::rows::{
     AttemptRow, EventRow, FreezeRow, HeadRow, RecordRow, parse, signed_int, slot_row, wallet_freeze,
 };
 use crate::store::steps::Found;
-use crate::store::{Filter, SlotRow, StoreError, Usage, WalletFreeze};
+use crate::store::{Filter, Paper, PaperKind, SlotRow, StoreError, Usage, WalletFreeze};
 
 /// Begins every query for whole records; the columns are those of [`record_row`].
 macro_rules! select_record {
     ($rest:literal) => {
         concat!(
             "SELECT id, client, idempotency_key, network, intent, token, body, cancel_token, cancel_body, state, reason,
-             exposure FROM record ",
+             exposure, deal FROM record ",
             $rest
         )
     };
@@ -44,6 +44,7 @@ fn record_row(row: &PgRow) -> Result<RecordRow, sqlx::Error> {
         state: row.try_get(9)?,
         reason: row.try_get(10)?,
         exposure: row.try_get(11)?,
+        deal: row.try_get(12)?,
     })
 }
 
@@ -112,13 +113,15 @@ pub(super) async fn by_key(
 pub(super) async fn list(db: &mut PgConnection, filter: &Filter) -> Result<Vec<Record>, Fault> {
     let rows = sqlx::query(select_record!(
         "WHERE ($1::text IS NULL OR client = $1) AND ($2::text IS NULL OR wallet = $2)
-         AND ($3::text IS NULL OR state = $3) AND ($4::uuid IS NULL OR id < $4) ORDER BY id DESC LIMIT $5"
+         AND ($3::text IS NULL OR state = $3) AND ($4::uuid IS NULL OR id < $4)
+         AND (NOT $6 OR deal IS NOT NULL) ORDER BY id DESC LIMIT $5"
     ))
     .bind(filter.client.as_ref().map(ToString::to_string))
     .bind(filter.wallet.as_deref())
     .bind(filter.state.map(State::as_str))
     .bind(filter.before.map(RecordId::uuid))
     .bind(i64::from(filter.limit))
+    .bind(filter.deals)
     .fetch_all(&mut *db)
     .await?;
     whole(db, &rows).await
@@ -233,6 +236,14 @@ async fn approvals(db: &mut PgConnection, ids: &[Uuid]) -> Result<BTreeMap<Recor
         approvals.entry(RecordId::new(id)).or_default().push(approval);
     }
     Ok(approvals)
+}
+
+/// In the order of their names, whatever the database's language.
+pub(super) async fn papers(db: &mut PgConnection, kind: PaperKind, name: Option<&str>) -> Result<Vec<Paper>, Fault> {
+    let query = "SELECT name, content FROM paper WHERE kind = $1 AND ($2::text IS NULL OR name = $2)";
+    let mut rows: Vec<(String, String)> = sqlx::query_as(query).bind(kind.as_str()).bind(name).fetch_all(db).await?;
+    rows.sort_unstable();
+    Ok(rows.into_iter().map(|(name, content)| Paper { kind, name, content }).collect())
 }
 
 async fn history(db: &mut PgConnection, ids: &[Uuid]) -> Result<BTreeMap<RecordId, Vec<EventRow>>, sqlx::Error> {

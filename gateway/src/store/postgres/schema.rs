@@ -6,10 +6,12 @@ use sqlx::PgConnection;
 use super::session::Fault;
 use crate::store::StoreError;
 
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("schema/0001_records.sql"),
     include_str!("schema/0002_approvals.sql"),
-    include_str!("schema/0003_wallets.sql"),
+    include_str!("schema/0003_deals.sql"),
+    include_str!("schema/0004_policies.sql"),
+    include_str!("schema/0005_wallets.sql"),
 ];
 
 /// Makes the row that versions the tables. Two gateways that start at once may both try. A server that answers before a commit

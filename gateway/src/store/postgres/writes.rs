@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chains::account::WalletId;
 use chains::chain::Slot;
 use chains::network::Network;
-use sha2::{Digest, Sha256};
+use serde_json::Value;
 use signer::approval::{Approval, Decision};
 use signer::request::{Claims, SignedRequest};
 use sqlx::postgres::PgQueryResult;
@@ -19,15 +19,16 @@ use super::session::Fault;
 use crate::fail;
 use crate::record::{Event, Exposure, RecordId, State};
 use crate::store::limits::{self, Tally};
-use crate::store::rows::{amount, optional_json, purpose_word, signed_int, to_json, unsigned_int};
+use crate::store::rows::{Named, amount, optional_json, purpose_word, signed_int, to_json, unsigned_int};
 use crate::store::steps::{Plan, Settlement, Write};
-use crate::store::{Accepted, Cancelling, Draw, GatewayId, Hold, NewIntent, StoreError, Usage, WalletFreeze};
+use crate::store::{
+    Accepted, Cancelling, Draw, GatewayId, Hold, NewIntent, Paper, PaperKind, StoreError, Usage, WalletFreeze,
+};
 
 pub(super) async fn accept(db: &mut PgConnection, life: i64, new: &NewIntent) -> Result<Accepted, Fault> {
     use_token(db, &new.claims).await?;
     let client = new.claims.sub.to_string();
-    let intent = to_json(&new.intent)?;
-    let digest = Sha256::digest(intent.as_bytes()).to_vec();
+    let Named { intent, deal, digest } = Named::of(new)?;
     let known: Option<(Vec<u8>, Uuid)> =
         sqlx::query_as("SELECT intent, record_id FROM idempotency WHERE client = $1 AND key = $2 FOR UPDATE")
             .bind(&client)
@@ -46,8 +47,8 @@ pub(super) async fn accept(db: &mut PgConnection, life: i64, new: &NewIntent) ->
     let hold = Hold { id: new.id, fence: 1 };
     sqlx::query(
         "INSERT INTO record (id, client, idempotency_key, wallet, network, intent, token, body, state, exposure, active,
-                             owner, life, lease_until, fence)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, true, $11, $12, $13, $14)",
+                             owner, life, lease_until, fence, deal)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, true, $11, $12, $13, $14, $15)",
     )
     .bind(new.id.uuid())
     .bind(&client)
@@ -63,6 +64,7 @@ pub(super) async fn accept(db: &mut PgConnection, life: i64, new: &NewIntent) ->
     .bind(life)
     .bind(signed_int(new.until))
     .bind(signed_int(hold.fence))
+    .bind(&deal)
     .execute(&mut *db)
     .await?;
     let statement = if known.is_some() {
@@ -177,6 +179,45 @@ pub(super) async fn approve(
     let plan = found.approve(approval, decision, at)?;
     carry_out(db, Hold { id, fence: found.fence }, &plan).await?;
     Ok(plan)
+}
+
+/// The desk's go for a deal, which needs no hold.
+pub(super) async fn let_deal_go(
+    db: &mut PgConnection,
+    id: RecordId,
+    claims: &Claims,
+    request: &SignedRequest,
+    at: u64,
+) -> Result<(), Fault> {
+    use_token(db, claims).await?;
+    let found = found(db, id).await?;
+    let plan = found.let_deal_go(&claims.sub, request, at)?;
+    carry_out(db, Hold { id, fence: found.fence }, &plan).await
+}
+
+/// Keeps a paper in place of the one of its name.
+pub(super) async fn keep(db: &mut PgConnection, paper: &Paper, at: u64) -> Result<(), Fault> {
+    let query = sqlx::query(
+        "INSERT INTO paper (kind, name, content, at) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (kind, name) DO UPDATE SET content = excluded.content, at = excluded.at",
+    );
+    done(query.bind(paper.kind.as_str()).bind(&paper.name).bind(&paper.content).bind(signed_int(at)).execute(db).await)
+}
+
+/// Travel Rule data with its event, which needs no hold.
+pub(super) async fn attach_travel(
+    db: &mut PgConnection,
+    id: RecordId,
+    data: &str,
+    detail: &Value,
+    claims: &Claims,
+    at: u64,
+) -> Result<(), Fault> {
+    use_token(db, claims).await?;
+    let found = found(db, id).await?;
+    let plan = found.attach_travel(detail.clone(), at)?;
+    keep(db, &Paper { kind: PaperKind::Travel, name: id.to_string(), content: data.to_owned() }, at).await?;
+    carry_out(db, Hold { id, fence: found.fence }, &plan).await
 }
 
 /// Writes what a step under this hold decided.
@@ -314,7 +355,11 @@ async fn lock(db: &mut PgConnection, counters: BTreeSet<&str>) -> Result<(), Fau
 }
 
 async fn reserve(db: &mut PgConnection, id: Uuid, draws: &[Draw]) -> Result<(), Fault> {
-    for (number, draw) in (0_i64..).zip(draws) {
+    let next: i64 = sqlx::query_scalar("SELECT coalesce(max(number) + 1, 0) FROM draw WHERE record_id = $1")
+        .bind(id)
+        .fetch_one(&mut *db)
+        .await?;
+    for (number, draw) in (next..).zip(draws) {
         sqlx::query(
             "INSERT INTO draw (record_id, number, counter, bucket, amount, state)
              VALUES ($1, $2, $3, $4, $5, 'pending')",

@@ -14,11 +14,11 @@ use crate::record::{Record, RecordId, State};
 use crate::store::limits::{self, TallyRow};
 use crate::store::rows::{AttemptRow, EventRow, HeadRow, RecordRow, parse, signed_int, slot_row, wallet_freeze};
 use crate::store::steps::Found;
-use crate::store::{Filter, SlotRow, StoreError, Usage, WalletFreeze};
+use crate::store::{Filter, Paper, PaperKind, SlotRow, StoreError, Usage, WalletFreeze};
 
 const COLUMNS: &str =
     "SELECT id, client, idempotency_key, network, intent, token, body, cancel_token, cancel_body, state,
-     reason, exposure FROM record";
+     reason, exposure, deal FROM record";
 
 pub(super) fn record_id(row: &Row<'_>, index: usize) -> rusqlite::Result<RecordId> {
     let text: String = row.get(index)?;
@@ -39,6 +39,7 @@ fn record_row(row: &Row<'_>) -> rusqlite::Result<RecordRow> {
         state: row.get(9)?,
         reason: row.get(10)?,
         exposure: row.get(11)?,
+        deal: row.get(12)?,
     })
 }
 
@@ -95,7 +96,7 @@ pub(super) fn by_key(
 pub(super) fn list(db: &Connection, filter: &Filter) -> Result<Vec<Record>, StoreError> {
     let mut statement = db.prepare_cached(&format!(
         "{COLUMNS} WHERE (?1 IS NULL OR client = ?1) AND (?2 IS NULL OR wallet = ?2) AND (?3 IS NULL OR state = ?3)
-         AND (?4 IS NULL OR id < ?4) ORDER BY id DESC LIMIT ?5"
+         AND (?4 IS NULL OR id < ?4) AND (NOT ?6 OR deal IS NOT NULL) ORDER BY id DESC LIMIT ?5"
     ))?;
     let rows = statement
         .query_map(
@@ -105,6 +106,7 @@ pub(super) fn list(db: &Connection, filter: &Filter) -> Result<Vec<Record>, Stor
                 filter.state.map(State::as_str),
                 filter.before.map(|id| id.to_string()),
                 filter.limit,
+                filter.deals,
             ],
             record_row,
         )?
@@ -196,6 +198,16 @@ fn attempts(db: &Connection, id: RecordId) -> Result<Vec<AttemptRow>, StoreError
 fn approvals(db: &Connection, id: RecordId) -> Result<Vec<String>, StoreError> {
     let mut statement = db.prepare_cached("SELECT approval FROM approval WHERE record_id = ?1 ORDER BY approver")?;
     let rows = statement.query_map([id.to_string()], |row| row.get(0))?;
+    rows.map(|row| row.map_err(StoreError::from)).collect()
+}
+
+/// In the order of their names.
+pub(super) fn papers(db: &Connection, kind: PaperKind, name: Option<&str>) -> Result<Vec<Paper>, StoreError> {
+    let mut statement = db.prepare_cached(
+        "SELECT name, content FROM paper WHERE kind = ?1 AND (?2 IS NULL OR name = ?2) ORDER BY name",
+    )?;
+    let rows = statement
+        .query_map(params![kind.as_str(), name], |row| Ok(Paper { kind, name: row.get(0)?, content: row.get(1)? }))?;
     rows.map(|row| row.map_err(StoreError::from)).collect()
 }
 

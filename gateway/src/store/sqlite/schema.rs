@@ -4,11 +4,13 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use crate::store::StoreError;
 
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("schema/0001_records.sql"),
     include_str!("schema/0002_leases.sql"),
     include_str!("schema/0003_approvals.sql"),
-    include_str!("schema/0004_wallets.sql"),
+    include_str!("schema/0004_deals.sql"),
+    include_str!("schema/0005_policies.sql"),
+    include_str!("schema/0006_wallets.sql"),
 ];
 
 /// Brings the database to this version's tables, and begins a further life of the store: answers its number.

@@ -5,7 +5,7 @@ use chains::account::WalletId;
 use chains::chain::Slot;
 use chains::network::Network;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
-use sha2::{Digest, Sha256};
+use serde_json::Value;
 use signer::approval::{Approval, Decision};
 use signer::request::{Claims, SignedRequest};
 
@@ -14,17 +14,17 @@ use crate::fail;
 use crate::mutation::Mutation;
 use crate::record::{Event, Exposure, RecordId, State};
 use crate::store::limits::{self, Tally};
-use crate::store::rows::{amount, optional_json, purpose_word, signed_int, to_json, unsigned_int};
+use crate::store::rows::{Named, amount, optional_json, purpose_word, signed_int, to_json, unsigned_int};
 use crate::store::steps::{Plan, Settlement, Write};
 use crate::store::{
-    Accepted, Cancelling, Draw, GatewayId, Hold, NewIntent, StoreError, TOKEN_GRACE_SECONDS, WalletFreeze,
+    Accepted, Cancelling, Draw, GatewayId, Hold, NewIntent, Paper, PaperKind, StoreError, TOKEN_GRACE_SECONDS,
+    WalletFreeze,
 };
 
 pub(super) fn accept(db: &Connection, life: i64, new: &NewIntent) -> Result<Accepted, StoreError> {
     use_token(db, &new.claims, new.at)?;
     let client = new.claims.sub.to_string();
-    let intent = to_json(&new.intent)?;
-    let digest = Sha256::digest(intent.as_bytes()).to_vec();
+    let Named { intent, deal, digest } = Named::of(new)?;
     let known = db
         .prepare_cached("SELECT intent, record_id FROM idempotency WHERE client = ?1 AND key = ?2")?
         .query_row(params![client, new.idempotency_key.as_str()], |row| {
@@ -42,8 +42,8 @@ pub(super) fn accept(db: &Connection, life: i64, new: &NewIntent) -> Result<Acce
     let hold = Hold { id: new.id, fence: 1 };
     db.prepare_cached(
         "INSERT INTO record (id, client, idempotency_key, wallet, network, intent, token, body, state, exposure, active,
-                             owner, life, lease_until, fence)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 1, ?11, ?12, ?13, ?14)",
+                             owner, life, lease_until, fence, deal)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 1, ?11, ?12, ?13, ?14, ?15)",
     )?
     .execute(params![
         new.id.to_string(),
@@ -60,6 +60,7 @@ pub(super) fn accept(db: &Connection, life: i64, new: &NewIntent) -> Result<Acce
         life,
         signed_int(new.until),
         signed_int(hold.fence),
+        deal,
     ])?;
     if !Mutation::KeyNotDurable.on() {
         db.prepare_cached(
@@ -145,6 +146,43 @@ pub(super) fn approve(
     let plan = found.approve(approval, decision, at)?;
     carry_out(db, Hold { id, fence: found.fence }, &plan)?;
     Ok(plan)
+}
+
+/// The desk's go for a deal, which needs no hold.
+pub(super) fn let_deal_go(
+    db: &Connection,
+    id: RecordId,
+    claims: &Claims,
+    request: &SignedRequest,
+    at: u64,
+) -> Result<(), StoreError> {
+    use_token(db, claims, at)?;
+    let found = found(db, id)?;
+    let plan = found.let_deal_go(&claims.sub, request, at)?;
+    carry_out(db, Hold { id, fence: found.fence }, &plan)
+}
+
+/// Keeps a paper in place of the one of its name.
+pub(super) fn keep(db: &Connection, paper: &Paper, at: u64) -> Result<(), StoreError> {
+    db.prepare_cached("INSERT OR REPLACE INTO paper (kind, name, content, at) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![paper.kind.as_str(), paper.name, paper.content, signed_int(at)])?;
+    Ok(())
+}
+
+/// Travel Rule data with its event, which needs no hold.
+pub(super) fn attach_travel(
+    db: &Connection,
+    id: RecordId,
+    data: String,
+    detail: Value,
+    claims: &Claims,
+    at: u64,
+) -> Result<(), StoreError> {
+    use_token(db, claims, at)?;
+    let found = found(db, id)?;
+    let plan = found.attach_travel(detail, at)?;
+    keep(db, &Paper { kind: PaperKind::Travel, name: id.to_string(), content: data }, at)?;
+    carry_out(db, Hold { id, fence: found.fence }, &plan)
 }
 
 /// Writes what a step under this hold decided.
@@ -263,7 +301,10 @@ fn take(db: &Connection, id: &str, slot: &Slot, burned: bool) -> Result<(), Stor
 }
 
 fn reserve(db: &Connection, id: &str, draws: &[Draw]) -> Result<(), StoreError> {
-    for (number, draw) in (0_i64..).zip(draws) {
+    let next: i64 = db
+        .prepare_cached("SELECT coalesce(max(number) + 1, 0) FROM draw WHERE record_id = ?1")?
+        .query_row([id], |row| row.get(0))?;
+    for (number, draw) in (next..).zip(draws) {
         // Later buckets count too: another gateway's clock may be ahead.
         limits::admit(draw, super::rows::usage(db, &draw.counter, draw.since, u64::MAX)?)?;
         let bucket = signed_int(draw.bucket);

@@ -433,7 +433,7 @@ impl Arena {
 
     fn count(&mut self, stop: &Stop) {
         match stop {
-            Stop::Refused(_) => self.score.refused += 1,
+            Stop::Refused(_) | Stop::StalePolicy => self.score.refused += 1,
             Stop::Fault { .. } => self.score.faults += 1,
             Stop::Failed(_) => self.score.failed += 1,
         }

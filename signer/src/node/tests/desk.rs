@@ -137,8 +137,10 @@ impl Desk {
                 request: self.ask(&format!("payment-{tx}"), intent),
                 approvals: Vec::new(),
                 cancel: None,
+                release: None,
             },
             fence: 1,
+            policy: self.policy.digest(),
         }
     }
 
@@ -237,6 +239,7 @@ fn solana_state(state: u32) -> chains::solana::State {
             destination_exists: true,
             account_rent: Lamports::new(2_039_280),
         }),
+        owners: Vec::new(),
         nonce_rent: None,
         compute: ComputeBudget { unit_limit: 30_000, unit_price: MicroLamports::new(12_345) },
         version: MessageVersion::V0,

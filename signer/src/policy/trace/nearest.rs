@@ -16,8 +16,11 @@ use crate::policy::{Circumstances, Denial, Policy, Verdict, evaluate, token};
 use crate::roster::CredentialId;
 
 /// The highest allowance that isn't unlimited.
-fn most_allowance() -> Amount {
-    Amount::from_wei(u128::MAX)
+fn most_allowance(asset: Asset) -> Amount {
+    match asset {
+        Asset::Spl(_) => Amount::from_lamports(u64::MAX - 1),
+        Asset::Native | Asset::Erc20(_) => Amount::from_wei(u128::MAX),
+    }
 }
 
 /// What would pass.
@@ -138,11 +141,11 @@ impl Search<'_> {
     fn wanted(&self, rule: &Rule, effects: &Effects, input: &Input) -> Vec<Miss> {
         let mut wanted = rule.misses(self.account, effects, input);
         let bounded = wanted.iter().any(|wanted| matches!(wanted, Wanted::AmountAtMost { .. }));
-        if let Input::Allowance { amount, .. } = input
-            && *amount > most_allowance()
+        if let Input::Allowance { asset, amount, .. } = input
+            && *amount > most_allowance(*asset)
             && !bounded
         {
-            wanted.push(Wanted::AmountAtMost { amount: most_allowance() });
+            wanted.push(Wanted::AmountAtMost { amount: most_allowance(*asset) });
         }
         let mut misses: Vec<Miss> = wanted.into_iter().map(|wanted| Miss { input: input.clone(), wanted }).collect();
         let proceeds = matches!(input, Input::Proceeds { .. });
@@ -329,6 +332,7 @@ fn place(input: &Input) -> (u8, usize) {
         Input::Proceeds { index, .. } => (5, *index),
         Input::Fee { .. } => (6, 0),
         Input::Approvals => (7, 0),
+        Input::Program { index, .. } => (8, *index),
     }
 }
 
