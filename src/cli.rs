@@ -31,6 +31,9 @@ enum Command {
     /// Puts the gateway to the test on simulated chains.
     #[cfg(feature = "simulator")]
     Sim(crate::sim::SimArgs),
+    /// Puts load on a running gateway: payments at a fixed schedule, each followed to its end.
+    #[cfg(feature = "simulator")]
+    Load(crate::load::LoadArgs),
     /// Asks a running gateway for payments, signed with your credential.
     Tx(tx::TxArgs),
     /// Makes a credential: an Ed25519 key pair in PEM.
@@ -69,6 +72,8 @@ impl Cli {
             Command::Keys(args) => crate::keys::run(args).await,
             #[cfg(feature = "simulator")]
             Command::Sim(args) => crate::sim::run(args).await,
+            #[cfg(feature = "simulator")]
+            Command::Load(args) => crate::load::run(args).await,
             Command::Tx(args) => tx::run(args).await,
             Command::Credential(args) => {
                 let private = credential::ensure_pair(&args.public_key_file)?;

@@ -8,6 +8,7 @@
 //! - `serve`, `dev`, `demo`: running it, on real or on simulated chains;
 //! - `client`, `tx`: asking a running gateway;
 //! - `keys`: escrow, recovery and import while no gateway runs;
+//! - `load`: payments at a schedule against a running gateway;
 //! - `sim`: what is done with simulated chains, the crash matrix first of all.
 
 mod apart;
@@ -22,6 +23,8 @@ mod dev;
 mod house;
 mod keys;
 mod lanes;
+#[cfg(feature = "simulator")]
+mod load;
 mod serve;
 mod signer;
 #[cfg(feature = "simulator")]
