@@ -4,6 +4,7 @@
 //! to an address without code does nothing), and blobs.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use alloy::consensus::proofs::{calculate_receipt_root, calculate_transaction_root};
 use alloy::consensus::{Header, Receipt, ReceiptEnvelope, Transaction as _, TxType};
@@ -49,8 +50,9 @@ impl From<EVMError<Infallible>> for Unfit {
 pub(crate) struct Builder<'a> {
     evm: MainnetEvm<MainnetContext<CacheDB<View<'a>>>>,
     header: Header,
-    transactions: Vec<Transaction>,
+    transactions: Vec<Arc<Transaction>>,
     outcomes: Vec<Outcome>,
+    balances: Vec<(Address, U256)>,
     logs: u64,
 }
 
@@ -58,8 +60,9 @@ pub(crate) struct Builder<'a> {
 #[derive(Clone, Debug)]
 pub(crate) struct Draft {
     pub(crate) header: Header,
-    pub(crate) transactions: Vec<Transaction>,
+    pub(crate) transactions: Vec<Arc<Transaction>>,
     pub(crate) outcomes: Vec<Outcome>,
+    pub(crate) balances: Vec<(Address, U256)>,
     pub(crate) cache: Cache,
 }
 
@@ -71,7 +74,7 @@ impl<'a> Builder<'a> {
             .with_cfg(config(chain_id))
             .with_block(environment(&header))
             .build_mainnet();
-        Self { evm, header, transactions: Vec::new(), outcomes: Vec::new(), logs: 0 }
+        Self { evm, header, transactions: Vec::new(), outcomes: Vec::new(), balances: Vec::new(), logs: 0 }
     }
 
     /// Sets a balance outside of any transaction: an irregular state change, for test set-ups.
@@ -81,14 +84,15 @@ impl<'a> Builder<'a> {
         let mut info = info.unwrap_or_default();
         info.balance = wei;
         db.insert_account_info(address, info);
+        self.balances.push((address, wei));
     }
 
     /// Executes one more transaction. One that doesn't fit leaves no trace.
-    pub(crate) fn execute(&mut self, tx: Transaction) -> Result<(), Unfit> {
+    pub(crate) fn execute(&mut self, tx: &Arc<Transaction>) -> Result<(), Unfit> {
         if tx.gas_limit() > self.header.gas_limit.saturating_sub(self.header.gas_used) {
             return Err(Unfit::NoRoom);
         }
-        let result = self.evm.transact_commit(transaction(&tx))?;
+        let result = self.evm.transact_commit(transaction(tx))?;
 
         let gas_used = result.tx_gas_used();
         self.header.gas_used = self.header.gas_used.saturating_add(gas_used);
@@ -101,18 +105,19 @@ impl<'a> Builder<'a> {
         };
         self.logs = self.logs.saturating_add(u64::try_from(outcome.receipt.logs().len()).unwrap_or(u64::MAX));
         self.outcomes.push(outcome);
-        self.transactions.push(tx);
+        self.transactions.push(Arc::clone(tx));
         Ok(())
     }
 
     /// Completes the header but for the state root.
     pub(crate) fn finish(self) -> Draft {
-        let Self { evm, mut header, transactions, outcomes, .. } = self;
-        header.transactions_root = calculate_transaction_root(&transactions);
+        let Self { evm, mut header, transactions, outcomes, balances, .. } = self;
+        let signed: Vec<&Transaction> = transactions.iter().map(|tx| &**tx).collect();
+        header.transactions_root = calculate_transaction_root(&signed);
         let receipts: Vec<&ReceiptEnvelope> = outcomes.iter().map(|outcome| &outcome.receipt).collect();
         header.receipts_root = calculate_receipt_root(&receipts);
         header.logs_bloom = receipts.iter().fold(Bloom::ZERO, |bloom, receipt| bloom | *receipt.logs_bloom());
-        Draft { header, transactions, outcomes, cache: evm.ctx.journaled_state.database.cache }
+        Draft { header, transactions, outcomes, balances, cache: evm.ctx.journaled_state.database.cache }
     }
 }
 
