@@ -86,6 +86,8 @@ pub(crate) struct Engine {
     /// The numbers of the safe and the finalized block.
     settled: Settled,
     pool: Mempool,
+    /// Transactions that came back from blocks which left the chain, until somebody takes note of them.
+    returned: Vec<Arc<Transaction>>,
     pending: Mutex<Option<Arc<Draft>>>,
 }
 
@@ -115,6 +117,7 @@ impl Engine {
             finality,
             settled: Settled::default(),
             pool: Mempool::default(),
+            returned: Vec::new(),
             pending: Mutex::new(None),
         }
     }
@@ -150,6 +153,7 @@ impl Engine {
             }
         }
         engine.check_root()?;
+        engine.returned.clear();
         for raw in waiting {
             // Most of them are in blocks; what was replaced or has become impossible is refused again.
             if engine.chain.position(&alloy::primitives::keccak256(&raw)).is_none()
@@ -209,6 +213,11 @@ impl Engine {
     /// Whether a transaction waits or is on the node's branch.
     pub(crate) fn has_transaction(&self, hash: &B256) -> bool {
         self.pool.contains(hash) || self.chain.position(hash).is_some()
+    }
+
+    /// The transactions that have come back from blocks which left the chain, once.
+    pub(crate) fn take_returned(&mut self) -> Vec<Arc<Transaction>> {
+        std::mem::take(&mut self.returned)
     }
 
     /// Empties the mempool. Returns how many transactions were in it.
@@ -378,7 +387,9 @@ impl Engine {
         for block in change.disconnected.iter().rev() {
             for tx in &block.transactions {
                 // What the other branch holds too, or has made impossible, stays out.
-                let _ = self.pool.add(Arc::clone(tx), &state, Entry::Returned);
+                if self.pool.add(Arc::clone(tx), &state, Entry::Returned).is_ok() {
+                    self.returned.push(Arc::clone(tx));
+                }
             }
         }
         match touched {
@@ -552,3 +563,6 @@ impl Draft {
         Self { header, transactions, outcomes, balances, cache: Cache::default() }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -163,6 +163,7 @@ impl Host {
         let mut records = Vec::new();
         let result = change(&mut engine, &mut records);
         let vote = engine.cast();
+        let returned = engine.take_returned();
         records.extend(vote.map(Record::Vote));
         let mut journal = self.journal.lock().map_err(|_| ControlError::Stopped)?;
         for record in &records {
@@ -177,6 +178,9 @@ impl Host {
         self.news.send_replace(());
         if let Some(vote) = vote {
             self.spread(Gossip::Vote(vote), None);
+        }
+        for tx in returned {
+            self.spread(Gossip::Transaction(tx), None);
         }
         result
     }
