@@ -132,7 +132,7 @@ pub(crate) async fn run(args: LoadArgs) -> Result<(), Failure> {
     let waves = waves(&chains, args.rate, args.lasts, args.mix)?;
     let orders = orders(seed, &format!("load-{seed}"), &waves);
     println!("load     {} payments in {} s, seed {seed}", orders.len(), args.lasts.as_secs());
-    let course = Course { settle: args.settle, keep_views: false };
+    let course = Course { settle: args.settle, keep_views: false, repeat: false };
     let board = Board::new(orders, &book)?;
     let shown = live::show(Arc::clone(&board));
     let driven = tokio::select! {

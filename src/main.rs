@@ -46,7 +46,14 @@ fn main() -> ExitCode {
     };
     match runtime.block_on(cli.run()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(error.as_ref()),
+        Err(error) => {
+            let code = fail(error.as_ref());
+            #[cfg(feature = "simulator")]
+            if error.is::<sim::BadScenario>() {
+                return ExitCode::from(2);
+            }
+            code
+        }
     }
 }
 

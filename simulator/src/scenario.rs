@@ -49,6 +49,8 @@ pub struct Scenario {
     pub gateway: GatewayPart,
     /// The load.
     pub load: Vec<Wave>,
+    /// Whether each payment is asked for once more under the same key when it is answered, as a client does that has lost the answer.
+    pub repeat: bool,
     /// What goes wrong in the world, each rule at its `after_ms`.
     pub faults: Vec<Rule>,
     /// What is killed of the gateway's own processes.
@@ -363,6 +365,8 @@ struct File {
     #[serde(default)]
     load: Vec<Spanned<Wave>>,
     #[serde(default)]
+    repeat: bool,
+    #[serde(default)]
     faults: Vec<Spanned<Rule>>,
     #[serde(default)]
     kills: Vec<Spanned<Kill>>,
@@ -437,8 +441,8 @@ impl Scenario {
                 Some(sabotage)
             }
         };
-        let File { name, about, seed, settle_ms, network, expect, .. } = file;
-        Ok(Self { name, about, seed, settle_ms, chains, network, gateway, load, faults, kills, expect, broken })
+        let File { name, about, seed, settle_ms, network, repeat, expect, .. } = file;
+        Ok(Self { name, about, seed, settle_ms, chains, network, gateway, load, repeat, faults, kills, expect, broken })
     }
 
     /// Breaks it on purpose, in the way that it says itself. `false` where it says none.

@@ -33,6 +33,8 @@ pub(crate) struct Course {
     pub(crate) settle: Duration,
     /// Whether the records are kept as the gateway tells them.
     pub(crate) keep_views: bool,
+    /// Whether each order is asked for once more when it is answered, under the same key, as a client does that has lost the answer.
+    pub(crate) repeat: bool,
 }
 
 /// Where everybody sees what became of the orders.
@@ -167,6 +169,9 @@ pub(crate) async fn drive(client: Arc<GatewayClient>, board: Arc<Board>, book: B
         asking.spawn(async move {
             sleep_until(began + Duration::from_millis(order.at_ms)).await;
             ask(&client, &board, &book, at, &order, deadline).await;
+            if course.repeat {
+                repeat(&client, &book, &order).await;
+            }
         });
     }
     while !board.is_done() && Instant::now() < deadline {
@@ -221,6 +226,14 @@ async fn ask(client: &GatewayClient, board: &Board, book: &Book, at: usize, orde
         }
         sleep(wait).await;
         wait = wait.saturating_mul(2).min(AGAIN.1);
+    }
+}
+
+/// Asks for the same again: whatever the answer is, nothing more may come of it.
+async fn repeat(client: &GatewayClient, book: &Book, order: &Order) {
+    let Ok((intent, _)) = book.intent(order) else { return };
+    if let Err(error) = tx::submit(client, &order.key, &intent).await {
+        tracing::debug!(key = order.key, %error, "asked again");
     }
 }
 

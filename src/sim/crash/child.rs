@@ -69,10 +69,10 @@ impl Child {
     ) -> Result<Self, Failure> {
         let output = File::create(log)?;
         command.env("PORTCULLIS_LOG", "info");
-        for name in ["PORTCULLIS_FAIL_AT", "PORTCULLIS_FAIL_FILE", "PORTCULLIS_MUTATION", "PORTCULLIS_CONFIG"] {
+        for name in ["PORTCULLIS_FAIL_AT", "PORTCULLIS_FAIL_FILE", "PORTCULLIS_MUTATION", "PORTCULLIS_LIARS"] {
             command.env_remove(name);
         }
-        command.env_remove("PORTCULLIS_DATA").envs(environment.iter().cloned());
+        command.env_remove("PORTCULLIS_CONFIG").env_remove("PORTCULLIS_DATA").envs(environment.iter().cloned());
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         let (started, started_at) = (Instant::now(), SystemClock.unix_millis());
         Ok(Self { process: command.spawn()?, log: log.to_owned(), started, started_at })
