@@ -1,9 +1,11 @@
 //! Which blocks can't be taken back any more: Casper FFG (Buterin and Griffith 2017, arXiv:1710.09437) with a checkpoint at each block.
 //!
 //! A node votes for a link from the highest block that it knows to be justified to a block some way behind its head. A link that two
-//! thirds of all nodes vote for justifies its target; where the target follows directly on the source, the source is final. A
-//! node's votes have ever higher targets and never lower sources, and are in its journal before anybody hears of them. So two blocks of
-//! different branches can't both become final, whatever is lost, cut off or killed: two thirds and two thirds have a node in common.
+//! thirds of all nodes vote for justifies its target; where the target follows directly on the source, the source is final. No vote
+//! of a node has a lower target or source than the one before, and no two have different targets at one height; they are in its journal
+//! before anybody hears of them. So two blocks of different branches can't both become final, whatever is lost, cut off or killed:
+//! two thirds and two thirds have a node in common. (The paper lets a node vote once for a target. A second vote for the same
+//! block from a higher source is no harm to its proof, and makes blocks final that nothing follows on for a while.)
 //! Simulated nodes don't lie in votes: one that names a source has seen it justified.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -76,8 +78,10 @@ impl Finality {
     pub(crate) fn propose(&self, voter: NodeIndex, target: Checkpoint) -> Option<Vote> {
         let source = self.justified;
         let last = self.latest.get(&voter);
-        let keeps_word =
-            last.is_none_or(|last| target.number > last.target.number && source.number >= last.source.number);
+        let keeps_word = last.is_none_or(|last| {
+            let (higher, same) = (target.number > last.target.number, target == last.target);
+            (higher && source.number >= last.source.number) || (same && source.number > last.source.number)
+        });
         (self.is_social() && target.number > source.number && keeps_word).then_some(Vote { voter, source, target })
     }
 
@@ -98,7 +102,7 @@ impl Finality {
         }
         let Vote { voter, source, target } = vote;
         let latest = self.latest.entry(voter).or_insert(vote);
-        if latest.target.number < target.number {
+        if (latest.target.number, latest.source.number) < (target.number, source.number) {
             *latest = vote;
         }
         if source.number > self.justified.number {
@@ -154,7 +158,17 @@ mod tests {
             seen.count(second);
             assert_eq!((seen.justified().number, seen.finalized().number), (number, of));
         }
-        assert_eq!(seen.propose(NodeIndex(0), block(3, 1)), None, "a node votes once at each height");
+        assert_eq!(seen.propose(NodeIndex(0), block(3, 1)), None, "3 is justified");
+        // One vote for a block of the other branch at a height, and never one for this branch there.
+        let mut torn = Finality::new(3, genesis());
+        torn.count(torn.propose(NodeIndex(0), block(5, 1)).unwrap());
+        assert_eq!(torn.propose(NodeIndex(0), block(5, 2)), None);
+        assert_eq!(torn.propose(NodeIndex(0), block(5, 1)), None);
+        assert_eq!(torn.propose(NodeIndex(0), block(4, 1)), None);
+        // Others have justified 3 meanwhile: the same block again, from there.
+        torn.count(Vote { voter: NodeIndex(1), source: block(3, 1), target: block(6, 1) });
+        assert_eq!(torn.propose(NodeIndex(0), block(5, 2)), None);
+        assert_eq!(torn.propose(NodeIndex(0), block(5, 1)).unwrap().source, block(3, 1));
         let stranger = Vote { voter: NodeIndex(3), source: block(3, 1), target: block(4, 1) };
         assert!(!seen.is_news(&stranger));
     }
