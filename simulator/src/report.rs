@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::build::{Told, build};
 pub use self::html::html;
-pub use self::text::summary;
+pub use self::text::{seconds, summary};
 use crate::load::{Fate, Percentiles};
 use crate::scenario::Verdict;
 use crate::topology::ChainKind;
@@ -135,9 +135,20 @@ pub struct FaultSpan {
     pub to_ms: Option<u64>,
     /// How often it struck.
     pub strikes: u64,
-    /// When it struck: the first ones.
+    /// What it struck: the first ones.
     #[serde(default)]
-    pub struck_ms: Vec<u64>,
+    pub struck: Vec<Struck>,
+}
+
+/// Something that was struck. One seed gives one decision for each event of a subject; when it comes may differ.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Struck {
+    /// When.
+    pub at_ms: u64,
+    /// What.
+    pub subject: String,
+    /// The how manieth event of its subject, from 1.
+    pub event: u64,
 }
 
 /// A payment that didn't end as it should.

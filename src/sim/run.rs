@@ -151,7 +151,7 @@ impl Folder {
     }
 }
 
-/// Runs a scenario. `keys` is a folder with the shares of every key, where they have been made before.
+/// Runs a scenario. `keys` is a folder for the shares of every key: they are taken from there, or put there for the next run.
 ///
 /// # Errors
 /// Where a part can't be had; that a claim doesn't hold is told in the report.

@@ -9,8 +9,8 @@ use crate::scenario::judge::FINALIZED;
 use crate::seed::Seed;
 use crate::topology::ChainKind;
 
-/// At most so many steps a series has: more than a screen can show.
-const MOST_STEPS: u64 = 240;
+/// At most so many steps a series has: as many as are told apart at a glance.
+const MOST_STEPS: u64 = 72;
 /// Payments are listed one by one up to so many.
 const MOST_PAYMENTS: usize = 5_000;
 /// Failures are listed up to so many.

@@ -76,7 +76,7 @@ fn write_summary(text: &mut String, report: &Report) -> std::fmt::Result {
 }
 
 /// Milliseconds as seconds, or as they are where they are few.
-pub(super) fn seconds(millis: u64) -> String {
+pub fn seconds(millis: u64) -> String {
     match millis {
         0..1_000 => format!("{millis} ms"),
         1_000..100_000 => format!("{}.{} s", millis / 1_000, millis % 1_000 / 100),

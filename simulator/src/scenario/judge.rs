@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::claim::{Claim, Sight, Verdict};
 use super::{Bound, Scenario};
 use crate::load::{Fate, Latencies};
+use crate::report::seconds;
 use crate::topology::ChainKind;
 
 /// The state of a payment that is final.
@@ -163,16 +164,21 @@ fn latency(bounds: &[Bound], evidence: &Evidence) -> Verdict {
     for bound in bounds {
         let on = |fate: &&Fate| bound.chain.is_none_or(|chain| chain == fate.order.chain);
         let times: Latencies = evidence.fates.iter().filter(on).filter_map(|fate| fate.took(&bound.state)).collect();
-        let chain = bound.chain.map_or_else(|| "all".to_owned(), |chain| chain.to_string());
+        let chain = bound.chain.map_or_else(|| "all chains".to_owned(), |chain| chain.to_string());
         let Some(found) = times.percentiles() else {
             against.push(format!("{chain}: nothing became {}", bound.state));
             continue;
         };
+        let mut parts = Vec::new();
         for (name, found, limit) in [("p50", found.p50, bound.p50_ms), ("p99", found.p99, bound.p99_ms)] {
             let Some(limit) = limit else { continue };
-            let text = format!("{chain} {} {name} {found} ms, {limit} ms allowed", bound.state);
-            if found > limit { against.push(text) } else { told.push(text) }
+            let text = format!("{name} {} of {}", seconds(found), seconds(limit));
+            if found > limit {
+                against.push(format!("{chain} to {}: {text} allowed", bound.state));
+            }
+            parts.push(text);
         }
+        told.push(format!("{chain} {}", parts.join(", ")));
     }
     verdict(Claim::Latency, against, told.join("; "))
 }
@@ -188,13 +194,17 @@ fn recovery(bound: u64, end: u64, evidence: &Evidence) -> Verdict {
                 let took = last.at_ms.saturating_sub(end);
                 slowest = slowest.max(took);
                 if took > bound {
-                    against.push(format!("{} took {took} ms, {bound} ms allowed", name(fate)));
+                    against.push(format!("{} took {}, {} allowed", name(fate), seconds(took), seconds(bound)));
                 }
             }
             None => against.push(format!("{} has not ended", name(fate))),
         }
     }
-    verdict(Claim::Recovery, against, format!("all that was under way ended within {slowest} ms, {bound} ms allowed"))
+    verdict(
+        Claim::Recovery,
+        against,
+        format!("all that was under way ended within {} of {}", seconds(slowest), seconds(bound)),
+    )
 }
 
 fn struck(scenario: &Scenario, evidence: &Evidence) -> Verdict {

@@ -14,7 +14,7 @@ use chains::network::Family;
 use simulator::load::Order;
 use simulator::node::ethereum::DEMO_TOKEN;
 use simulator::node::solana::SolanaNode;
-use simulator::report::FaultSpan;
+use simulator::report::{FaultSpan, Struck};
 use simulator::scenario::{Sabotage, Scenario, Victim};
 use simulator::topology::ChainKind;
 use tokio::task::JoinSet;
@@ -39,6 +39,8 @@ pub(super) struct Site {
     pub(super) book: Book,
     url: String,
     key_file: PathBuf,
+    /// Where the keys are put once they are made, before anything is signed by them.
+    keys: Option<PathBuf>,
     yard: Arc<Yard>,
 }
 
@@ -105,7 +107,7 @@ pub(super) fn liars(scenario: &Scenario) -> impl Iterator<Item = FaultSpan> + '_
         from_ms: 0,
         to_ms: None,
         strikes: 0,
-        struck_ms: Vec::new(),
+        struck: Vec::new(),
     })
 }
 
@@ -124,7 +126,7 @@ impl Site {
     ) -> Result<Self, Failure> {
         let data = dir.join("data");
         fs::create_dir_all(&data)?;
-        if let Some(keys) = keys {
+        if let Some(keys) = keys.filter(|keys| keys.exists()) {
             copy(keys, &data.join("signers"))?;
         }
         let key_file = prepare(&data)?;
@@ -159,7 +161,8 @@ impl Site {
         }
         let apart = if gateway.apart { gateway.signers } else { 0 };
         let yard = Yard { dir: dir.to_owned(), environment, apart, state: Mutex::default() };
-        Ok(Self { book, url: format!("http://127.0.0.1:{port}"), key_file, yard: Arc::new(yard) })
+        let keys = keys.filter(|keys| !keys.exists()).map(Path::to_owned);
+        Ok(Self { book, url: format!("http://127.0.0.1:{port}"), key_file, keys, yard: Arc::new(yard) })
     }
 
     /// Starts all processes and answers a client of the gateway once it serves.
@@ -171,6 +174,9 @@ impl Site {
             self.yard.start(Victim::Signer(number)).await?;
         }
         self.yard.start(Victim::Gateway).await?;
+        if let Some(keys) = self.keys.take() {
+            copy(&self.yard.dir.join("data/signers"), &keys)?;
+        }
         Ok(Arc::new(GatewayClient::new(&self.url, "trader".parse()?, &self.key_file)?))
     }
 
@@ -197,7 +203,7 @@ impl Site {
                     from_ms: kill.after_ms,
                     to_ms,
                     strikes: 1,
-                    struck_ms: vec![kill.after_ms],
+                    struck: vec![Struck { at_ms: kill.after_ms, subject: kill.kill.to_string(), event: 1 }],
                 })
             });
         }

@@ -83,15 +83,11 @@ async fn one(name: &'static str, args: &TableArgs, ground: &Folder, keys: &std::
     let command = format!("portcullis sim run {name} --seed {}{broken}", scenario.seed);
     let dir = ground.0.join(name);
     let made = std::fs::create_dir_all(&dir).map_err(Failure::from);
-    let known = Some(keys).filter(|keys| usual && keys.exists());
+    let shared = Some(keys).filter(|_| usual);
     let report = match made {
-        Ok(()) => perform(scenario, args.broken, &command, &dir, known).await,
+        Ok(()) => perform(scenario, args.broken, &command, &dir, shared).await,
         Err(error) => Err(error),
     };
-    if usual && !keys.exists() && crate::sim::crash::stand::copy(&dir.join("data/signers"), keys).is_err() {
-        // The next scenario makes them again.
-        let _ = std::fs::remove_dir_all(keys);
-    }
     let report = match report {
         Ok(report) => report,
         Err(error) => return row(false, error.to_string()),

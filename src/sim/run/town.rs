@@ -15,7 +15,7 @@ use simulator::network::Conditions;
 use simulator::node::bitcoin::BitcoinConfig;
 use simulator::node::ethereum::{DEMO_TOKEN, EthereumConfig};
 use simulator::node::solana::{SolanaConfig, SolanaNode};
-use simulator::report::FaultSpan;
+use simulator::report::{FaultSpan, Struck};
 use simulator::scenario::Scenario;
 use simulator::scenario::judge::FINALIZED;
 use simulator::topology::ChainKind;
@@ -34,7 +34,7 @@ const ARRIVAL: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(100);
 /// How long a node may take to answer.
 const ANSWER: Duration = Duration::from_secs(30);
-/// Strikes of one rule whose times are told.
+/// Strikes of one rule that are told one by one.
 const MOST_STRIKES: usize = 400;
 
 /// The world of a scenario.
@@ -254,7 +254,13 @@ impl Strikes {
     pub(super) fn span(&self, rule: &Rule) -> FaultSpan {
         let Offset(offset) = self.offset;
         let own = self.timeline.strikes().iter().filter(|strike| Some(&strike.rule) == rule.id.as_ref());
-        let struck: Vec<u64> = own.map(|strike| strike.at_ms.saturating_sub(offset)).collect();
+        let struck: Vec<Struck> = own
+            .map(|strike| Struck {
+                at_ms: strike.at_ms.saturating_sub(offset),
+                subject: strike.subject.to_string(),
+                event: strike.event,
+            })
+            .collect();
         let to_ms = match (rule.for_ms, rule.fault.is_act()) {
             (Some(lasts), _) => Some(rule.after_ms.saturating_add(lasts)),
             (None, true) => Some(rule.after_ms),
@@ -268,7 +274,7 @@ impl Strikes {
             from_ms: rule.after_ms,
             to_ms,
             strikes: u64::try_from(struck.len()).unwrap_or(u64::MAX),
-            struck_ms: struck.into_iter().take(MOST_STRIKES).collect(),
+            struck: struck.into_iter().take(MOST_STRIKES).collect(),
         }
     }
 }
