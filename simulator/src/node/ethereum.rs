@@ -44,7 +44,7 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use alloy::primitives::{Address, B256, U256};
+use alloy::primitives::{Address, B256, Bytes, U256};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
@@ -230,6 +230,14 @@ impl EthereumNode {
             Ok(host.engine()?.chain().head().header.number)
         })
         .await
+    }
+
+    /// Takes a signed transaction into the mempool, in its EIP-2718 form, and tells the other nodes. Returns its hash.
+    ///
+    /// # Errors
+    /// geth's reason for refusing it, or where the node has stopped.
+    pub async fn submit(&self, raw: Bytes) -> Result<B256, ControlError> {
+        self.run(move |host| host.submit(&raw)).await
     }
 
     /// Lets the faucet pay `amount` (wei, or the token's base units) to `address`, and makes the block that the payment is in.
