@@ -57,6 +57,9 @@ use crate::topology::ChainKind;
 pub struct SolanaConfig {
     /// Where the JSON-RPC listens. Port 0: any free one.
     pub listen: SocketAddr,
+    /// Where else subscriptions are served, which the JSON-RPC's own address has too: agave has them on the next port. In a world, the
+    /// next port it is, where the JSON-RPC's is given.
+    pub websocket: Option<SocketAddr>,
     /// The folder of the journal. None: nothing outlives the process.
     pub dir: Option<PathBuf>,
     /// The time from slot to slot. None: slots are made on demand only.
@@ -72,6 +75,7 @@ impl Default for SolanaConfig {
     fn default() -> Self {
         Self {
             listen: ([127, 0, 0, 1], 0).into(),
+            websocket: None,
             dir: None,
             block_interval: Some(Duration::from_millis(400)),
             finality_depth: 8,
@@ -102,6 +106,7 @@ pub enum SolanaError {
 pub struct SolanaNode {
     validator: Arc<Mutex<Validator>>,
     server: RpcServer,
+    sockets: Option<RpcServer>,
     /// The task that makes slots, where the node is in no world.
     producer: Mutex<Option<JoinHandle<()>>>,
     /// The task that listens to the other nodes.
@@ -125,6 +130,7 @@ impl SolanaNode {
         shutdown: CancellationToken,
     ) -> Result<Self, SolanaError> {
         let every = config.block_interval;
+        let shutdown = shutdown.child_token();
         let seat = Seat::alone(ChainKind::Solana, clock, shutdown.clone());
         let node = Self::launch(config, seat).await?;
         let producer = every.map(|every| tokio::spawn(make_slots(node.validator.clone(), every, shutdown)));
@@ -145,21 +151,36 @@ impl SolanaNode {
         let restored = tokio::task::spawn_blocking(move || Validator::restore(path.as_deref(), seat, rules)).await;
         let validator = Arc::new(Mutex::new(restored.map_err(|_| SolanaError::Stopped)??));
 
-        let dialect = SolanaDialect { validator: validator.clone() };
-        let server = match serve_behind(config.listen, Arc::new(dialect), shutdown.clone(), gate).await {
-            Ok(server) => server,
+        let dialect = Arc::new(SolanaDialect { validator: validator.clone() });
+        let serve = async |listen| serve_behind(listen, dialect.clone(), shutdown.clone(), gate.clone()).await;
+        let served = async {
+            let server = serve(config.listen).await?;
+            let sockets = match config.websocket {
+                Some(listen) => Some(serve(listen).await?),
+                None => None,
+            };
+            Ok::<_, ListenError>((server, sockets))
+        };
+        let (server, sockets) = match served.await {
+            Ok(servers) => servers,
             Err(error) => {
+                shutdown.cancel();
                 lock(&validator).close();
                 return Err(error.into());
             }
         };
         let listener = endpoint.map(|endpoint| tokio::spawn(gossip::listen(validator.clone(), endpoint, shutdown)));
-        Ok(Self { validator, server, producer: Mutex::new(None), listener: Mutex::new(listener) })
+        Ok(Self { validator, server, sockets, producer: Mutex::new(None), listener: Mutex::new(listener) })
     }
 
     /// The endpoint to give a client.
     pub fn url(&self) -> String {
         self.server.url()
+    }
+
+    /// The endpoint to give a client that subscribes.
+    pub fn websocket_url(&self) -> String {
+        format!("ws://{}", self.sockets.as_ref().unwrap_or(&self.server).addr())
     }
 
     /// The address that is listened on.
@@ -228,6 +249,9 @@ impl SolanaNode {
 
     async fn ended(&self) {
         self.server.stopped().await;
+        if let Some(sockets) = &self.sockets {
+            sockets.stopped().await;
+        }
         for task in [&self.producer, &self.listener] {
             let task = task.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(task) = task {

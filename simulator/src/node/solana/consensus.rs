@@ -69,6 +69,12 @@ impl Consensus {
         &self.tree
     }
 
+    /// The newest slot that was heard of, on whatever branch.
+    pub(super) fn newest_slot(&self) -> Slot {
+        let voted = self.votes.all().iter().map(|vote| vote.head.slot).max().unwrap_or(0);
+        voted.max(self.tree.newest_slot())
+    }
+
     /// The newest block that the node follows.
     pub(super) const fn head(&self) -> Hash {
         self.head
@@ -208,3 +214,6 @@ impl Consensus {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! Agave's JSON-RPC: the table of methods.
+//! Agave's JSON-RPC: the table of methods, and subscriptions ([`subscribe`]).
 //!
 //! Documented at <https://solana.com/docs/rpc/http>; what the documentation leaves open follows agave 4.2
 //! (`rpc/src/rpc.rs`).
@@ -10,6 +10,7 @@
 //! - a queued transaction that can't be included in the next slot is dropped. One whose block is lost with a fork is sent again unless
 //!   `maxRetries` is 0; how often has no effect;
 //! - the order in a block is the order of arrival, not of priority fees;
+//! - there are no subscriptions to blocks, programs, votes and slot updates;
 //! - nodes vote among themselves, not by transactions: there are no rewards, and there are no precompiles;
 //! - who leads a slot is decided when it comes: `getSlotLeader` tells who led the newest;
 //! - `base64+zstd` is refused, as are version 1 transactions.
@@ -21,6 +22,7 @@ mod history;
 mod params;
 mod parsed;
 mod submit;
+mod subscribe;
 mod token;
 mod transaction;
 
@@ -29,8 +31,10 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 
 use self::params::Args;
+use self::subscribe::Subscriptions;
 use super::ledger::Slot;
 use super::validator::Validator;
+use crate::rpc::socket::Session;
 use crate::rpc::{Dialect, INTERNAL_ERROR, JsonRpcVersion, RpcError};
 
 /// The agave release whose runtime crates execute the transactions, as `getVersion` names it.
@@ -72,6 +76,11 @@ impl Dialect for SolanaDialect {
     fn page(&self, path: &str) -> Option<String> {
         let healthy = self.validator.lock().is_ok_and(|validator| validator.is_healthy());
         (path == "/health").then(|| if healthy { "ok" } else { "unknown" }.to_owned())
+    }
+
+    fn session(&self) -> Option<Arc<dyn Session>> {
+        let session: Arc<dyn Session> = Arc::new(Subscriptions::new(self.validator.clone())?);
+        Some(session)
     }
 }
 

@@ -17,9 +17,13 @@ impl ChainNode for SolanaNode {
     type Message = Message;
     type StartError = SolanaError;
 
+    /// Nodes are two ports apart: the one between is for subscriptions.
     fn placed(config: &SolanaConfig, index: NodeIndex) -> SolanaConfig {
+        let listen = address(config.listen, NodeIndex(index.0.saturating_mul(2)));
+        let next = listen.port().checked_add(1).filter(|_| listen.port() != 0);
         SolanaConfig {
-            listen: address(config.listen, index),
+            listen,
+            websocket: next.map(|port| SocketAddr::new(listen.ip(), port)),
             dir: folder(config.dir.as_ref(), index),
             ..config.clone()
         }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use solana_sdk::signature::Signature;
 use solana_sdk::transaction::VersionedTransaction;
+use tokio::sync::watch;
 
 use super::block::{Block, Message, Said, Wired};
 use super::consensus::Consensus;
@@ -61,6 +62,8 @@ pub(super) struct Validator {
     skips: Stream,
     settled: (Slot, Slot),
     tidied: Height,
+    /// Tells those who wait for it that something has changed.
+    news: watch::Sender<()>,
     failed: bool,
 }
 
@@ -160,6 +163,7 @@ impl Validator {
             skips: seed.stream("skipped/solana"),
             settled: (rooted, 0),
             faucet_count: 0,
+            news: watch::Sender::new(()),
             failed: false,
         })
     }
@@ -174,6 +178,11 @@ impl Validator {
 
     pub(super) const fn consensus(&self) -> Option<&Consensus> {
         self.consensus.as_ref()
+    }
+
+    /// Tells of changes from here on.
+    pub(super) fn news(&self) -> watch::Receiver<()> {
+        self.news.subscribe()
     }
 
     /// The node's place.
@@ -417,7 +426,7 @@ impl Validator {
 
     /// The next slot that is not skipped. Slots go on from the newest that was ever seen, on whatever branch.
     fn slot_to_lead(&self) -> Slot {
-        let heard = self.consensus.as_ref().map_or(0, |consensus| consensus.tree().newest_slot());
+        let heard = self.consensus.as_ref().map_or(0, Consensus::newest_slot);
         let next = heard.max(self.engine.newest_slot()).saturating_add(1);
         let skipped = |slot: &Slot| self.skips.draw(*slot).happens(self.rules.skipped);
         let last = next.saturating_add(MAX_SKIPPED);
@@ -526,8 +535,9 @@ impl Validator {
         Ok(())
     }
 
-    /// Forgets transactions that were remembered for another try and need none.
+    /// Tells that something has changed, and forgets transactions that were remembered for another try and need none.
     fn tidy(&mut self) {
+        self.news.send_replace(());
         let height = self.engine.ledger().height();
         if height.abs_diff(self.tidied) < TIDY_BLOCKS {
             return;
