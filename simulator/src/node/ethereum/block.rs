@@ -39,6 +39,13 @@ pub(crate) struct Outcome {
     pub(crate) first_log: u64,
 }
 
+impl Outcome {
+    /// How many logs it has left.
+    pub(crate) fn logs(&self) -> u64 {
+        u64::try_from(self.receipt.logs().len()).unwrap_or(u64::MAX)
+    }
+}
+
 /// A block of the chain.
 #[derive(Clone, Debug)]
 pub(crate) struct Block {

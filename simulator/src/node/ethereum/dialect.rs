@@ -16,7 +16,7 @@ use super::args::Args;
 use super::block::Block;
 use super::call::{self, FAILED, Place};
 use super::control;
-use super::executor::Draft;
+use super::executor::{Draft, Ground};
 use super::host::Host;
 use super::mempool::Pooled;
 use super::sight::Sight;
@@ -131,7 +131,7 @@ fn chain(host: &Host, engine: Sight<'_>, method: &str, args: Args<'_>) -> Answer
             Ok(match tag {
                 BlockNumberOrTag::Pending => {
                     let draft = engine.pending(host.seconds());
-                    let Draft { header, transactions, outcomes, balances, .. } = Draft::clone(&draft);
+                    let Draft { header, transactions, outcomes, balances, .. } = Draft::clone(&draft).committed();
                     let block = Block::new(header, transactions, outcomes, balances);
                     answer::pending_block(&block, full)
                 }
@@ -253,8 +253,8 @@ fn executed<'a>(host: &Host, engine: Sight<'a>, args: Args<'_>) -> Result<(Trans
 fn place<'a>(host: &Host, engine: Sight<'a>, id: BlockId) -> Result<Place<'a>, RpcError> {
     if id == BlockId::pending() {
         let draft = engine.pending(host.seconds());
-        let db = CacheDB { cache: draft.cache.clone(), db: engine.latest() };
-        return Ok(Place { db, header: draft.header.clone() });
+        let header = draft.header.clone();
+        return Ok(Place { db: CacheDB::new(Ground { view: engine.latest(), draft: Some(draft) }), header });
     }
     let missing = match id {
         BlockId::Hash(_) => "header for hash not found",
@@ -266,7 +266,7 @@ fn place<'a>(host: &Host, engine: Sight<'a>, id: BlockId) -> Result<Place<'a>, R
         let root = header.state_root;
         RpcError::new(FAILED, format!("missing trie node {root:x} (path ) state {root} is not available"))
     })?;
-    Ok(Place { db: CacheDB::new(view), header })
+    Ok(Place { db: CacheDB::new(Ground { view, draft: None }), header })
 }
 
 /// What clients poll.

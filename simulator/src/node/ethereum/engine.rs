@@ -3,10 +3,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use alloy::consensus::{Header, Sealed};
+use alloy::consensus::{Header, Sealed, Transaction as _};
 use alloy::eips::eip2718::Encodable2718;
 use alloy::primitives::{Address, B256, Bytes, U256};
-use revm::database::Cache;
 
 use super::ControlError;
 use super::block::{Block, Terms, Transaction, genesis_header, next_base_fee, next_header, next_timestamp, signature};
@@ -88,7 +87,15 @@ pub(crate) struct Engine {
     pool: Mempool,
     /// Transactions that came back from blocks which left the chain, until somebody takes note of them.
     returned: Vec<Arc<Transaction>>,
-    pending: Mutex<Option<Arc<Draft>>>,
+    pending: Mutex<Option<Pending>>,
+}
+
+/// The next block as it would be.
+#[derive(Debug)]
+struct Pending {
+    draft: Arc<Draft>,
+    /// Transactions that came after it was made.
+    fresh: Vec<Arc<Transaction>>,
 }
 
 /// Blocks that don't leave the chain any more, by number.
@@ -204,9 +211,12 @@ impl Engine {
     /// geth's reason for refusing it.
     pub(crate) fn add(&mut self, tx: Arc<Transaction>, entry: Entry) -> Result<(B256, Record), TxError> {
         let raw = tx.encoded_2718().into();
-        let state = head_view(&self.chain);
-        let hash = self.pool.add(tx, &state, entry)?;
-        self.forget_pending();
+        let replaces = self.pool.at(tx.signer(), tx.nonce()).is_some();
+        let hash = self.pool.add(Arc::clone(&tx), &head_view(&self.chain), entry)?;
+        match self.pending.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            Some(pending) if !replaces => pending.fresh.push(tx),
+            pending => *pending = None,
+        }
         Ok((hash, Record::Transaction(raw)))
     }
 
@@ -236,7 +246,8 @@ impl Engine {
         } else if self.pool.is_empty() && balances.is_empty() {
             Draft::empty(next_header(&head.header, terms))
         } else {
-            let (draft, unfit) = self.draft(terms, &balances);
+            let (builder, unfit) = self.draft(terms, &balances);
+            let draft = builder.finish();
             for hash in unfit {
                 self.pool.drop_one(hash);
             }
@@ -420,7 +431,7 @@ impl Engine {
     }
 
     /// The next block as it would be, and the transactions that turned out to be invalid.
-    fn draft(&self, terms: Terms, balances: &[(Address, U256)]) -> (Draft, Vec<B256>) {
+    fn draft(&self, terms: Terms, balances: &[(Address, U256)]) -> (Builder<'_>, Vec<B256>) {
         let state = head_view(&self.chain);
         let header = next_header(&self.chain.head().header, terms);
         let mut best = self.pool.best(&state, header.base_fee_per_gas.unwrap_or_default());
@@ -441,7 +452,7 @@ impl Engine {
                 }
             }
         }
-        (builder.finish(), unfit)
+        (builder, unfit)
     }
 
     /// A block that somebody else has filled.
@@ -508,15 +519,38 @@ impl Engine {
         least_fee.map_or(fee, |least| least.max(fee))
     }
 
-    /// The next block as it would be if it were sealed at Unix time `at`. Computed once for each state of chain and mempool.
+    /// The next block as it would be if it were sealed at Unix time `at`. It is made once for each head; what comes later follows
+    /// in the order of arrival as far as there is room.
     pub(crate) fn pending(&self, at: u64, least_fee: Option<u64>) -> Arc<Draft> {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        let terms = || Terms {
-            at: next_timestamp(&self.chain.head().header, at),
-            extra: signature(self.role.node, 0),
-            least_fee,
+        let head = &self.chain.head().header;
+        let base_fee = Some(Self::base_fee_after(head, least_fee));
+        let made = pending.take().filter(|pending| pending.draft.header.base_fee_per_gas == base_fee);
+        let draft = match made {
+            Some(Pending { draft, fresh }) if fresh.is_empty() => draft,
+            Some(Pending { draft, fresh }) => Arc::new(self.go_on(Arc::unwrap_or_clone(draft), &fresh)),
+            None => {
+                let terms = Terms { at: next_timestamp(head, at), extra: signature(self.role.node, 0), least_fee };
+                Arc::new(self.draft(terms, &[]).0.pause())
+            }
         };
-        pending.get_or_insert_with(|| Arc::new(self.draft(terms(), &[]).0)).clone()
+        *pending = Some(Pending { draft: Arc::clone(&draft), fresh: Vec::new() });
+        draft
+    }
+
+    /// The draft with `fresh` transactions after it, and those that waited for them.
+    fn go_on(&self, draft: Draft, fresh: &[Arc<Transaction>]) -> Draft {
+        let mut builder = Builder::resume(head_view(&self.chain), draft, self.role.chain_id);
+        for tx in fresh {
+            let mut next = Some(tx);
+            while let Some(tx) = next {
+                // What can't be executed yet follows on what it waits for.
+                let executed = builder.execute(tx);
+                let nonce = tx.nonce().checked_add(1).filter(|_| executed.is_ok());
+                next = nonce.and_then(|nonce| self.pool.at(tx.signer(), nonce)).map(|pooled| &pooled.tx);
+            }
+        }
+        builder.pause()
     }
 
     /// Blocks of the node's branch from the newest on, with ever larger steps between them after the first ten.
@@ -554,14 +588,6 @@ impl Engine {
 /// The state after the newest block.
 pub(crate) fn head_view(chain: &Chain) -> View<'_> {
     chain.view(&chain.head().hash()).expect("the state after the newest block is always kept")
-}
-
-impl Draft {
-    /// A block without transactions.
-    fn empty(header: Header) -> Self {
-        let (transactions, outcomes, balances) = (Vec::new(), Vec::new(), Vec::new());
-        Self { header, transactions, outcomes, balances, cache: Cache::default() }
-    }
 }
 
 #[cfg(test)]

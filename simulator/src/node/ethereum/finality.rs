@@ -92,7 +92,7 @@ impl Finality {
             voters.is_some_and(|voters| voters.contains(&vote.voter))
         };
         let can_be = vote.voter.0 < self.size && vote.target.number > vote.source.number;
-        can_be && vote.target.number > self.finalized.number && !known()
+        self.is_social() && can_be && vote.target.number > self.finalized.number && !known()
     }
 
     /// Counts a vote.

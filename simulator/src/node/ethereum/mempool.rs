@@ -349,6 +349,11 @@ impl Mempool {
         Ok(hash)
     }
 
+    /// What waits of a sender at this nonce.
+    pub(crate) fn at(&self, sender: Address, nonce: u64) -> Option<&Pooled> {
+        self.by_sender.get(&sender)?.waiting.get(&nonce).map(|pooled| &**pooled)
+    }
+
     /// Whether it holds a transaction.
     pub(crate) fn contains(&self, hash: &B256) -> bool {
         self.by_hash.contains_key(hash)

@@ -8,7 +8,7 @@ use alloy::primitives::{Address, B256};
 use super::block::{Block, Terms, Transaction, next_header};
 use super::chain::{Chain, Step};
 use super::engine::Engine;
-use super::executor::{Builder, Draft};
+use super::executor::Draft;
 use super::mempool::Mempool;
 use super::state::View;
 
@@ -121,7 +121,7 @@ impl<'a> Sight<'a> {
             return self.engine.pending(at, self.least_fee);
         }
         let header = next_header(&self.head().header, Terms { least_fee: self.least_fee, ..Terms::plain(at) });
-        Arc::new(Builder::new(self.latest(), header, self.chain_id()).finish())
+        Arc::new(Draft::empty(header))
     }
 
     /// How many blocks have joined the node's branch or left it.
