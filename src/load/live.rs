@@ -42,7 +42,7 @@ pub(crate) fn show(board: Arc<Board>) -> Shown {
                 let rows = board.look(|fates| table(fates, now));
                 let up = if drawn > 0 { format!("\x1b[{drawn}A\x1b[J") } else { String::new() };
                 drawn = rows.len();
-                print!("{up}{}\n", rows.join("\n"));
+                println!("{up}{}", rows.join("\n"));
                 let _ = std::io::stdout().flush(); // a terminal that is gone sees nothing
             } else {
                 println!("{}", board.look(|fates| line(fates, now)));

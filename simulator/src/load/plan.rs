@@ -197,7 +197,7 @@ pub fn orders(seed: Seed, run: &str, waves: &[Wave]) -> Vec<Order> {
             orders.push(Order { number: 0, at_ms, chain: wave.chain, kind, key: String::new(), amount, payee });
         }
     }
-    orders.sort_by(|a, b| (a.at_ms, a.chain, a.payee).cmp(&(b.at_ms, b.chain, b.payee)));
+    orders.sort_by_key(|order| (order.at_ms, order.chain, order.payee));
     for (number, order) in (0_u32..).zip(&mut orders) {
         order.number = number;
         order.key = format!("{run}-{number:06}");

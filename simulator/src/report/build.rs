@@ -18,16 +18,19 @@ const MOST_FAILURES: usize = 500;
 /// Lengths that a step may have, in milliseconds.
 const STEPS: [u64; 9] = [250, 500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000, 600_000];
 
-/// The stages of a payment's way: a name, the state that it begins with (none: the moment that it was to be asked for), and the state that
-/// ends it.
-const STAGES: [(&str, Option<&str>, &str); 7] = [
-    ("to the gateway", None, "received"),
-    ("screened and judged", Some("received"), "queued"),
-    ("built and frozen", Some("queued"), "signing"),
-    ("signed by the threshold", Some("signing"), "signed"),
-    ("broadcast", Some("signed"), "in_mempool"),
-    ("into a block", Some("in_mempool"), "included"),
-    ("to finality", Some("included"), FINALIZED),
+/// States that say that a payment is in a block: one that is deep enough at once is never seen as included.
+const IN_A_BLOCK: &[&str] = &["included", "confirmed"];
+
+/// The stages of a payment's way: a name, the states that it begins with (none: the moment that it was to be asked for), and those that
+/// end it.
+const STAGES: [(&str, &[&str], &[&str]); 7] = [
+    ("to the gateway", &[], &["received"]),
+    ("screened and judged", &["received"], &["queued"]),
+    ("built and frozen", &["queued"], &["signing"]),
+    ("signed by the threshold", &["signing"], &["signed"]),
+    ("broadcast", &["signed"], &["in_mempool"]),
+    ("into a block", &["in_mempool"], IN_A_BLOCK),
+    ("to finality", IN_A_BLOCK, &[FINALIZED]),
 ];
 
 /// What a report is made of.
@@ -99,7 +102,7 @@ fn step(end_ms: u64) -> u64 {
 
 fn totals(fates: &[Fate], end_ms: u64) -> Totals {
     let count = |test: &dyn Fn(&&Fate) -> bool| u64::try_from(fates.iter().filter(test).count()).unwrap_or(u64::MAX);
-    let mut seconds = counts(1_000, end_ms, fates.iter().filter_map(|fate| final_at(fate)));
+    let mut seconds = counts(1_000, end_ms, fates.iter().filter_map(final_at));
     seconds.sort_unstable();
     Totals {
         intended: count(&|_| true),
@@ -131,7 +134,7 @@ fn counts(step_ms: u64, end_ms: u64, moments: impl Iterator<Item = u64>) -> Vec<
 
 fn chain_report(chain: ChainKind, fates: &[&Fate], step_ms: u64, end_ms: u64) -> ChainReport {
     let intended = counts(step_ms, end_ms, fates.iter().map(|fate| fate.order.at_ms));
-    let finalized = counts(step_ms, end_ms, fates.iter().filter_map(|fate| final_at(fate)));
+    let finalized = counts(step_ms, end_ms, fates.iter().filter_map(final_at));
     let mut by_step: Vec<Latencies> = vec![Latencies::default(); intended.len()];
     let mut overall = Latencies::default();
     for fate in fates.iter().filter(|fate| fate.state == FINALIZED) {
@@ -146,12 +149,9 @@ fn chain_report(chain: ChainKind, fates: &[&Fate], step_ms: u64, end_ms: u64) ->
     let answer = answers.collect::<Latencies>().percentiles();
     let stages = STAGES.into_iter().filter_map(|(name, from, to)| {
         let took = |fate: &&Fate| {
-            let began = match from {
-                None => fate.order.at_ms,
-                Some(state) => fate.first(state)?,
-            };
+            let began = if from.is_empty() { fate.order.at_ms } else { first_of(fate, from)? };
             // What is quick isn't always seen in every state on the way.
-            Some(fate.first(to).or_else(|| reached_beyond(fate, to))?.saturating_sub(began))
+            Some(first_of(fate, to).or_else(|| reached_beyond(fate, to))?.saturating_sub(began))
         };
         let took = fates.iter().filter_map(took).collect::<Latencies>().percentiles()?;
         Some(Stage { name: name.to_owned(), took })
@@ -161,10 +161,15 @@ fn chain_report(chain: ChainKind, fates: &[&Fate], step_ms: u64, end_ms: u64) ->
     ChainReport { chain, intended, finalized, latency, overall: overall.percentiles(), answer, stages }
 }
 
-/// When a payment was first seen beyond a state that it was never seen in.
-fn reached_beyond(fate: &Fate, state: &str) -> Option<u64> {
-    let later = STAGES.iter().map(|(_, _, to)| *to).skip_while(|to| *to != state).skip(1);
-    later.filter_map(|state| fate.first(state)).min()
+/// When a payment first reached one of these states.
+fn first_of(fate: &Fate, states: &[&str]) -> Option<u64> {
+    states.iter().filter_map(|state| fate.first(state)).min()
+}
+
+/// When a payment was first seen beyond states that it was never seen in.
+fn reached_beyond(fate: &Fate, states: &[&str]) -> Option<u64> {
+    let later = STAGES.iter().map(|(_, _, to)| *to).skip_while(|to| *to != states).skip(1);
+    later.filter_map(|states| first_of(fate, states)).min()
 }
 
 fn failure(fate: &Fate) -> Failure {

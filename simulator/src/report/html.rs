@@ -104,15 +104,15 @@ fn header(page: &mut String, report: &Report) -> std::fmt::Result {
             1 => ("bad", "Failed", format!("One of {all} claims doesn’t hold.")),
             failed => ("bad", "Failed", format!("{failed} of {all} claims don’t hold.")),
         };
-        write!(
+        writeln!(
             page,
-            "<div class=\"banner {class}\">{word}<small>{told} {} of {} payments are final.</small></div>\n",
+            "<div class=\"banner {class}\">{word}<small>{told} {} of {} payments are final.</small></div>",
             totals.finalized, totals.intended
         )?;
     } else {
-        write!(
+        writeln!(
             page,
-            "<div class=\"banner good\">{} of {} payments are final</div>\n",
+            "<div class=\"banner good\">{} of {} payments are final</div>",
             totals.finalized, totals.intended
         )?;
     }
@@ -261,10 +261,10 @@ fn failures(page: &mut String, report: &Report) -> std::fmt::Result {
          <th>Transaction</th></tr>\n",
     );
     for failure in &report.failures {
-        write!(
+        writeln!(
             page,
             "<tr><td class=\"num\">{}</td><td>{}</td><td class=\"id\">{}<br>{}</td><td>{}</td><td>{}</td><td class=\"id\">{}</td>\
-             <td class=\"id\">{}</td></tr>\n",
+             <td class=\"id\">{}</td></tr>",
             seconds(failure.at_ms),
             failure.chain,
             escape(&failure.key),

@@ -126,6 +126,21 @@ fn the_page_is_whole_self_contained_and_safe() {
 }
 
 #[test]
+fn a_payment_that_is_deep_at_once_has_its_stages() {
+    let waves = [Wave { chain: ChainKind::Bitcoin, per_minute: 60, from_ms: 0, for_ms: 5_000, mix: Mix::default() }];
+    let mut fates: Vec<_> = orders(Seed(2), "t", &waves).into_iter().map(fate).collect();
+    for fate in &mut fates {
+        fate.steps
+            .iter_mut()
+            .filter(|step| step.state == "included")
+            .for_each(|step| step.state = "confirmed".to_owned());
+    }
+    let report = build(told(fates));
+    let names: Vec<_> = report.chains[0].stages.iter().map(|stage| stage.name.as_str()).collect();
+    assert_eq!(names[5..], ["into a block", "to finality"]);
+}
+
+#[test]
 fn a_run_without_payments_has_a_page() {
     let mut told = told(Vec::new());
     (told.end_ms, told.faults, told.verdicts) = (0, Vec::new(), Vec::new());

@@ -15,10 +15,10 @@ use simulator::load::Order;
 use simulator::node::ethereum::DEMO_TOKEN;
 use simulator::node::solana::SolanaNode;
 use simulator::report::{FaultSpan, Struck};
-use simulator::scenario::{Sabotage, Scenario, Victim};
+use simulator::scenario::{Kill, Sabotage, Scenario, Victim};
 use simulator::topology::ChainKind;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::BadScenario;
 use super::crew;
@@ -58,10 +58,15 @@ struct State {
     running: BTreeMap<Victim, Child>,
     panics: Vec<String>,
     starts: u32,
+    /// The kills so far.
+    spans: Vec<FaultSpan>,
 }
 
 /// The kills of a run, each at its time.
-pub(super) struct Kills(JoinSet<Result<FaultSpan, Failure>>);
+pub(super) struct Kills {
+    tasks: JoinSet<Result<(), Failure>>,
+    yard: Arc<Yard>,
+}
 
 /// The chain's family.
 const fn family(chain: ChainKind) -> Family {
@@ -180,58 +185,56 @@ impl Site {
         Ok(Arc::new(GatewayClient::new(&self.url, "trader".parse()?, &self.key_file)?))
     }
 
-    /// Lets the scenario's kills happen, each at its time from here on.
+    /// Lets the scenario's kills happen, each at its time from here on, or as soon as its victim runs again after the one before.
     pub(super) fn begin_kills(&self, scenario: &Scenario) -> Kills {
         let began = Instant::now();
+        let mut by_victim: BTreeMap<Victim, Vec<Kill>> = BTreeMap::new();
+        for kill in &scenario.kills {
+            by_victim.entry(kill.kill).or_default().push(kill.clone());
+        }
         let mut tasks = JoinSet::new();
-        for kill in scenario.kills.clone() {
+        for mut kills in by_victim.into_values() {
+            kills.sort_by_key(|kill| kill.after_ms);
             let yard = Arc::clone(&self.yard);
             tasks.spawn(async move {
-                sleep_until(began + Duration::from_millis(kill.after_ms)).await;
-                yard.kill(kill.kill);
-                let mut to_ms = None;
-                if let Some(down_ms) = kill.down_ms {
-                    sleep_until(began + Duration::from_millis(kill.after_ms.saturating_add(down_ms))).await;
-                    yard.start(kill.kill).await?;
-                    to_ms = Some(u64::try_from(began.elapsed().as_millis())?);
+                for kill in kills {
+                    sleep_until(began + Duration::from_millis(kill.after_ms)).await;
+                    yard.end(kill.kill);
+                    let from_ms = u64::try_from(began.elapsed().as_millis())?;
+                    let span = yard.told(&kill, from_ms);
+                    if let Some(down_ms) = kill.down_ms {
+                        sleep(Duration::from_millis(down_ms)).await;
+                        yard.start(kill.kill).await?;
+                        yard.back(span, u64::try_from(began.elapsed().as_millis())?);
+                    }
                 }
-                Ok(FaultSpan {
-                    name: format!("kill {}", kill.kill),
-                    what: if to_ms.is_some() { "kill -9, and started again" } else { "kill -9" }.to_owned(),
-                    place: kill.kill.to_string(),
-                    chain: None,
-                    from_ms: kill.after_ms,
-                    to_ms,
-                    strikes: 1,
-                    struck: vec![Struck { at_ms: kill.after_ms, subject: kill.kill.to_string(), event: 1 }],
-                })
+                Ok(())
             });
         }
-        Kills(tasks)
+        Kills { tasks, yard: Arc::clone(&self.yard) }
     }
 
     /// Ends all processes. Answers the panics that they had.
     pub(super) async fn close(self) -> Vec<String> {
         let all: Vec<Victim> = self.yard.lock().running.keys().copied().collect();
-        all.into_iter().for_each(|victim| self.yard.kill(victim));
+        all.into_iter().for_each(|victim| self.yard.end(victim));
         std::mem::take(&mut self.yard.lock().panics)
     }
 }
 
 impl Kills {
-    /// Waits until the last one has happened.
+    /// Waits until the last one has happened; where all payments have ended before, the others don't happen any more. Answers when each
+    /// was.
     ///
     /// # Errors
     /// Where what was killed doesn't start again.
     pub(super) async fn ended(mut self, board: &Board) -> Result<Vec<FaultSpan>, Failure> {
-        let mut spans = Vec::new();
-        // A run may be over before: what was still to be killed isn't any more.
         let over = board.is_done();
-        while let Some(done) = if over { self.0.try_join_next() } else { self.0.join_next().await } {
-            spans.push(done??);
+        while let Some(done) = if over { self.tasks.try_join_next() } else { self.tasks.join_next().await } {
+            done??;
         }
-        self.0.shutdown().await;
-        Ok(spans)
+        self.tasks.shutdown().await;
+        Ok(std::mem::take(&mut self.yard.lock().spans))
     }
 }
 
@@ -258,8 +261,34 @@ impl Yard {
         Ok(())
     }
 
+    /// Writes a kill down, and answers its place.
+    fn told(&self, kill: &Kill, from_ms: u64) -> usize {
+        let victim = kill.kill.to_string();
+        let what = if kill.down_ms.is_some() { "kill -9, and started again" } else { "kill -9" };
+        let span = FaultSpan {
+            name: format!("kill {victim}"),
+            what: what.to_owned(),
+            place: if kill.kill == Victim::Gateway { "the gateway" } else { "a signer apart" }.to_owned(),
+            chain: None,
+            from_ms,
+            to_ms: None,
+            strikes: 1,
+            struck: vec![Struck { at_ms: from_ms, subject: victim, event: 1 }],
+        };
+        let mut state = self.lock();
+        state.spans.push(span);
+        state.spans.len().saturating_sub(1)
+    }
+
+    /// Writes down when what was killed was there again.
+    fn back(&self, span: usize, to_ms: u64) {
+        if let Some(span) = self.lock().spans.get_mut(span) {
+            span.to_ms = Some(to_ms);
+        }
+    }
+
     /// Kills a process that runs.
-    fn kill(&self, victim: Victim) {
+    fn end(&self, victim: Victim) {
         let mut state = self.lock();
         if let Some(child) = state.running.remove(&victim) {
             let panics = child.kill().into_iter().map(|panic| format!("{victim}: {panic}"));
