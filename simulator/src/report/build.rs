@@ -134,7 +134,7 @@ fn counts(step_ms: u64, end_ms: u64, moments: impl Iterator<Item = u64>) -> Vec<
 
 fn chain_report(chain: ChainKind, fates: &[&Fate], step_ms: u64, end_ms: u64) -> ChainReport {
     let intended = counts(step_ms, end_ms, fates.iter().map(|fate| fate.order.at_ms));
-    let finalized = counts(step_ms, end_ms, fates.iter().filter_map(final_at));
+    let finalized = counts(step_ms, end_ms, fates.iter().filter_map(|fate| final_at(fate)));
     let mut by_step: Vec<Latencies> = vec![Latencies::default(); intended.len()];
     let mut overall = Latencies::default();
     for fate in fates.iter().filter(|fate| fate.state == FINALIZED) {
