@@ -71,8 +71,7 @@ impl Consensus {
 
     /// The newest slot that was heard of, on whatever branch.
     pub(super) fn newest_slot(&self) -> Slot {
-        let voted = self.votes.all().iter().map(|vote| vote.head.slot).max().unwrap_or(0);
-        voted.max(self.tree.newest_slot())
+        self.votes.newest_slot().max(self.tree.newest_slot())
     }
 
     /// The newest block that the node follows.

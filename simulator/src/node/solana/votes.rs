@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::ledger::BlockId;
+use super::ledger::{BlockId, Slot};
 use crate::topology::NodeIndex;
 
 /// What a node says of itself.
@@ -28,12 +28,13 @@ pub(super) struct Votes {
     latest: BTreeMap<NodeIndex, Vote>,
     /// The latest votes of others whose blocks are known.
     counted: BTreeMap<NodeIndex, Vote>,
+    newest: Slot,
 }
 
 impl Votes {
     /// No votes yet, in a cluster of so many nodes.
     pub(super) const fn new(nodes: u16) -> Self {
-        Self { nodes, latest: BTreeMap::new(), counted: BTreeMap::new() }
+        Self { nodes, latest: BTreeMap::new(), counted: BTreeMap::new(), newest: 0 }
     }
 
     /// How many votes settle something.
@@ -49,6 +50,7 @@ impl Votes {
             return false;
         }
         self.latest.insert(vote.voter, vote);
+        self.newest = self.newest.max(vote.head.slot);
         true
     }
 
@@ -64,6 +66,11 @@ impl Votes {
     /// The number of a node's latest vote; 0 where it has none.
     pub(super) fn number(&self, voter: NodeIndex) -> u64 {
         self.latest.get(&voter).map_or(0, |vote| vote.number)
+    }
+
+    /// The newest slot that was ever voted for.
+    pub(super) const fn newest_slot(&self) -> Slot {
+        self.newest
     }
 
     /// The latest vote of each node.

@@ -58,8 +58,8 @@ struct World {
     /// By sender and receiver.
     links: Vec<Vec<VecDeque<Message>>>,
     apart: u8,
-    /// What every block that was ever made builds on.
-    parents: HashMap<Hash, Hash>,
+    /// Every block that was ever made.
+    made: HashMap<Hash, Arc<Block>>,
 }
 
 impl World {
@@ -70,12 +70,7 @@ impl World {
             let settled = consensus.settle();
             Node { consensus, finals: vec![GENESIS], settled }
         });
-        Self {
-            nodes: nodes.collect(),
-            links: vec![vec![VecDeque::new(); size]; size],
-            apart: 0,
-            parents: HashMap::new(),
-        }
+        Self { nodes: nodes.collect(), links: vec![vec![VecDeque::new(); size]; size], apart: 0, made: HashMap::new() }
     }
 
     fn size(&self) -> usize {
@@ -124,7 +119,7 @@ impl World {
         let block = Arc::new(Block::new(parent, slot, Some(leader), slot, Vec::new()));
         assert!(consensus.add(Arc::clone(&block)));
         consensus.follow(block.id.hash);
-        self.parents.insert(block.id.hash, parent.hash);
+        self.made.insert(block.id.hash, Arc::clone(&block));
         block
     }
 
@@ -151,12 +146,19 @@ impl World {
         // Blocks that are voted for and missing are asked for; the answer takes its time as all do.
         let wanted = self.nodes[to].consensus.wanted();
         for (_, id) in wanted.into_iter().filter(|(voter, _)| spoke && usize::from(voter.0) == from) {
-            let tree = self.nodes[from].consensus.tree();
-            let path = tree.path(&tree.root().hash, &id.hash);
+            let path = self.branch(id.hash);
             if self.reach(from, to) && !path.is_empty() {
                 self.links[from][to].push_back(Message::Blocks(path));
             }
         }
+    }
+
+    /// A block and all that it builds on, oldest first.
+    fn branch(&self, head: Hash) -> Vec<Arc<Block>> {
+        let mut branch: Vec<_> =
+            std::iter::successors(self.made.get(&head), |block| self.made.get(&block.parent.hash)).cloned().collect();
+        branch.reverse();
+        branch
     }
 
     fn busy(&self) -> Vec<(usize, usize)> {
@@ -254,7 +256,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 4_000, ..ProptestConfig::default() })]
 
     #[test]
     fn what_is_final_is_one_branch_and_all_meet_on_it(
@@ -277,7 +279,8 @@ proptest! {
             prop_assert!(node.settled.finalized_height > 0, "something became final");
         }
         // What any node ever held for final is of the one branch.
-        let branch: HashSet<Hash> = std::iter::successors(Some(head), |at| world.parents.get(at).copied()).collect();
+        let mut branch: HashSet<Hash> = world.branch(head).iter().map(|block| block.id.hash).collect();
+        branch.insert(GENESIS.hash);
         for node in &world.nodes {
             prop_assert!(node.finals.iter().all(|id| branch.contains(&id.hash)), "{:?}", node.finals);
         }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use solana_sdk::account::AccountSharedData;
 use solana_sdk::pubkey::Pubkey;
 use solana_sdk::signature::Signature;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::account::AccountConfig;
 use super::error::invalid_params;
@@ -35,6 +35,8 @@ pub(super) struct Subscriptions {
     validator: Arc<Mutex<Validator>>,
     news: watch::Receiver<()>,
     list: Arc<Mutex<List>>,
+    /// Tells of a subscription that there may be something to tell of already.
+    begun: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
@@ -74,7 +76,7 @@ impl Subscriptions {
     /// None yet.
     pub(super) fn new(validator: Arc<Mutex<Validator>>) -> Option<Self> {
         let news = validator.lock().ok()?.news();
-        Some(Self { validator, news, list: Arc::default() })
+        Some(Self { validator, news, list: Arc::default(), begun: Arc::default() })
     }
 
     fn subscribe(&self, method: &str, args: &Args<'_>) -> Result<Value, RpcError> {
@@ -87,6 +89,7 @@ impl Subscriptions {
         let id = list.last;
         list.last = list.last.saturating_add(1);
         list.subscriptions.insert(id, subscription);
+        self.begun.notify_one();
         Ok(json!(id))
     }
 
@@ -235,7 +238,10 @@ impl Session for Subscriptions {
         Box::pin(async move {
             let begins = match method {
                 "signatureSubscribe" | "accountSubscribe" | "logsSubscribe" | "slotSubscribe" | "rootSubscribe" => true,
-                "signatureUnsubscribe" | "accountUnsubscribe" | "logsUnsubscribe" | "slotUnsubscribe"
+                "signatureUnsubscribe"
+                | "accountUnsubscribe"
+                | "logsUnsubscribe"
+                | "slotUnsubscribe"
                 | "rootUnsubscribe" => false,
                 _ => return None,
             };
@@ -259,8 +265,11 @@ impl Session for Subscriptions {
                 if !told.is_empty() {
                     return told;
                 }
-                if news.changed().await.is_err() {
-                    return std::future::pending().await;
+                tokio::select! {
+                    changed = news.changed() => if changed.is_err() {
+                        return std::future::pending().await;
+                    },
+                    () = self.begun.notified() => {}
                 }
             }
         })
