@@ -90,9 +90,10 @@ pub(crate) fn measure(criterion: &mut Criterion) -> Vec<Figure> {
     let bare = figure("revm, signatures known").measure(&mut group, bare(false));
     let signed = figure("revm, signatures recovered").measure(&mut group, self::bare(true));
     let one = figure("one node, in the process").measure(&mut group, one_node(&runtime));
-    let three = figure("three nodes, over HTTP").measure(&mut group, three_nodes(&runtime));
+    let asked = figure("one node over HTTP, pending balance asked").measure(&mut group, one_node_asked(&runtime));
+    let three = figure("three nodes over HTTP").measure(&mut group, three_nodes(&runtime));
     group.finish();
-    vec![bare, signed, one, three]
+    vec![bare, signed, one, asked, three]
 }
 
 /// Runs transfers on `revm` and nothing else, one after the other.
@@ -128,17 +129,50 @@ fn bare(recover: bool) -> impl FnMut() -> Duration {
     }
 }
 
-/// Submits transfers to one node with its journal on the disk, and makes the block that they are in.
-fn one_node(runtime: &Runtime) -> impl FnMut() -> Duration {
+/// A node with its journal on the disk, where the payers have money.
+fn node(runtime: &Runtime, payers: &Payers) -> (EthereumNode, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
-    let mut payers = Payers::new();
     let config = EthereumConfig { dir: Some(folder.path().to_owned()), ..EthereumConfig::default() };
     let clock = Arc::new(ManualClock::new(1_750_000_000_000));
     let node = runtime.block_on(async {
         let node = EthereumNode::start(config, clock, CancellationToken::new()).await.unwrap();
-        fund(&node, &payers).await;
+        fund(&node, payers).await;
         node
     });
+    (node, folder)
+}
+
+/// Submits transfers over HTTP, each after a question for the payer's pending balance, as the gateway's client does.
+fn one_node_asked(runtime: &Runtime) -> impl FnMut() -> Duration {
+    let mut payers = Payers::new();
+    let (node, folder) = node(runtime, &payers);
+    let client = Client::new();
+    let url = node.url();
+    move || {
+        let _folder = &folder;
+        let raw = payers.sign();
+        let senders: Vec<_> = payers.addresses().collect();
+        runtime.block_on(async {
+            let began = Instant::now();
+            let sent = futures::stream::iter(raw.iter().zip(senders.iter().cycle())).map(async |(raw, sender)| {
+                client.amount(&url, "eth_getBalance", json!([sender, "pending"])).await;
+                client.call(&url, "eth_sendRawTransaction", json!([raw])).await
+            });
+            let sent = sent.buffer_unordered(AT_ONCE);
+            sent.for_each(async |answer| assert!(answer["result"].is_string(), "{answer}")).await;
+            node.mine(1).await.unwrap();
+            let took = began.elapsed();
+            assert_eq!(client.paid(&url).await, payers.paid());
+            node.mine(1).await.unwrap();
+            took
+        })
+    }
+}
+
+/// Submits transfers to one node with its journal on the disk, and makes the block that they are in.
+fn one_node(runtime: &Runtime) -> impl FnMut() -> Duration {
+    let mut payers = Payers::new();
+    let (node, folder) = node(runtime, &payers);
     let client = Client::new();
     move || {
         let _folder = &folder;
