@@ -217,11 +217,11 @@ impl Chain {
         }
     }
 
-    /// Forgets states and side branches that nobody can need: those up to block `settled`, which is final, and further back than the
+    /// Forgets states and side branches that nobody can need: those before block `settled`, which is final, and further back than the
     /// state can be read.
     pub(crate) fn forget(&mut self, settled: u64) {
         let kept = u64::try_from(KEPT_STATES).unwrap_or(u64::MAX);
-        let limit = self.head().header.number.saturating_add(1).saturating_sub(kept).min(settled.saturating_add(1));
+        let limit = self.head().header.number.saturating_add(1).saturating_sub(kept).min(settled);
         while let Some(entry) = self.by_number.first_entry().filter(|entry| *entry.key() < limit) {
             let (number, hashes) = entry.remove_entry();
             for hash in hashes {

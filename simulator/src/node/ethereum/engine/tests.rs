@@ -129,6 +129,22 @@ impl Crowded {
     }
 }
 
+#[test]
+fn the_last_settled_block_can_be_built_on_however_old_it_is() {
+    let genesis = Genesis { chain_id: 5, timestamp: START, faucets: 1 };
+    let mut engine = Engine::new(genesis, Role { finality_depth: 400, ..role(0, 1) });
+    for _ in 0..300 {
+        engine.seal(Order::at(START));
+    }
+    assert_eq!(engine.settled().safe, 100);
+    let settled = engine.chain().at(100).unwrap().hash();
+    assert!(engine.chain().state(&settled).is_some());
+    assert!(matches!(engine.reorganize(201, START), Err(ControlError::TooDeep { depth: 201, limit: 200 })));
+    assert_eq!(engine.reorganize(200, START).unwrap().len(), 201);
+    assert_eq!((engine.chain().head().header.number, engine.chain().at(100).unwrap().hash()), (301, settled));
+    assert!(engine.chain().state(&engine.chain().at(99).unwrap().hash()).is_none(), "and no more is kept");
+}
+
 #[derive(Clone, Debug)]
 enum Event {
     Seal(usize),
