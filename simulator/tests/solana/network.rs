@@ -104,10 +104,10 @@ impl Three {
 
     /// Waits until the nodes follow what the first of them does.
     async fn agree(&self, nodes: &[u16]) {
-        let hash = self.hash(nodes[0], "processed").await;
         for node in nodes {
             let what = format!("node {node} follows node {}", nodes[0]);
-            self.until(&what, async || self.hash(*node, "processed").await == hash).await;
+            self.until(&what, async || self.hash(*node, "processed").await == self.hash(nodes[0], "processed").await)
+                .await;
         }
     }
 

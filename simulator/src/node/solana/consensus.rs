@@ -1,6 +1,7 @@
 //! What several nodes agree on: which branch is followed, what is confirmed and what is final.
 //!
-//! - A node follows the branch that most votes are for ([`Tree::best`]), and votes for its newest block.
+//! - A node follows the branch that most nodes have rooted, and of these the one that most votes are for ([`Tree::best`]). It votes for
+//!   its newest block.
 //! - A block is confirmed where two thirds of all nodes vote for it or for what builds on it.
 //! - A node *roots* a block that is confirmed and deep enough, and never leaves it.
 //! - A block is final where two thirds of all nodes have rooted it or what builds on it. Two final blocks are always of one branch: any
@@ -9,7 +10,7 @@
 //! A node that roots a branch which the others have since left may follow them once two thirds have rooted theirs: without a third
 //! of its own side the block that it had rooted can't have become final anywhere.
 //!
-//! On command a block is refused with all that build on it, unless it is rooted nearly anywhere: refusals travel with the votes.
+//! On command a block is refused with all that build on it. Refusals travel with the votes, and end where anyone has rooted the block.
 
 use std::sync::Arc;
 
@@ -79,7 +80,7 @@ impl Consensus {
         self.head
     }
 
-    /// How deep a block may be and still be refused: what is deeper may be rooted somewhere.
+    /// How deep a block may be to be given up on command: what is deeper may be rooted by someone who was ahead.
     pub(super) fn most_refused(&self) -> u64 {
         self.depth.saturating_sub((self.depth / 4).max(1))
     }
@@ -94,16 +95,10 @@ impl Consensus {
         self.votes.take(vote)
     }
 
-    /// Gives a block up on command, where it is not too deep. Tells whether that is news.
+    /// Gives a block up on command, where nobody is known to have rooted it. Tells whether that is news.
     pub(super) fn refuse(&mut self, id: BlockId) -> bool {
-        let root = self.tree.root();
-        if self.tree.is_refused(&id.hash) || id.slot <= root.slot || self.tree.is_on(&self.rooted, &id.hash) {
-            return false;
-        }
-        if let (Some(height), Some(head)) = (self.tree.height(&id.hash), self.tree.height(&self.head))
-            && self.tree.is_on(&self.head, &id.hash)
-            && head.saturating_sub(height).saturating_add(1) > self.most_refused()
-        {
+        let final_or_given_up = id.slot <= self.tree.root().slot || self.tree.is_refused(&id.hash);
+        if final_or_given_up || self.roots().contains_key(&id.hash) {
             return false;
         }
         self.tree.refuse(id);
@@ -121,7 +116,7 @@ impl Consensus {
         votes.count(*own, |head| tree.has(&head.hash));
         self.release();
         let heads = self.votes.counted().map(|vote| vote.head.hash).chain([self.head]);
-        self.tree.best(&self.rooted, &self.tree.weigh(heads))
+        self.tree.best(&self.rooted, &self.roots(), &self.tree.weigh(heads))
     }
 
     /// Follows a known block.
@@ -199,13 +194,16 @@ impl Consensus {
         self.tree.weigh(self.votes.counted().map(|vote| vote.rooted.hash).chain([self.rooted]))
     }
 
-    /// Lets go of what the node has rooted or refused where two thirds of the nodes have rooted something else.
+    /// Lets go of refusals of what anyone has rooted, and of what the node has rooted where two thirds of the nodes have rooted something
+    /// else.
     fn release(&mut self) {
         let quorum = self.votes.quorum();
-        let settled = self.roots().into_iter().filter(|(_, weight)| *weight >= quorum).map(|(block, _)| block);
-        for block in settled.collect::<Vec<_>>() {
+        for (block, weight) in self.roots() {
             if self.tree.accept(&block) {
-                tracing::debug!(%block, "a refused block is final all the same");
+                tracing::debug!(%block, "a refused block is rooted all the same");
+            }
+            if weight < quorum {
+                continue;
             }
             if !self.tree.is_on(&block, &self.rooted) && !self.tree.is_on(&self.rooted, &block) {
                 self.rooted = self.tree.root().hash;

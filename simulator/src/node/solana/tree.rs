@@ -1,8 +1,8 @@
 //! The blocks that are not final yet, with their branches.
 //!
-//! The root is the newest final block: all others here build on it. Its own children are known by the votes for them and all that
-//! builds on them, as in GHOST (Sompolinsky and Zohar, "Secure High-Rate Transaction Processing in Bitcoin", 2015), which Solana's fork
-//! choice follows too (agave: `HeaviestSubtreeForkChoice`).
+//! The root is the newest final block: all others here build on it. Branches are weighed by the votes for a block and all that builds on
+//! it, as in GHOST (Sompolinsky and Zohar, "Secure High-Rate Transaction Processing in Bitcoin", 2015), which Solana's fork choice
+//! follows too (agave: `HeaviestSubtreeForkChoice`).
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -149,9 +149,9 @@ impl Tree {
         weights
     }
 
-    /// The block to follow: from `start` on always the child that weighs most; of equal ones the one that more is built on, and of
-    /// these the one with the lowest hash.
-    pub(super) fn best(&self, start: &Hash, weights: &Weights) -> Hash {
+    /// The block to follow: from `start` on always the child that most nodes have rooted; of equal ones the one with most votes, the one
+    /// that more is built on, and the one with the lowest hash, in this order.
+    pub(super) fn best(&self, start: &Hash, roots: &Weights, votes: &Weights) -> Hash {
         let mut at = if self.has(start) { *start } else { self.root };
         loop {
             let children = self.known.get(&at).map(|known| known.children.as_slice()).unwrap_or_default();
@@ -160,7 +160,8 @@ impl Tree {
                 (None, _) => return at,
                 (Some(only), None) => Some(only),
                 _ => children.iter().filter(|child| !self.is_refused(child)).max_by_key(|child| {
-                    (weights.get(*child).copied().unwrap_or(0), self.tallest(child), Reverse(**child))
+                    let weight = |weights: &Weights| weights.get(*child).copied().unwrap_or(0);
+                    (weight(roots), weight(votes), self.tallest(child), Reverse(**child))
                 }),
             };
             match next {
