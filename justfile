@@ -52,3 +52,15 @@ mutation-check *ARGS:
 # `tests/fuzz/seeds`; what a run finds stays in `tests/fuzz/corpus`.
 fuzz SECONDS="60":
     tests/fuzz/run {{SECONDS}}
+
+# One scenario on simulated chains, by name or file: `just scenario reorg-storm --report out.html`.
+scenario NAME *ARGS:
+    cargo run --release --features failpoints,mutations -- sim run {{NAME}} {{ARGS}}
+
+# All scenarios that come with the binary, with their reports in target/scenarios.
+scenarios *ARGS:
+    cargo run --release --features failpoints,mutations -- sim scenarios --reports target/scenarios {{ARGS}}
+
+# The same, each broken on purpose: each must fail by the claim that it names.
+scenarios-broken *ARGS:
+    cargo run --release --features failpoints,mutations -- sim scenarios --broken --reports target/scenarios-broken {{ARGS}}

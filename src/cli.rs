@@ -31,6 +31,9 @@ enum Command {
     /// Puts the gateway to the test on simulated chains.
     #[cfg(feature = "simulator")]
     Sim(crate::sim::SimArgs),
+    /// Puts load on a running gateway: payments at a fixed schedule, each followed to its end.
+    #[cfg(feature = "simulator")]
+    Load(crate::load::LoadArgs),
     /// Asks a running gateway for payments, signed with your credential.
     Tx(tx::TxArgs),
     /// Shows payments that wait for people, and signs an approval or a rejection.
@@ -73,6 +76,8 @@ impl Cli {
             Command::Keys(args) => crate::keys::run(args).await,
             #[cfg(feature = "simulator")]
             Command::Sim(args) => crate::sim::run(args).await,
+            #[cfg(feature = "simulator")]
+            Command::Load(args) => crate::load::run(args).await,
             Command::Tx(args) => tx::run(args).await,
             Command::Approve(args) => approve::run(args).await,
             Command::Otc(args) => otc::run(args).await,

@@ -52,6 +52,8 @@ pub(crate) enum ClientError {
         message: String,
         /// The record, if one was made.
         tx_id: Option<String>,
+        /// Whether the same may be asked again later.
+        retriable: bool,
     },
 }
 
@@ -111,6 +113,7 @@ impl GatewayClient {
                 kind: text(data.and_then(|data| data.get("kind"))).unwrap_or_else(|| "unknown".to_owned()),
                 message: text(error.get("message")).unwrap_or_default(),
                 tx_id: text(data.and_then(|data| data.get("tx_id"))),
+                retriable: data.and_then(|data| data.get("retriable")).and_then(Value::as_bool).unwrap_or_default(),
             });
         }
         let result = response.get_mut("result").map(Value::take).unwrap_or_default();

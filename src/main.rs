@@ -9,6 +9,7 @@
 //! - `client`, `tx`: asking a running gateway;
 //! - `approve`, `otc`: what people say of payments that wait for them, and deals;
 //! - `keys`: escrow, recovery and import while no gateway runs;
+//! - `load`: payments at a schedule against a running gateway;
 //! - `sim`: what is done with simulated chains, the crash matrix first of all.
 
 mod apart;
@@ -24,6 +25,8 @@ mod dev;
 mod house;
 mod keys;
 mod lanes;
+#[cfg(feature = "simulator")]
+mod load;
 mod otc;
 mod serve;
 mod signer;
@@ -46,7 +49,14 @@ fn main() -> ExitCode {
     };
     match runtime.block_on(cli.run()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(error.as_ref()),
+        Err(error) => {
+            let code = fail(error.as_ref());
+            #[cfg(feature = "simulator")]
+            if error.is::<sim::BadScenario>() {
+                return ExitCode::from(2);
+            }
+            code
+        }
     }
 }
 

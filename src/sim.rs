@@ -1,6 +1,10 @@
 //! `portcullis sim`: what is done with simulated chains beside running on them.
 
 mod crash;
+mod run;
+mod up;
+
+pub(crate) use self::run::BadScenario;
 
 use clap::{Args, Subcommand};
 
@@ -16,6 +20,15 @@ pub(crate) struct SimArgs {
 
 #[derive(Debug, Subcommand)]
 enum SimCommand {
+    /// Starts the simulated chains alone, for any client, until it is told to stop.
+    Up(up::UpArgs),
+    /// Runs a scenario against the real gateway on simulated chains, and holds what came of it against the chains. Ends with 1
+    /// where a claim doesn't hold, with 2 where the scenario can't be run.
+    Run(run::RunArgs),
+    /// Runs every scenario that comes with the binary.
+    Scenarios(run::TableArgs),
+    /// Renders a run's page again, from its JSON.
+    Report(run::ReportArgs),
     /// Kills the gateway at every step of a payment, starts it again, and holds what it made of it against the chain.
     CrashMatrix(crash::MatrixArgs),
     /// Switches known bugs on, one at a time, and sees whether the crash matrix catches each.
@@ -27,13 +40,18 @@ enum SimCommand {
 /// # Errors
 /// What was found wrong, or why it can't be done.
 pub(crate) async fn run(args: SimArgs) -> Result<(), Failure> {
-    let work = async {
-        match args.command {
-            SimCommand::CrashMatrix(args) => crash::matrix(args).await,
-            SimCommand::MutationCheck(args) => crash::mutations(args).await,
-        }
-    };
-    // Whoever is told to stop takes its processes along.
+    match args.command {
+        SimCommand::Up(args) => up::run(args).await,
+        SimCommand::Run(args) => unless_stopped(run::run(args)).await,
+        SimCommand::Scenarios(args) => unless_stopped(run::table(args)).await,
+        SimCommand::Report(args) => run::report(&args),
+        SimCommand::CrashMatrix(args) => unless_stopped(crash::matrix(args)).await,
+        SimCommand::MutationCheck(args) => unless_stopped(crash::mutations(args)).await,
+    }
+}
+
+/// Whoever is told to stop takes its processes along.
+async fn unless_stopped(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     tokio::select! {
         done = work => done,
         told = serve::stop_signal() => {

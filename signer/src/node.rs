@@ -11,6 +11,7 @@ mod bans;
 mod escrow;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
+mod liar;
 pub(crate) mod link;
 mod live;
 mod own;
@@ -459,8 +460,11 @@ impl Node {
         };
         match run.step(inbox) {
             Err(fault) => Err(self.end(id, &name_of(&fault), fault)),
-            Ok(Step::Continue(run, outbox)) => {
+            Ok(Step::Continue(run, mut outbox)) => {
                 let round = round.saturating_add(1);
+                if matches!(purpose, Purpose::Sign { proves: None, .. }) {
+                    liar::tamper(&me, &mut outbox);
+                }
                 let letters = Session::seal(&me, &peers, round, outbox).map_err(|fault| self.end(id, &None, fault))?;
                 self.sessions.put(id, Session { run, purpose, round, me, peers }, Instant::now());
                 Ok(Answer::Letters { round, letters })

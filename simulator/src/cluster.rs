@@ -186,7 +186,7 @@ impl<N: ChainNode> Cluster<N> {
             let id = NodeId { chain: N::CHAIN, index };
             let config = N::placed(config, index);
             let origin = slots.first().and_then(|slot| slot.node().origin());
-            let (seat, life) = seat(id, &ground, Some(&network), origin);
+            let (seat, life) = seat(id, &ground, Some(&network), origin, nodes);
             match N::open(config.clone(), seat).await {
                 Ok(node) => slots.push(Slot {
                     id,
@@ -271,7 +271,8 @@ impl<N: ChainNode> Cluster<N> {
             return Err(ClusterError::Down(slot.id));
         }
         slot.end(life.take(), true).await;
-        let (seat, new_life) = seat(slot.id, &self.ground, Some(&self.network), slot.origin);
+        let size = u16::try_from(self.len()).unwrap_or(u16::MAX);
+        let (seat, new_life) = seat(slot.id, &self.ground, Some(&self.network), slot.origin, size);
         match N::open(slot.config.clone(), seat).await {
             Ok(node) => {
                 *slot.node.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(node);
@@ -397,7 +398,13 @@ pub(crate) enum StartError<E> {
     Cluster(ClusterError),
 }
 
-fn seat<M: Message>(id: NodeId, ground: &Ground, network: Option<&Network<M>>, origin: Option<u64>) -> (Seat<M>, Life) {
+fn seat<M: Message>(
+    id: NodeId,
+    ground: &Ground,
+    network: Option<&Network<M>>,
+    origin: Option<u64>,
+    size: u16,
+) -> (Seat<M>, Life) {
     let (shutdown, killed) = (ground.shutdown.child_token(), CancellationToken::new());
     let gate = Gate {
         node: id,
@@ -407,7 +414,8 @@ fn seat<M: Message>(id: NodeId, ground: &Ground, network: Option<&Network<M>>, o
     };
     let clock = SkewedClock::new(Arc::clone(&ground.clock), Arc::clone(&ground.faults), id);
     let endpoint: Option<Endpoint<M>> = network.map(|network| network.join(id.index));
-    let seat = Seat { id, clock: Arc::new(clock), gate: Some(gate), endpoint, origin, shutdown: shutdown.clone() };
+    let seat =
+        Seat { id, clock: Arc::new(clock), gate: Some(gate), endpoint, origin, size, shutdown: shutdown.clone() };
     (seat, Life { shutdown, killed })
 }
 

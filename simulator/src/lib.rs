@@ -9,6 +9,7 @@
 //! - [`journal`]: the append-only file that an engine's state is rebuilt from;
 //! - [`rpc`]: the HTTP server that all dialects share, and where faults strike calls;
 //! - [`topology`]: names of chains, nodes and links;
+//! - [`load`]: payments fixed ahead, and how long they took; [`scenario`]: worlds, loads and what must hold; [`report`]: what a run is told as;
 //! - [`clock`]: what time it is.
 
 pub mod clock;
@@ -16,9 +17,12 @@ pub mod cluster;
 pub mod control;
 pub mod fault;
 pub mod journal;
+pub mod load;
 pub mod network;
 pub mod node;
+pub mod report;
 pub mod rpc;
+pub mod scenario;
 pub mod seed;
 pub mod topology;
 pub mod world;

@@ -7,6 +7,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -23,9 +24,10 @@ use crate::topology::{ChainKind, Link, NodeIndex};
 /// The name under which a link's own losses are in the timeline.
 const RULE: &str = "network";
 
-/// What nodes say to each other: the messages of a chain with its own transactions `T`, blocks `B` and block ids `I`.
+/// What nodes say to each other: the messages of a chain with its own transactions `T`, blocks `B`, block ids `I` and, where its nodes
+/// vote, votes `V`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Gossip<T, B, I> {
+pub enum Gossip<T, B, I, V = Infallible> {
     /// A transaction that the sender's mempool has taken in.
     Transaction(T),
     /// A block that the sender has connected.
@@ -42,6 +44,8 @@ pub enum Gossip<T, B, I> {
     },
     /// Blocks that were asked for, oldest first.
     Blocks(Vec<B>),
+    /// A vote for a block, the sender's own or one that it has heard.
+    Vote(V),
 }
 
 /// What the network has to know of a message.
@@ -50,7 +54,7 @@ pub trait Message: Clone + fmt::Debug + Send + 'static {
     fn kind(&self) -> MessageKind;
 }
 
-impl<T, B, I> Message for Gossip<T, B, I>
+impl<T, B, I, V> Message for Gossip<T, B, I, V>
 where
     Self: Clone + fmt::Debug + Send + 'static,
 {
@@ -61,6 +65,7 @@ where
             Self::Tip(_) => MessageKind::Tip,
             Self::Request { .. } => MessageKind::Request,
             Self::Blocks(_) => MessageKind::Blocks,
+            Self::Vote(_) => MessageKind::Vote,
         }
     }
 }
@@ -79,6 +84,8 @@ pub enum MessageKind {
     Request,
     /// The answer to it.
     Blocks,
+    /// A vote for a block.
+    Vote,
 }
 
 impl fmt::Display for MessageKind {
@@ -89,6 +96,7 @@ impl fmt::Display for MessageKind {
             Self::Tip => "tip",
             Self::Request => "request",
             Self::Blocks => "blocks",
+            Self::Vote => "vote",
         })
     }
 }

@@ -2,10 +2,12 @@
 //!
 //! A dialect is the method table of one kind of node. What differs around it, bitcoind's two generations of JSON-RPC with HTTP
 //! statuses and basic authentication against plain JSON-RPC 2.0, is [`JsonRpcVersion`].
-//! A node of a world has a [`gate::Gate`] before its dialect, where faults strike.
+//! A node of a world has a [`gate::Gate`] before its dialect, where faults strike. Dialects with subscriptions are spoken over
+//! WebSockets too, at the same address ([`socket`]).
 
 pub mod gate;
 mod listener;
+pub mod socket;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -13,8 +15,11 @@ use std::sync::Arc;
 
 use self::gate::{Gate, Outcome};
 use self::listener::{BreakableListener, Connection};
+use self::socket::Session;
 use axum::Router;
 use axum::body::Bytes;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -114,6 +119,11 @@ pub trait Dialect: Send + Sync + 'static {
 
     /// The plain text that a GET of `path` is answered with, as agave's `/health` is. `None` is HTTP 405.
     fn page(&self, _path: &str) -> Option<String> {
+        None
+    }
+
+    /// The subscriptions of a new WebSocket connection, none of which are there yet. `None` where the dialect has no WebSockets.
+    fn session(&self) -> Option<Arc<dyn Session>> {
         None
     }
 }
@@ -223,6 +233,7 @@ pub async fn serve_behind<D: Dialect>(
 async fn answer<D: Dialect>(
     State(served): State<Served<D>>,
     ConnectInfo(connection): ConnectInfo<Connection>,
+    socket: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
     method: Method,
     uri: Uri,
     headers: HeaderMap,
@@ -230,6 +241,11 @@ async fn answer<D: Dialect>(
 ) -> Response {
     let dialect = &served.dialect;
     if method != Method::POST {
+        if let Ok(upgrade) = socket
+            && let Some(session) = dialect.session()
+        {
+            return socket::upgrade(upgrade, &served, session, connection);
+        }
         let page = if method == Method::GET { dialect.page(uri.path()) } else { None };
         return match page {
             Some(text) => text.into_response(),

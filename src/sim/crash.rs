@@ -12,12 +12,12 @@
 mod cell;
 mod chain;
 mod check;
-mod child;
+pub(super) mod child;
 mod cluster;
 mod mutation;
 mod relay;
 mod scenario;
-mod stand;
+pub(super) mod stand;
 mod table;
 mod weather;
 

@@ -227,6 +227,8 @@ impl SolanaClient {
     /// latest blockhash, whatever the message's.
     async fn unit_limit(&self, draft: &Unsigned) -> Result<u32, StateError> {
         const METHOD: &str = "simulateTransaction";
+        /// Agave's code for a transaction that a node's own try of it refuses.
+        const PREFLIGHT_FAILURE: i64 = -32_002;
         let transaction =
             VersionedTransaction { signatures: vec![Signature::default()], message: draft.message().clone() };
         let bytes = bincode::serialize(&transaction).map_err(|e| malformed(METHOD, e.to_string()))?;
@@ -235,6 +237,12 @@ impl SolanaClient {
         });
         let answer: WithContext<Simulation> = self.call(METHOD, json!([BASE64_STANDARD.encode(bytes), config])).await?;
         if let Some(error) = answer.value.err {
+            // The blockhash is the node's own: that it doesn't hold says nothing of the payment.
+            if error == "BlockhashNotFound" {
+                let message = "the node doesn't know its own latest blockhash".to_owned();
+                let (method, code) = (METHOD.to_owned(), PREFLIGHT_FAILURE);
+                return Err(RpcError::Node { method, code, message, data: None }.into());
+            }
             return Err(StateError::Reverted(error.to_string()));
         }
         let used = answer.value.units_consumed.ok_or_else(|| malformed(METHOD, "unitsConsumed is missing"))?;

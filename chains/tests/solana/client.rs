@@ -311,6 +311,10 @@ async fn what_the_simulation_says() {
     let failed = valued(json!({ "err": { "InstructionError": [2, { "Custom": 1 }] }, "unitsConsumed": 1 }));
     let found = read(Node::new().says("simulateTransaction", failed), &intent).await;
     assert!(matches!(&found, Err(StateError::Reverted(why)) if why.contains("Custom")), "{found:?}");
+    // The blockhash is the node's own: it is the node that is at fault.
+    let lost = valued(json!({ "err": "BlockhashNotFound", "unitsConsumed": 0 }));
+    let found = read(Node::new().says("simulateTransaction", lost), &intent).await;
+    assert!(matches!(&found, Err(StateError::Rpc(_))), "{found:?}");
 
     let silent = valued(json!({ "err": null }));
     let found = read(Node::new().says("simulateTransaction", silent), &intent).await;

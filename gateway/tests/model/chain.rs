@@ -476,6 +476,7 @@ fn state(validity: Validity) -> State {
         nonce_rent: None,
         compute: ComputeBudget { unit_limit: PRICE.1, unit_price: MicroLamports::new(PRICE.0) },
         version: MessageVersion::V0,
+        owners: Vec::new(),
     }
 }
 

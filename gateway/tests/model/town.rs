@@ -11,13 +11,16 @@ use chains::chain::{Replacement, Slot};
 use chains::network::Network;
 use gateway::clock::Clock;
 use gateway::record::{Event, Reason, Record, RecordId, SignedBytes, State};
+use gateway::store::policies::{PolicyRecord, PolicyStep};
 use gateway::store::sqlite::SqliteStore;
 use gateway::store::{
-    Accepted, Cancelling, Filter, GatewayId, Hold, Judgement, NewIntent, Sight, SlotRow, Store, StoreError, Usage,
-    WalletFreeze,
+    Accepted, Cancelling, Filter, GatewayId, Hold, Judgement, NewIntent, Paper, PaperKind, Sight, SlotRow, Store,
+    StoreError, Usage, WalletFreeze,
 };
 use serde_json::Value;
 use signer::approval::{Approval, Decision};
+use signer::policy::change::Version;
+use signer::policy::document::PolicyDigest;
 use signer::request::{Claims, IdempotencyKey, SignedRequest};
 use signer::roster::CredentialId;
 
@@ -339,6 +342,67 @@ impl Store for Glass {
 
     async fn frozen_wallets(&self) -> Result<Vec<WalletFreeze>, StoreError> {
         self.inner.frozen_wallets().await
+    }
+
+    // Nor are there deals, papers or other policies.
+    async fn let_deal_go(
+        &self,
+        id: RecordId,
+        claims: Claims,
+        request: SignedRequest,
+        at: u64,
+    ) -> Result<(), StoreError> {
+        self.inner.let_deal_go(id, claims, request, at).await
+    }
+
+    async fn keep(&self, paper: Paper, claims: Claims, at: u64) -> Result<(), StoreError> {
+        self.inner.keep(paper, claims, at).await
+    }
+
+    async fn attach_travel(
+        &self,
+        id: RecordId,
+        data: String,
+        detail: Value,
+        claims: Claims,
+        at: u64,
+    ) -> Result<(), StoreError> {
+        self.inner.attach_travel(id, data, detail, claims, at).await
+    }
+
+    async fn papers(&self, kind: PaperKind) -> Result<Vec<Paper>, StoreError> {
+        self.inner.papers(kind).await
+    }
+
+    async fn paper(&self, kind: PaperKind, name: &str) -> Result<Option<Paper>, StoreError> {
+        self.inner.paper(kind, name).await
+    }
+
+    async fn propose_policy(&self, record: PolicyRecord, claims: Option<Claims>, at: u64) -> Result<(), StoreError> {
+        self.inner.propose_policy(record, claims, at).await
+    }
+
+    async fn step_policy(
+        &self,
+        version: Version,
+        digest: PolicyDigest,
+        step: PolicyStep,
+        claims: Option<Claims>,
+        at: u64,
+    ) -> Result<PolicyRecord, StoreError> {
+        self.inner.step_policy(version, digest, step, claims, at).await
+    }
+
+    async fn policies(&self, from: Version) -> Result<Vec<PolicyRecord>, StoreError> {
+        self.inner.policies(from).await
+    }
+
+    async fn counters(&self) -> Result<Vec<String>, StoreError> {
+        self.inner.counters().await
+    }
+
+    async fn judge_again(&self, hold: Hold, verdict: Judgement) -> Result<(), StoreError> {
+        self.inner.judge_again(hold, verdict).await
     }
 
     async fn save_chain_changes(&self, network: Network, node: u32, changes: Vec<u8>) -> Result<(), StoreError> {

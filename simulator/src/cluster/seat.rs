@@ -23,6 +23,8 @@ pub struct Seat<M> {
     pub endpoint: Option<Endpoint<M>>,
     /// What the nodes that began earlier began with ([`ChainNode::origin`](super::ChainNode::origin)).
     pub origin: Option<u64>,
+    /// How many nodes the chain has, running or not.
+    pub size: u16,
     /// Ends the node.
     pub shutdown: CancellationToken,
 }
@@ -31,7 +33,7 @@ impl<M> Seat<M> {
     /// The seat of a node that is alone and that nothing befalls.
     pub fn alone(chain: ChainKind, clock: Arc<dyn Clock>, shutdown: CancellationToken) -> Self {
         let id = NodeId { chain, index: NodeIndex(0) };
-        Self { id, clock, gate: None, endpoint: None, origin: None, shutdown }
+        Self { id, clock, gate: None, endpoint: None, origin: None, size: 1, shutdown }
     }
 
     /// What holds at the node because of faults.

@@ -1,22 +1,26 @@
 //! A simulated Ethereum node: real EVM execution, geth's JSON-RPC.
 //!
-//! - `engine`: the chain as a deterministic state machine, rebuilt from its journal at start;
+//! - `engine`: the node as a deterministic state machine, rebuilt from its journal (`record`) at start;
 //! - `block`, `executor`, `state`: what a block is, how it is executed by `revm`, and what it leaves;
+//! - `chain`, `finality`: the block tree with the node's branch, and votes on what never leaves it;
 //! - `mempool`: what waits for a block, by geth's rules;
 //! - `call`, `fees`, `filter`: execution without effect, price suggestions, logs;
-//! - `dialect`, `answer`, `args`: geth's method table and JSON shapes;
+//! - `dialect`, `answer`, `args`, `sight`: geth's method table and JSON shapes, and what they are about;
+//! - `subscribe`: notifications over WebSockets;
 //! - `control`, `faucet`: blocks on demand and money;
-//! - `host`: lock, journal and clock around the engine.
+//! - `host`: lock, journal and clock around the engine;
+//! - `gossip`: transactions, blocks and votes from and to the other nodes; `member`: the node in its cluster.
 //!
 //! Blocks have real headers: transaction, receipt and state roots are those of the Merkle Patricia tries, the base fee follows
-//! EIP-1559, the rules are Prague's. Left out: blobs (EIP-4844), withdrawals and the system contracts of the beacon chain,
-//! `eth_getProof`, `eth_createAccessList`, subscriptions. The state can be read up to 128 blocks back. Two blocks never share a second:
+//! EIP-1559 (or is forced above it), the rules are Prague's. Left out: blobs (EIP-4844), withdrawals and the system contracts of the
+//! beacon chain, `eth_getProof`, `eth_createAccessList`. The state can be read up to 128 blocks back. Two blocks never share a second:
 //! with an interval below one second the chain's time runs ahead of the clock.
 
 mod answer;
 mod args;
 mod block;
 mod call;
+mod chain;
 mod control;
 mod dialect;
 mod engine;
@@ -24,10 +28,15 @@ mod executor;
 mod faucet;
 mod fees;
 mod filter;
+mod finality;
+mod gossip;
 mod host;
 mod member;
 mod mempool;
+mod record;
+mod sight;
 mod state;
+mod subscribe;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -35,23 +44,25 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use alloy::primitives::{Address, B256, U256};
+use alloy::primitives::{Address, B256, Bytes, U256};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 pub use self::block::{BENEFICIARY, BLOCK_GAS_LIMIT, INITIAL_BASE_FEE};
 pub use self::call::GAS_CAP;
-pub use self::engine::{KEPT_STATES, ReplayError};
+pub use self::chain::KEPT_STATES;
 pub use self::faucet::{Coin, DEMO_TOKEN};
+pub use self::gossip::Message;
 pub use self::mempool::{CAPACITY, TxError};
+pub use self::record::ReplayError;
 
 use self::dialect::Geth;
-use self::faucet::Faucet;
 use self::host::Host;
 use crate::clock::Clock;
+use crate::cluster::Seat;
 use crate::journal::JournalError;
-use crate::rpc::gate::Gate;
 use crate::rpc::{CancellationToken, ListenError, RpcServer, serve_behind};
+use crate::topology::ChainKind;
 
 /// How a node runs.
 #[derive(Clone, Debug)]
@@ -64,7 +75,8 @@ pub struct EthereumConfig {
     pub block_interval: Option<Duration>,
     /// The EIP-155 chain number.
     pub chain_id: u64,
-    /// How many blocks the finalized block is behind the head (about 64 on the main network). The safe block is half as far.
+    /// How many blocks the finalized block is behind the head (about 64 on the main network). The safe block is half as far. Where
+    /// there are several nodes both wait for the votes of two thirds of them.
     pub finality_depth: u64,
 }
 
@@ -121,6 +133,16 @@ pub enum ControlError {
     /// Blocks are so full that the faucet didn't get in.
     #[error("the faucet's transaction {0} waits for room in a block; mine more of them")]
     NotMined(B256),
+    /// Blocks to be replaced that can't leave the chain any more.
+    #[error(
+        "can't replace {depth} blocks: only the newest {limit} can leave the chain; ask for fewer, or set a greater finality_depth"
+    )]
+    TooDeep {
+        /// How many were to be replaced.
+        depth: u32,
+        /// How many can be.
+        limit: u64,
+    },
     /// The node has stopped or is about to.
     #[error("the node has stopped")]
     Stopped,
@@ -149,6 +171,7 @@ pub struct EthereumNode {
     host: Arc<Host>,
     server: RpcServer,
     producer: Mutex<Option<JoinHandle<()>>>,
+    listener: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl EthereumNode {
@@ -162,25 +185,29 @@ impl EthereumNode {
         clock: Arc<dyn Clock>,
         shutdown: CancellationToken,
     ) -> Result<Self, StartError> {
-        Self::launch(config, clock, shutdown, None).await
+        let interval = config.block_interval;
+        let node = Self::launch(config, Seat::alone(ChainKind::Ethereum, clock, shutdown.clone())).await?;
+        let producer = interval.map(|interval| tokio::spawn(produce(Arc::clone(&node.host), interval, shutdown)));
+        *node.producer.lock().unwrap_or_else(PoisonError::into_inner) = producer;
+        Ok(node)
     }
 
-    /// Starts a node with what stands before its dialect in a world.
-    async fn launch(
-        config: EthereumConfig,
-        clock: Arc<dyn Clock>,
-        shutdown: CancellationToken,
-        gate: Option<Gate>,
-    ) -> Result<Self, StartError> {
-        let EthereumConfig { listen, dir, block_interval, chain_id, finality_depth } = config;
-        let token = shutdown.clone();
-        let open = move || Host::open(dir.as_deref(), chain_id, finality_depth, clock, token);
+    /// Starts a node in its seat. It makes blocks only when it is told to.
+    async fn launch(config: EthereumConfig, seat: Seat<Message>) -> Result<Self, StartError> {
+        let EthereumConfig { listen, dir, block_interval: _, chain_id, finality_depth } = config;
+        let (gate, shutdown, endpoint) = (seat.gate.clone(), seat.shutdown.clone(), seat.endpoint.clone());
+        let open = move || Host::open(dir.as_deref(), chain_id, finality_depth, seat);
         let host = tokio::task::spawn_blocking(open).await.map_err(|_| StartError::Crashed)??;
         let host = Arc::new(host);
-        let server = serve_behind(listen, Arc::new(Geth(host.clone())), shutdown.clone(), gate).await?;
-        let producer = block_interval.map(|interval| tokio::spawn(produce(host.clone(), interval, shutdown)));
-        let producer = Mutex::new(producer);
-        Ok(Self { host, server, producer })
+        let server = match serve_behind(listen, Arc::new(Geth(host.clone())), shutdown, gate).await {
+            Ok(server) => server,
+            Err(error) => {
+                host.close();
+                return Err(error.into());
+            }
+        };
+        let listener = endpoint.map(|endpoint| tokio::spawn(gossip::listen(Arc::clone(&host), endpoint)));
+        Ok(Self { host, server, producer: Mutex::new(None), listener: Mutex::new(listener) })
     }
 
     /// The endpoint to give a client.
@@ -198,7 +225,19 @@ impl EthereumNode {
     /// # Errors
     /// Where the node has stopped.
     pub async fn mine(&self, blocks: u32) -> Result<u64, ControlError> {
-        self.run(move |host| host.mine(blocks)).await
+        self.run(move |host| {
+            host.mine(blocks)?;
+            Ok(host.engine()?.chain().head().header.number)
+        })
+        .await
+    }
+
+    /// Takes a signed transaction into the mempool, in its EIP-2718 form, and tells the other nodes. Returns its hash.
+    ///
+    /// # Errors
+    /// geth's reason for refusing it, or where the node has stopped.
+    pub async fn submit(&self, raw: Bytes) -> Result<B256, ControlError> {
+        self.run(move |host| host.submit(&raw)).await
     }
 
     /// Lets the faucet pay `amount` (wei, or the token's base units) to `address`, and makes the block that the payment is in.
@@ -218,7 +257,7 @@ impl EthereumNode {
 
     /// The account that the faucet pays from.
     pub fn faucet(&self) -> Address {
-        Faucet::new().address()
+        self.host.genesis().faucet(self.host.role().node).address()
     }
 
     /// Waits until the node has stopped after `shutdown` was cancelled. Its journal is free then.
@@ -228,10 +267,12 @@ impl EthereumNode {
 
     async fn ended(&self) {
         self.server.stopped().await;
-        let producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(producer) = producer {
-            // A panic in the task has been reported by the runtime; there is nothing left to wait for.
-            let _ = producer.await;
+        for task in [&self.producer, &self.listener] {
+            let task = task.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(task) = task {
+                // A panic in the task has been reported by the runtime; there is nothing left to wait for.
+                let _ = task.await;
+            }
         }
         self.host.close();
     }

@@ -234,3 +234,41 @@ async fn blocks_come_on_demand_in_time_and_on_an_interval() {
     tokio::time::timeout(Duration::from_secs(60), grows).await.expect("the node makes blocks by itself");
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pending_block_grows_with_the_mempool() {
+    let world = World::start().await;
+    let (alice, bob) = (world.rich("alice").await, world.rich("bob").await);
+    let payee = Address::repeat_byte(0x77);
+    let expect = async |paid: u64, hashes: &[B256]| {
+        assert_eq!(world.ask("eth_getBalance", json!([payee, "pending"])).await, json!(U256::from(paid)));
+        let block = world.ask("eth_getBlockByNumber", json!(["pending", false])).await;
+        assert_eq!(block["transactions"], json!(hashes));
+        assert_eq!(world.ask("eth_getBalance", json!([payee, "latest"])).await, "0x0");
+        block
+    };
+    let empty = expect(0, &[]).await;
+    let first = world.send(&alice.payment(0, GWEI)).await;
+    let grown = expect(1, &[first]).await;
+    for root in ["transactionsRoot", "receiptsRoot"] {
+        assert_ne!(grown[root], empty[root]);
+    }
+    // What follows on a gap is there as soon as the gap is filled, and a token balance too.
+    let third = world.send(&alice.payment(2, GWEI)).await;
+    expect(1, &[first]).await;
+    let second = world.send(&alice.payment(1, GWEI)).await;
+    expect(3, &[first, second, third]).await;
+    let other = world.send(&bob.payment(0, 2 * GWEI)).await;
+    expect(4, &[first, second, third, other]).await;
+    // A replacement leaves its predecessor out.
+    let dearer = world.send(&alice.payment(2, 30 * GWEI)).await;
+    let block = world.ask("eth_getBlockByNumber", json!(["pending", false])).await;
+    let hashes: Vec<B256> = serde_json::from_value(block["transactions"].clone()).unwrap();
+    assert!(hashes.contains(&dearer) && !hashes.contains(&third) && hashes.len() == 4);
+    // The block that is sealed in the end has the best first.
+    world.node.mine(1).await.unwrap();
+    let sealed = world.ask("eth_getBlockByNumber", json!(["latest", false])).await;
+    assert_eq!(sealed["transactions"], json!([other, first, second, dearer]));
+    assert_eq!(world.balance(payee).await, U256::from(4));
+    world.stop().await;
+}

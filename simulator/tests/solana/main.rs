@@ -9,6 +9,8 @@ mod durable;
 #[cfg(test)]
 mod history;
 #[cfg(test)]
+mod network;
+#[cfg(test)]
 mod node;
 #[cfg(test)]
 mod programs;
@@ -17,5 +19,7 @@ mod restart;
 #[cfg(test)]
 #[path = "../support/storm.rs"]
 mod storm;
+#[cfg(test)]
+mod subscribe;
 #[cfg(test)]
 mod transfer;

@@ -16,23 +16,23 @@ const LOOK: Duration = Duration::from_millis(5);
 
 /// A gateway that runs, or is about to.
 #[derive(Debug)]
-pub(super) struct Child {
+pub(in crate::sim) struct Child {
     process: process::Child,
     log: PathBuf,
     started: Instant,
     /// When it was started, in milliseconds since the Unix epoch.
-    pub(super) started_at: u64,
+    pub(in crate::sim) started_at: u64,
 }
 
 /// What a gateway has told by the time that it serves.
 #[derive(Clone, Debug)]
-pub(super) struct Ready {
+pub(in crate::sim) struct Ready {
     /// Where it listens.
-    pub(super) url: String,
+    pub(in crate::sim) url: String,
     /// Its first wallet's address.
-    pub(super) address: String,
+    pub(in crate::sim) address: String,
     /// How long it took.
-    pub(super) after: Duration,
+    pub(in crate::sim) after: Duration,
 }
 
 impl Child {
@@ -40,7 +40,7 @@ impl Child {
     ///
     /// # Errors
     /// Where the process can't be started.
-    pub(super) fn start(config: &Path, log: &Path, environment: &[(String, String)]) -> Result<Self, Failure> {
+    pub(in crate::sim) fn start(config: &Path, log: &Path, environment: &[(String, String)]) -> Result<Self, Failure> {
         Self::run(Command::new(std::env::current_exe()?), config, log, environment)
     }
 
@@ -48,18 +48,31 @@ impl Child {
     ///
     /// # Errors
     /// Where the process can't be started.
-    pub(super) fn run(
+    pub(in crate::sim) fn run(
         mut command: Command,
         config: &Path,
         log: &Path,
         environment: &[(String, String)],
     ) -> Result<Self, Failure> {
+        command.arg("serve").arg("--config").arg(config);
+        Self::spawn(command, log, environment)
+    }
+
+    /// The same by a command that is whole.
+    ///
+    /// # Errors
+    /// Where the process can't be started.
+    pub(in crate::sim) fn spawn(
+        mut command: Command,
+        log: &Path,
+        environment: &[(String, String)],
+    ) -> Result<Self, Failure> {
         let output = File::create(log)?;
-        command.arg("serve").arg("--config").arg(config).env("PORTCULLIS_LOG", "info");
-        for name in ["PORTCULLIS_FAIL_AT", "PORTCULLIS_FAIL_FILE", "PORTCULLIS_MUTATION", "PORTCULLIS_CONFIG"] {
+        command.env("PORTCULLIS_LOG", "info");
+        for name in ["PORTCULLIS_FAIL_AT", "PORTCULLIS_FAIL_FILE", "PORTCULLIS_MUTATION", "PORTCULLIS_LIARS"] {
             command.env_remove(name);
         }
-        command.env_remove("PORTCULLIS_DATA").envs(environment.iter().cloned());
+        command.env_remove("PORTCULLIS_CONFIG").env_remove("PORTCULLIS_DATA").envs(environment.iter().cloned());
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         let (started, started_at) = (Instant::now(), SystemClock.unix_millis());
         Ok(Self { process: command.spawn()?, log: log.to_owned(), started, started_at })
@@ -69,7 +82,7 @@ impl Child {
     ///
     /// # Errors
     /// Where it ends instead, or takes too long.
-    pub(super) async fn ready(&mut self) -> Result<Ready, Failure> {
+    pub(in crate::sim) async fn ready(&mut self) -> Result<Ready, Failure> {
         loop {
             let text = self.said();
             let line = |word: &str| text.lines().find_map(|line| line.strip_prefix(word));
@@ -93,20 +106,20 @@ impl Child {
     ///
     /// # Errors
     /// Where it isn't delivered.
-    pub(super) fn signal(&self, name: &str) -> Result<(), Failure> {
+    pub(in crate::sim) fn signal(&self, name: &str) -> Result<(), Failure> {
         let status = Command::new("kill").arg(format!("-{name}")).arg(self.process.id().to_string()).status()?;
         if status.success() { Ok(()) } else { Err(format!("SIG{name} can't be sent").into()) }
     }
 
     /// Kills it with SIGKILL, and answers the panics that it had until then.
-    pub(super) fn kill(mut self) -> Vec<String> {
+    pub(in crate::sim) fn kill(mut self) -> Vec<String> {
         self.end();
         let panics = self.said();
         panics.lines().filter(|line| line.contains("panicked at")).map(str::to_owned).collect()
     }
 
     /// Whether it has ended by itself.
-    pub(super) fn has_ended(&mut self) -> bool {
+    pub(in crate::sim) fn has_ended(&mut self) -> bool {
         self.process.try_wait().is_ok_and(|status| status.is_some())
     }
 

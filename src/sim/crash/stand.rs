@@ -90,7 +90,7 @@ const fn stranger(family: Family) -> &'static str {
 }
 
 /// The chain's name.
-pub(super) const fn name(family: Family) -> &'static str {
+pub(in crate::sim) const fn name(family: Family) -> &'static str {
     match family {
         Family::Bitcoin => "bitcoin",
         Family::Ethereum => "ethereum",
@@ -98,7 +98,7 @@ pub(super) const fn name(family: Family) -> &'static str {
     }
 }
 
-const fn network(family: Family) -> &'static str {
+pub(in crate::sim) const fn network(family: Family) -> &'static str {
     match family {
         Family::Bitcoin => "bitcoin:regtest",
         Family::Ethereum => "ethereum:31337",
@@ -107,7 +107,7 @@ const fn network(family: Family) -> &'static str {
 }
 
 /// The key, its scheme and the path of the chain's wallet: each chain another scheme.
-const fn key(family: Family) -> (&'static str, &'static str, &'static str) {
+pub(in crate::sim) const fn key(family: Family) -> (&'static str, &'static str, &'static str) {
     match family {
         Family::Bitcoin => ("taproot", "taproot", "m"),
         Family::Ethereum => ("ecdsa", "ecdsa", "m/60/0/0"),
@@ -138,7 +138,7 @@ pub(super) async fn make_keys(dir: &Path) -> Result<PathBuf, Failure> {
 }
 
 /// Writes what a data folder needs before the first start.
-fn prepare(data: &Path) -> Result<PathBuf, Failure> {
+pub(in crate::sim) fn prepare(data: &Path) -> Result<PathBuf, Failure> {
     credential::write_secret(&data.join("signers/passphrase"), b"a passphrase for tests")?;
     Ok(credential::ensure_pair(&data.join("trader.pub"))?)
 }
@@ -320,7 +320,7 @@ impl Stand {
 }
 
 /// Copies a folder with all that is in it.
-fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+pub(in crate::sim) fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;

@@ -103,6 +103,7 @@ fn hear(
             }
             Ok(())
         }
+        Gossip::Vote(never) => match never {},
     }
 }
 

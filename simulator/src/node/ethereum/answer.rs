@@ -63,7 +63,7 @@ pub(crate) fn mined(block: &Block, index: usize) -> Option<RpcTransaction> {
         base_fee: block.header.base_fee_per_gas,
         block_timestamp: Some(block.header.timestamp),
     };
-    Some(RpcTransaction::from_transaction(tx.clone(), info))
+    Some(RpcTransaction::from_transaction(Transaction::clone(tx), info))
 }
 
 /// A transaction that waits.

@@ -14,8 +14,7 @@ use revm::{Database, DatabaseRef, ExecuteEvm, MainBuilder, MainContext, MainnetE
 use serde_json::Value;
 use std::convert::Infallible;
 
-use super::executor::{config, environment};
-use super::state::View;
+use super::executor::{Ground, config, environment};
 use crate::rpc::{INVALID_PARAMS, RpcError};
 
 /// The most gas that a call may use (geth's `rpc.gascap`).
@@ -32,7 +31,7 @@ pub(crate) const FAILED: i64 = -32000;
 /// A state to execute on, and the header that contracts see.
 #[derive(Clone, Debug)]
 pub(crate) struct Place<'a> {
-    pub(crate) db: CacheDB<View<'a>>,
+    pub(crate) db: CacheDB<Ground<'a>>,
     pub(crate) header: Header,
 }
 
@@ -216,7 +215,7 @@ struct Used {
 
 /// One request, ready to be run with several gas limits.
 struct Run<'a> {
-    evm: MainnetEvm<MainnetContext<CacheDB<View<'a>>>>,
+    evm: MainnetEvm<MainnetContext<CacheDB<Ground<'a>>>>,
     tx: TxEnv,
 }
 

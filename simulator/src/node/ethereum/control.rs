@@ -66,7 +66,8 @@ fn mine(host: &Host, args: Args<'_>) -> Result<u64, RpcError> {
 fn mine_many(host: &Host, blocks: u64) -> Result<u64, RpcError> {
     let few = u32::try_from(blocks).ok().filter(|_| blocks <= MAX_BLOCKS);
     let few = few.ok_or_else(|| RpcError::new(INVALID_PARAMS, format!("at most {MAX_BLOCKS} blocks at a time")))?;
-    Ok(host.mine(few)?)
+    host.mine(few)?;
+    Ok(host.engine()?.chain().head().header.number)
 }
 
 /// `evm_mine [timestamp or {"blocks": n, "timestamp": t}]`.
@@ -79,8 +80,8 @@ fn evm_mine(host: &Host, args: Args<'_>) -> Result<Value, RpcError> {
     }
     match args.optional(0)? {
         Some(Option::Many { blocks: Number(blocks) }) => mine_many(host, blocks)?,
-        Some(Option::At(Number(at))) => host.seal(Some(at))?,
-        None => host.seal(None)?,
+        Some(Option::At(Number(at))) => host.seal(Some(at))?.header.number,
+        None => host.seal(None)?.header.number,
     };
     Ok("0x0".into())
 }

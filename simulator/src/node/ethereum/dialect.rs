@@ -16,10 +16,13 @@ use super::args::Args;
 use super::block::Block;
 use super::call::{self, FAILED, Place};
 use super::control;
-use super::engine::Engine;
+use super::executor::{Draft, Ground};
 use super::host::Host;
 use super::mempool::Pooled;
+use super::sight::Sight;
+use super::subscribe::Subscriptions;
 use super::{ControlError, fees, filter};
+use crate::rpc::socket::Session;
 use crate::rpc::{Dialect, INTERNAL_ERROR, JsonRpcVersion, METHOD_NOT_FOUND, RpcError};
 
 /// A node that answers as geth does.
@@ -30,11 +33,28 @@ impl Dialect for Geth {
     const VERSION: JsonRpcVersion = JsonRpcVersion::V2;
 
     async fn call(&self, method: &str, params: &Value) -> Result<Value, RpcError> {
+        self.call_behind(method, params, 0).await
+    }
+
+    async fn call_behind(&self, method: &str, params: &Value, blocks: u32) -> Result<Value, RpcError> {
         let (host, method, params) = (self.0.clone(), method.to_owned(), params.clone());
         // Execution takes its time, and writing the journal blocks.
-        tokio::task::spawn_blocking(move || answer(&host, &method, Args::new(&params)?))
+        tokio::task::spawn_blocking(move || answer(&host, &method, Args::new(&params)?, blocks))
             .await
             .unwrap_or_else(|_| Err(RpcError::new(INTERNAL_ERROR, "method handler crashed")))
+    }
+
+    fn lie(&self, method: &str, params: &Value) -> Option<Result<Value, RpcError>> {
+        let pretend = || {
+            let raw = Args::new(params)?.required::<Bytes>(0)?;
+            let tx = self.0.read(&raw).map_err(ControlError::from)?;
+            Ok(value(tx.tx_hash()))
+        };
+        (method == "eth_sendRawTransaction").then(pretend)
+    }
+
+    fn session(&self) -> Option<Arc<dyn Session>> {
+        Some(Arc::new(Subscriptions::new(Arc::clone(&self.0))))
     }
 }
 
@@ -45,20 +65,22 @@ impl From<ControlError> for RpcError {
     }
 }
 
-/// Answers one call.
-fn answer(host: &Host, method: &str, args: Args<'_>) -> Result<Value, RpcError> {
+/// Answers one call, about the chain as it was before its newest `behind` blocks.
+fn answer(host: &Host, method: &str, args: Args<'_>, behind: u32) -> Result<Value, RpcError> {
     match method {
         "eth_sendRawTransaction" => Ok(value(&host.submit(&args.required::<Bytes>(0)?)?)),
+        "net_peerCount" => Ok(value(&U64::from(host.peers().len()))),
         _ => {
             if let Some(answer) = control::answer(host, method, args) {
                 return answer;
             }
             let engine = host.engine()?;
-            about(&engine, method, args)
-                .or_else(|| chain(host, &engine, method, args))
-                .or_else(|| state(host, &engine, method, args))
-                .or_else(|| filters(host, &engine, method, args))
-                .or_else(|| pool(&engine, method))
+            let sight = engine.sight(behind, host.least_fee());
+            about(sight, method, args)
+                .or_else(|| chain(host, sight, method, args))
+                .or_else(|| state(host, sight, method, args))
+                .or_else(|| filters(host, sight, method, args))
+                .or_else(|| pool(sight, method))
                 .unwrap_or_else(|| Err(unknown(method)))
         }
     }
@@ -74,13 +96,12 @@ fn unknown(method: &str) -> RpcError {
 type Answer = Option<Result<Value, RpcError>>;
 
 /// The node itself, and what it costs to send something.
-fn about(engine: &Engine, method: &str, args: Args<'_>) -> Answer {
+fn about(engine: Sight<'_>, method: &str, args: Args<'_>) -> Answer {
     Some(match method {
         "web3_clientVersion" => Ok(concat!("Portcullis/v", env!("CARGO_PKG_VERSION"), "/simulator/revm").into()),
         "web3_sha3" => args.required::<Bytes>(0).map(|data| value(&keccak256(data))),
         "net_version" => Ok(engine.chain_id().to_string().into()),
         "net_listening" => Ok(true.into()),
-        "net_peerCount" => Ok("0x0".into()),
         "rpc_modules" => Ok(json!({ "eth": "1.0", "net": "1.0", "rpc": "1.0", "txpool": "1.0", "web3": "1.0" })),
         "eth_chainId" => Ok(value(&U64::from(engine.chain_id()))),
         "eth_syncing" => Ok(false.into()),
@@ -93,7 +114,7 @@ fn about(engine: &Engine, method: &str, args: Args<'_>) -> Answer {
     })
 }
 
-fn fee_history(engine: &Engine, args: Args<'_>) -> Result<Value, RpcError> {
+fn fee_history(engine: Sight<'_>, args: Args<'_>) -> Result<Value, RpcError> {
     // Clients send the count as a quantity or, since geth takes both, as a number.
     let count = args.required::<U64>(0)?;
     let newest = args.required(1)?;
@@ -102,7 +123,7 @@ fn fee_history(engine: &Engine, args: Args<'_>) -> Result<Value, RpcError> {
 }
 
 /// Blocks, transactions, receipts, logs.
-fn chain(host: &Host, engine: &Engine, method: &str, args: Args<'_>) -> Answer {
+fn chain(host: &Host, engine: Sight<'_>, method: &str, args: Args<'_>) -> Answer {
     Some(match method {
         "eth_blockNumber" => Ok(value(&U64::from(engine.head().header.number))),
         "eth_getBlockByNumber" => args.required(0).and_then(|tag| {
@@ -110,7 +131,8 @@ fn chain(host: &Host, engine: &Engine, method: &str, args: Args<'_>) -> Answer {
             Ok(match tag {
                 BlockNumberOrTag::Pending => {
                     let draft = engine.pending(host.seconds());
-                    let block = Block::new(draft.header.clone(), draft.transactions.clone(), draft.outcomes.clone());
+                    let Draft { header, transactions, outcomes, balances, .. } = Draft::clone(&draft).committed();
+                    let block = Block::new(header, transactions, outcomes, balances);
                     answer::pending_block(&block, full)
                 }
                 tag => by_id(engine, tag.into()).map_or(Value::Null, |block| answer::block(block, full)),
@@ -164,42 +186,40 @@ fn chain(host: &Host, engine: &Engine, method: &str, args: Args<'_>) -> Answer {
     })
 }
 
-fn by_id(engine: &Engine, id: BlockId) -> Option<&Block> {
+fn by_id<'a>(engine: Sight<'a>, id: BlockId) -> Option<&'a Block> {
     match id {
-        BlockId::Hash(hash) => engine.block(engine.number_of(hash.block_hash)?),
+        BlockId::Hash(hash) => engine.block_of(hash.block_hash),
         BlockId::Number(tag) => engine.block(engine.resolve(tag)?),
     }
 }
 
-fn by_index(engine: &Engine, id: BlockId, index: U64) -> Value {
+fn by_index(engine: Sight<'_>, id: BlockId, index: U64) -> Value {
     let index = usize::try_from(index.to::<u64>()).ok();
     let found = by_id(engine, id).zip(index).and_then(|(block, index)| answer::mined(block, index));
     found.map_or(Value::Null, |tx| value(&tx))
 }
 
-fn transaction(engine: &Engine, hash: B256) -> Value {
+fn transaction(engine: Sight<'_>, hash: B256) -> Value {
     let mined = engine.find(hash).and_then(|(block, index)| answer::mined(block, index));
-    let found = mined.or_else(|| engine.pool().get(hash).map(|pooled| answer::waiting(&pooled.tx)));
+    let found = mined.or_else(|| engine.waiting(hash).map(answer::waiting));
     found.map_or(Value::Null, |tx| value(&tx))
 }
 
-fn raw_transaction(engine: &Engine, hash: B256) -> Value {
+fn raw_transaction(engine: Sight<'_>, hash: B256) -> Value {
     let mined = engine.find(hash).and_then(|(block, index)| block.transactions.get(index));
-    let found = mined.or_else(|| engine.pool().get(hash).map(|pooled| &pooled.tx));
+    let found = mined.map(|tx| &**tx).or_else(|| engine.waiting(hash));
     found.map_or("0x".into(), |tx| value(&Bytes::from(tx.encoded_2718())))
 }
 
 /// Accounts, and calls on their code.
-fn state(host: &Host, engine: &Engine, method: &str, args: Args<'_>) -> Answer {
+fn state(host: &Host, engine: Sight<'_>, method: &str, args: Args<'_>) -> Answer {
     Some(match method {
         "eth_getBalance" => args
             .required::<Address>(0)
             .and_then(|address| Ok(value(&place(host, engine, args.required(1)?)?.balance(address)))),
         "eth_getTransactionCount" => args.required::<Address>(0).and_then(|address| {
             let nonce = match args.required(1)? {
-                BlockId::Number(BlockNumberOrTag::Pending) => {
-                    engine.pool().next_nonce(address, engine.latest().nonce(address))
-                }
+                BlockId::Number(BlockNumberOrTag::Pending) => engine.next_nonce(address),
                 id => place(host, engine, id)?.nonce(address),
             };
             Ok(value(&U64::from(nonce)))
@@ -220,7 +240,7 @@ fn state(host: &Host, engine: &Engine, method: &str, args: Args<'_>) -> Answer {
 }
 
 /// The request, block and state overrides of a call.
-fn executed<'a>(host: &Host, engine: &'a Engine, args: Args<'_>) -> Result<(TransactionRequest, Place<'a>), RpcError> {
+fn executed<'a>(host: &Host, engine: Sight<'a>, args: Args<'_>) -> Result<(TransactionRequest, Place<'a>), RpcError> {
     let request = args.required::<TransactionRequest>(0)?;
     let mut place = place(host, engine, args.block(1)?)?;
     if let Some(overrides) = args.optional::<StateOverride>(2)? {
@@ -230,11 +250,11 @@ fn executed<'a>(host: &Host, engine: &'a Engine, args: Args<'_>) -> Result<(Tran
 }
 
 /// The state and header that `id` names.
-fn place<'a>(host: &Host, engine: &'a Engine, id: BlockId) -> Result<Place<'a>, RpcError> {
+fn place<'a>(host: &Host, engine: Sight<'a>, id: BlockId) -> Result<Place<'a>, RpcError> {
     if id == BlockId::pending() {
         let draft = engine.pending(host.seconds());
-        let db = CacheDB { cache: draft.cache.clone(), db: engine.latest() };
-        return Ok(Place { db, header: draft.header.clone() });
+        let header = draft.header.clone();
+        return Ok(Place { db: CacheDB::new(Ground { view: engine.latest(), draft: Some(draft) }), header });
     }
     let missing = match id {
         BlockId::Hash(_) => "header for hash not found",
@@ -242,15 +262,15 @@ fn place<'a>(host: &Host, engine: &'a Engine, id: BlockId) -> Result<Place<'a>, 
     };
     let block = by_id(engine, id).ok_or_else(|| RpcError::new(FAILED, missing))?;
     let header = block.header.inner().clone();
-    let view = engine.state_at(header.number).ok_or_else(|| {
+    let view = engine.state_after(block).ok_or_else(|| {
         let root = header.state_root;
         RpcError::new(FAILED, format!("missing trie node {root:x} (path ) state {root} is not available"))
     })?;
-    Ok(Place { db: CacheDB::new(view), header })
+    Ok(Place { db: CacheDB::new(Ground { view, draft: None }), header })
 }
 
 /// What clients poll.
-fn filters(host: &Host, engine: &Engine, method: &str, args: Args<'_>) -> Answer {
+fn filters(host: &Host, engine: Sight<'_>, method: &str, args: Args<'_>) -> Answer {
     let at = host.millis();
     Some(match method {
         "eth_newFilter" => args
@@ -266,7 +286,7 @@ fn filters(host: &Host, engine: &Engine, method: &str, args: Args<'_>) -> Answer
 }
 
 /// The mempool.
-fn pool(engine: &Engine, method: &str) -> Answer {
+fn pool(engine: Sight<'_>, method: &str) -> Answer {
     let mut pending = Map::new();
     let mut queued = Map::new();
     let mut counts = [0_u64; 2];
@@ -276,7 +296,7 @@ fn pool(engine: &Engine, method: &str) -> Answer {
     }
     let show = |pooled: &Pooled| (pooled.tx.nonce().to_string(), value(&answer::waiting(&pooled.tx)));
     for (sender, waiting) in engine.pool().content() {
-        let next = engine.pool().next_nonce(sender, engine.latest().nonce(sender));
+        let next = engine.next_nonce(sender);
         let (ready, later): (Vec<&Pooled>, Vec<&Pooled>) = waiting.partition(|pooled| pooled.tx.nonce() < next);
         let [pending_count, queued_count] = &mut counts;
         for (list, count, part) in [(&mut pending, pending_count, ready), (&mut queued, queued_count, later)] {

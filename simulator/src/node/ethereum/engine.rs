@@ -1,248 +1,370 @@
-//! The chain as a deterministic state machine: blocks, state and mempool are the fold of the [`Record`]s. No clock, no randomness,
-//! no I/O of its own.
+//! The node as a deterministic state machine: block tree, votes and mempool are the fold of the [`Record`]s. No clock, no randomness, no
+//! I/O of its own.
 
-use std::collections::{HashMap, VecDeque};
+mod replay;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
-use alloy::eips::BlockNumberOrTag;
+use alloy::consensus::{Header, Sealed, Transaction as _};
 use alloy::eips::eip2718::Encodable2718;
-use alloy::primitives::{Address, B256, Bytes, U256, keccak256};
-use serde::{Deserialize, Serialize};
+use alloy::primitives::{Address, B256, Bytes, U256};
 
-use super::block::{Block, Transaction, genesis_header, next_base_fee, next_header, next_timestamp};
+use super::ControlError;
+use super::block::{Block, Terms, Transaction, genesis_header, next_base_fee, next_header, next_timestamp, signature};
+use super::chain::{Chain, Change, checkpoint};
 use super::executor::{Builder, Draft, Unfit};
-use super::faucet::{DEMO_TOKEN, ENDOWMENT, Faucet, demo_token_code};
-use super::mempool::{self, Mempool, TxError};
-use super::state::{State, Undo, View};
+use super::faucet::{Crowd, DEMO_TOKEN, ENDOWMENT, Faucet, demo_token_code};
+use super::finality::{Finality, Vote};
+use super::mempool::{Entry, Mempool, TxError};
+use super::record::{Genesis, Record};
+use super::sight::Sight;
+use super::state::{Codes, State, View, codes};
+use crate::topology::NodeIndex;
 
-/// How many blocks back the state can be read, as in a geth that isn't an archive.
-pub const KEPT_STATES: usize = 128;
-
-/// One change of the chain.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Record {
-    /// The first record: what the genesis block depends on.
-    Genesis(Genesis),
-    /// A transaction came into the mempool, in its EIP-2718 form.
-    Transaction(Bytes),
-    /// A block without transactions, by its Unix time.
-    Empty(u64),
-    /// Any other block.
-    Block(Body),
-}
-
-/// What the genesis block depends on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Genesis {
+/// What a node is on its chain.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Role {
     /// EIP-155.
     pub(crate) chain_id: u64,
-    /// Unix seconds.
-    pub(crate) timestamp: u64,
+    /// How many blocks the finalized block is behind the head.
+    pub(crate) finality_depth: u64,
+    /// The node's place among those of the chain.
+    pub(crate) node: NodeIndex,
+    /// How many there are.
+    pub(crate) size: u16,
 }
 
-/// A block to be executed again. The roots spare the replay the walk over the whole state, the hash proves that it came out the same.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Body {
-    timestamp: u64,
-    hash: B256,
-    state_root: B256,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    balances: Vec<(Address, U256)>,
-    transactions: Vec<Bytes>,
+/// A block to be made.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Order {
+    /// Unix seconds. The block comes later where its parent's time says so.
+    pub(crate) at: u64,
+    /// Balances to be set before the first transaction.
+    pub(crate) balances: Vec<(Address, U256)>,
+    /// The least base fee, in wei per gas.
+    pub(crate) least_fee: Option<u64>,
+    /// Whether the block is full before any transaction of the mempool gets in.
+    pub(crate) crowded: bool,
 }
 
-/// Why a journal can't be replayed.
+impl Order {
+    /// A block of what waits.
+    pub(crate) fn at(at: u64) -> Self {
+        Self { at, ..Self::default() }
+    }
+}
+
+/// Why a block of another node isn't taken.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ReplayError {
-    /// The journal doesn't start with a genesis record, or has a second one.
-    #[error("the journal's records are out of order; move the file away to start a fresh chain")]
-    Order,
-    /// The journal is another chain's.
-    #[error("the journal belongs to chain {journal}, the configuration says {config}; use another folder")]
-    ChainId {
-        /// The journal's chain.
-        journal: u64,
-        /// The configured one.
-        config: u64,
-    },
-    /// A transaction of a block can't be executed.
-    #[error("block {number} of the journal can't be executed: {reason}; move the file away to start a fresh chain")]
-    Block {
-        /// The block's number.
-        number: u64,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// Execution gave another block: the journal was made by another version of the engine.
-    #[error(
-        "block {number} of the journal came out as {computed} instead of {recorded}; move the file away to start a fresh chain"
-    )]
-    Hash {
-        /// The block's number.
-        number: u64,
-        /// The hash as computed.
-        computed: B256,
-        /// The hash as recorded.
-        recorded: B256,
-    },
+pub(crate) enum Refusal {
+    /// It is there already.
+    #[error("the block is known")]
+    Known,
+    /// The block before it isn't, or is too old to be built on.
+    #[error("the block's parent is not known")]
+    Orphan,
+    /// It doesn't follow from its parent.
+    #[error("the block is invalid: {0}")]
+    Invalid(String),
+}
+
+/// A block that was executed, with what it leaves.
+#[derive(Debug)]
+pub(crate) struct Executed {
+    block: Arc<Block>,
+    state: State,
+    codes: Codes,
+    /// Whose accounts it has touched.
+    touched: Vec<Address>,
 }
 
 /// The chain of one node.
 #[derive(Debug)]
 pub(crate) struct Engine {
-    chain_id: u64,
-    finality_depth: u64,
-    blocks: Vec<Block>,
-    numbers: HashMap<B256, u64>,
-    /// Where each mined transaction is: the block's number and the place in it.
-    mined: HashMap<B256, (u64, usize)>,
-    state: State,
-    /// What the newest blocks overwrote, oldest first.
-    undos: VecDeque<Undo>,
+    role: Role,
+    chain: Chain,
+    finality: Finality,
+    /// The numbers of the safe and the finalized block.
+    settled: Settled,
     pool: Mempool,
-    pending: Mutex<Option<Arc<Draft>>>,
+    /// Transactions that came back from blocks which left the chain, until somebody takes note of them.
+    returned: Vec<Arc<Transaction>>,
+    pending: Mutex<Option<Pending>>,
+}
+
+/// The next block as it would be.
+#[derive(Debug)]
+struct Pending {
+    draft: Arc<Draft>,
+    /// Transactions that came after it was made.
+    fresh: Vec<Arc<Transaction>>,
+}
+
+/// Blocks that don't leave the chain any more, by number.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Settled {
+    pub(crate) safe: u64,
+    pub(crate) finalized: u64,
 }
 
 impl Engine {
-    /// A chain that consists of its genesis block. The finalized block is `finality_depth` blocks behind the head.
-    pub(crate) fn new(genesis: Genesis, finality_depth: u64) -> Self {
-        let mut state = State::default();
+    /// A chain that consists of its genesis block.
+    pub(crate) fn new(genesis: Genesis, role: Role) -> Self {
+        let (mut state, mut codes) = (State::default(), Codes::new());
         // The demo token takes the address of the faucet's first contract, so the faucet's first nonce is used.
-        state.allocate(Faucet::new().address(), 1, ENDOWMENT, Bytes::new());
-        state.allocate(DEMO_TOKEN, 1, U256::ZERO, demo_token_code());
-        let block = Block::new(genesis_header(genesis.timestamp, state.root()), Vec::new(), Vec::new());
+        state.allocate(Faucet::new().address(), 1, ENDOWMENT, Bytes::new(), &mut codes);
+        for node in (1..genesis.faucets).map(NodeIndex) {
+            state.allocate(Faucet::of(node).address(), 0, ENDOWMENT, Bytes::new(), &mut codes);
+        }
+        state.allocate(DEMO_TOKEN, 1, U256::ZERO, demo_token_code(), &mut codes);
+        let header = genesis_header(genesis.timestamp, state.root());
+        let block = Block::new(header, Vec::new(), Vec::new(), Vec::new());
+        let finality = Finality::new(role.size, checkpoint(&block));
         Self {
-            chain_id: genesis.chain_id,
-            finality_depth,
-            numbers: HashMap::from([(block.hash(), 0)]),
-            blocks: vec![block],
-            mined: HashMap::new(),
-            state,
-            undos: VecDeque::new(),
+            role,
+            chain: Chain::new(block, state, codes),
+            finality,
+            settled: Settled::default(),
             pool: Mempool::default(),
+            returned: Vec::new(),
             pending: Mutex::new(None),
         }
-    }
-
-    /// Rebuilds a chain from what was recorded of it.
-    ///
-    /// # Errors
-    /// Where the records are no chain, another chain, or execute differently.
-    pub(crate) fn replay(records: Vec<Record>, chain_id: u64, finality_depth: u64) -> Result<Self, ReplayError> {
-        let mut records = records.into_iter();
-        let Some(Record::Genesis(genesis)) = records.next() else { return Err(ReplayError::Order) };
-        if genesis.chain_id != chain_id {
-            return Err(ReplayError::ChainId { journal: genesis.chain_id, config: chain_id });
-        }
-        let mut engine = Self::new(genesis, finality_depth);
-        let mut waiting = Vec::new();
-        for record in records {
-            match record {
-                Record::Genesis(_) => return Err(ReplayError::Order),
-                Record::Transaction(raw) => waiting.push(raw),
-                Record::Empty(timestamp) => engine.seal_empty(timestamp),
-                Record::Block(body) => engine.replay_block(body)?,
-            }
-        }
-        engine.check_root()?;
-        for raw in waiting {
-            // Most of them are in blocks; what was replaced or has become impossible is refused again.
-            if !engine.mined.contains_key(&keccak256(&raw)) {
-                let _ = mempool::decode(&raw, chain_id).and_then(|tx| engine.add(tx));
-            }
-        }
-        Ok(engine)
-    }
-
-    fn replay_block(&mut self, body: Body) -> Result<(), ReplayError> {
-        let number = self.head().header.number.saturating_add(1);
-        let failed = |reason: String| ReplayError::Block { number, reason };
-        let mut builder = self.builder(body.timestamp);
-        for (address, wei) in body.balances {
-            builder.set_balance(address, wei);
-        }
-        for raw in &body.transactions {
-            let tx = mempool::decode(raw, self.chain_id).map_err(|e| failed(e.to_string()))?;
-            builder.execute(tx).map_err(|e| failed(e.to_string()))?;
-        }
-        let mut draft = builder.finish();
-        draft.header.state_root = body.state_root;
-        self.apply_state(&draft);
-        let block = Block::new(draft.header, draft.transactions, draft.outcomes);
-        if block.hash() != body.hash {
-            return Err(ReplayError::Hash { number, computed: block.hash(), recorded: body.hash });
-        }
-        self.push(block);
-        Ok(())
-    }
-
-    /// The state that a replay ends with must have the root that the head claims.
-    fn check_root(&mut self) -> Result<(), ReplayError> {
-        let (computed, recorded, number) =
-            (self.state.root(), self.head().header.state_root, self.head().header.number);
-        if computed == recorded { Ok(()) } else { Err(ReplayError::Hash { number, computed, recorded }) }
     }
 
     /// Admits a transaction to the mempool.
     ///
     /// # Errors
     /// geth's reason for refusing it.
-    pub(crate) fn add(&mut self, tx: Transaction) -> Result<(B256, Record), TxError> {
+    pub(crate) fn add(&mut self, tx: Arc<Transaction>, entry: Entry) -> Result<(B256, Record), TxError> {
         let raw = tx.encoded_2718().into();
-        let state = View::new(&self.state, Vec::new(), &self.blocks);
-        let hash = self.pool.add(tx, &state)?;
-        self.forget_pending();
+        let replaces = self.pool.at(tx.signer(), tx.nonce()).is_some();
+        let hash = self.pool.add(Arc::clone(&tx), &head_view(&self.chain), entry)?;
+        match self.pending.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            Some(pending) if !replaces => pending.fresh.push(tx),
+            pending => *pending = None,
+        }
         Ok((hash, Record::Transaction(raw)))
     }
 
-    /// Makes the next block of what the mempool holds, at Unix time `at` or as soon after the parent as a block can be.
-    /// `balances` are set before the first transaction.
-    pub(crate) fn seal(&mut self, at: u64, balances: Vec<(Address, U256)>) -> Record {
-        let timestamp = next_timestamp(&self.head().header, at);
-        if self.pool.is_empty() && balances.is_empty() {
-            self.seal_empty(timestamp);
-            return Record::Empty(timestamp);
-        }
-        let (mut draft, unfit) = self.draft(timestamp, &balances);
-        for hash in unfit {
-            self.pool.drop_one(hash);
-        }
-        if draft.transactions.is_empty() && balances.is_empty() {
-            self.seal_empty(timestamp);
-            return Record::Empty(timestamp);
-        }
-        self.apply_state(&draft);
-        draft.header.state_root = self.state.root();
-        let block = Block::new(draft.header, draft.transactions, draft.outcomes);
-        let body = Body {
-            timestamp,
-            hash: block.hash(),
-            state_root: block.header.state_root,
-            balances,
-            transactions: block.transactions.iter().map(|tx| tx.encoded_2718().into()).collect(),
-        };
-        self.push(block);
-        self.prune();
-        Record::Block(body)
+    /// Whether a transaction waits or is on the node's branch.
+    pub(crate) fn has_transaction(&self, hash: &B256) -> bool {
+        self.pool.contains(hash) || self.chain.position(hash).is_some()
     }
 
-    fn prune(&mut self) {
-        let state = View::new(&self.state, Vec::new(), &self.blocks);
-        self.pool.prune(&state);
+    /// The transactions that have come back from blocks which left the chain, once.
+    pub(crate) fn take_returned(&mut self) -> Vec<Arc<Transaction>> {
+        std::mem::take(&mut self.returned)
+    }
+
+    /// Empties the mempool. Returns how many transactions were in it.
+    pub(crate) fn evict(&mut self) -> usize {
+        self.forget_pending();
+        self.pool.clear()
+    }
+
+    /// Makes the next block.
+    pub(crate) fn seal(&mut self, order: Order) -> Record {
+        let head = Arc::clone(self.chain.head());
+        let Order { at, balances, least_fee, crowded } = order;
+        let terms = Terms { at, extra: signature(self.role.node, 0), least_fee };
+        let draft = if crowded {
+            self.crowded(&head, terms, &balances)
+        } else if self.pool.is_empty() && balances.is_empty() {
+            Draft::empty(next_header(&head.header, terms))
+        } else {
+            let (builder, unfit) = self.draft(terms, &balances);
+            let draft = builder.finish();
+            for hash in unfit {
+                self.pool.drop_one(hash);
+            }
+            draft
+        };
+        self.append(&head, draft)
+    }
+
+    /// Replaces the newest `depth` blocks by a branch that is one longer and holds nobody's transactions.
+    ///
+    /// # Errors
+    /// Where one of them can't be taken back any more.
+    pub(crate) fn reorganize(&mut self, depth: u32, at: u64) -> Result<Vec<Record>, ControlError> {
+        let head = self.chain.head().header.number;
+        let limit = head.saturating_sub(self.chain.root().number);
+        let too_deep = || ControlError::TooDeep { depth, limit };
+        let from = head.checked_sub(u64::from(depth)).filter(|_| u64::from(depth) <= limit).ok_or_else(too_deep)?;
+        let mut parent = Arc::clone(self.chain.at(from).ok_or_else(too_deep)?);
+        // No two branches that the node makes on one parent have the same number of steps before them.
+        let branch = self.chain.stepped().saturating_add(1);
+        let mut records = Vec::new();
+        for _ in 0..=depth {
+            let terms = Terms { at, extra: signature(self.role.node, branch), least_fee: None };
+            let draft = Draft::empty(next_header(&parent.header, terms));
+            records.push(self.append(&parent, draft));
+            let made = records.last().and_then(Record::block_hash).and_then(|hash| self.chain.get(&hash));
+            parent = Arc::clone(made.ok_or_else(too_deep)?);
+        }
+        Ok(records)
+    }
+
+    /// Adds a block of the node's own.
+    fn append(&mut self, parent: &Arc<Block>, draft: Draft) -> Record {
+        let on_head = parent.hash() == self.chain.head().hash();
+        let executed =
+            self.complete(parent, draft, None).expect("the node builds on blocks only whose state it has kept");
+        let record = Record::of(&executed.block, &parent.header, on_head);
+        self.insert(executed);
+        record
+    }
+
+    /// Executes a block of another node.
+    ///
+    /// # Errors
+    /// Where it is known, can't be executed yet, or is invalid.
+    pub(crate) fn check(&self, block: &Arc<Block>) -> Result<Executed, Refusal> {
+        if self.chain.get(&block.hash()).is_some() {
+            return Err(Refusal::Known);
+        }
+        let parent = self.chain.get(&block.header.parent_hash).ok_or(Refusal::Orphan)?;
+        let terms = Terms {
+            at: block.header.timestamp,
+            extra: block.header.extra_data.clone(),
+            least_fee: block.header.base_fee_per_gas,
+        };
+        if self.chain.state(&parent.hash()).is_none() {
+            return Err(Refusal::Orphan);
+        }
+        let draft = self.execute(parent, terms, &block.balances, &block.transactions).map_err(Refusal::Invalid)?;
+        let mut executed = self.complete(parent, draft, None).ok_or(Refusal::Orphan)?;
+        if executed.block.hash() != block.hash() {
+            let reason = format!("it is {}, not {}, by this node's account", executed.block.hash(), block.hash());
+            return Err(Refusal::Invalid(reason));
+        }
+        // Both are the same, so that one of them is enough for all nodes.
+        executed.block = Arc::clone(block);
+        Ok(executed)
+    }
+
+    /// Takes a block that [`check`](Self::check) has passed. `None` where it has come by another way meanwhile.
+    pub(crate) fn accept(&mut self, executed: Executed) -> Option<Record> {
+        let (hash, parent) = (executed.block.hash(), executed.block.header.parent_hash);
+        if self.chain.get(&hash).is_some() {
+            return None;
+        }
+        let parent = self.chain.get(&parent)?;
+        let record = Record::of(&executed.block, &parent.header, parent.hash() == self.chain.head().hash());
+        self.insert(executed);
+        Some(record)
+    }
+
+    /// Counts a vote. `None` where it is no news.
+    pub(crate) fn hear(&mut self, vote: Vote) -> Option<Record> {
+        if !self.finality.is_news(&vote) {
+            return None;
+        }
+        self.finality.count(vote);
+        self.settle();
+        Some(Record::Vote(vote))
+    }
+
+    /// Votes, where there is something to vote for.
+    pub(crate) fn cast(&mut self) -> Option<Vote> {
+        let behind = self.role.finality_depth / 2;
+        let target = self.chain.at(self.chain.head().header.number.saturating_sub(behind))?;
+        let target = checkpoint(target);
+        if !self.chain.is_active(self.finality.justified()) {
+            return None;
+        }
+        let vote = self.finality.propose(self.role.node, target)?;
+        self.hear(vote).map(|_| vote)
+    }
+
+    /// Runs these transactions as the block after `parent`.
+    fn execute(
+        &self,
+        parent: &Block,
+        terms: Terms,
+        balances: &[(Address, U256)],
+        transactions: &[Arc<Transaction>],
+    ) -> Result<Draft, String> {
+        let header = next_header(&parent.header, terms);
+        if transactions.is_empty() && balances.is_empty() {
+            return Ok(Draft::empty(header));
+        }
+        let view = self.chain.view(&parent.hash()).ok_or("its parent's state is not kept")?;
+        let mut builder = self.builder(view, header, balances);
+        for tx in transactions {
+            builder.execute(tx).map_err(|unfit| unfit.to_string())?;
+        }
+        Ok(builder.finish())
+    }
+
+    /// Completes a block after `parent` by the root of its state: a known one, or computed.
+    fn complete(&self, parent: &Block, draft: Draft, root: Option<B256>) -> Option<Executed> {
+        let mut state = self.chain.state(&parent.hash())?.clone();
+        let Draft { mut header, transactions, outcomes, balances, cache } = draft;
+        state.apply(&cache);
+        header.state_root = root.unwrap_or_else(|| state.root());
+        let block = Arc::new(Block::new(header, transactions, outcomes, balances));
+        Some(Executed { block, state, codes: codes(&cache).collect(), touched: cache.accounts.into_keys().collect() })
+    }
+
+    fn insert(&mut self, executed: Executed) {
+        let Executed { block, state, codes, touched } = executed;
+        let change = self.chain.add(block, state, codes);
+        self.follow(&change, Some(touched));
+        self.settle();
+    }
+
+    /// Brings mempool and pending block in line with the node's branch. `touched` are the accounts that differ where one block was added.
+    fn follow(&mut self, change: &Change, touched: Option<Vec<Address>>) {
+        if change.is_empty() {
+            return;
+        }
+        self.forget_pending();
+        let state = head_view(&self.chain);
+        for block in change.disconnected.iter().rev() {
+            for tx in &block.transactions {
+                // What the other branch holds too, or has made impossible, stays out.
+                if self.pool.add(Arc::clone(tx), &state, Entry::Returned).is_ok() {
+                    self.returned.push(Arc::clone(tx));
+                }
+            }
+        }
+        match touched {
+            Some(touched) if change.disconnected.is_empty() && change.connected.len() == 1 => {
+                self.pool.prune_of(touched, &state);
+            }
+            _ => self.pool.prune(&state),
+        }
+    }
+
+    /// Brings the branch in line with the votes, and says which blocks are safe and final.
+    fn settle(&mut self) {
+        let depth = self.role.finality_depth;
+        if !self.finality.is_social()
+            && let Some(block) = self.chain.at(self.chain.head().header.number.saturating_sub(depth / 2))
+        {
+            self.finality.settle(checkpoint(block));
+        }
+        let change = self.chain.hold_to(self.finality.justified());
+        self.follow(&change, None);
+        let (head, last) = (self.chain.head().header.number, self.finality.finalized());
+        if self.chain.is_active(last) {
+            let at_most = |depth: u64| last.number.min(head.saturating_sub(depth));
+            self.settled.safe = self.settled.safe.max(at_most(depth / 2));
+            self.settled.finalized = self.settled.finalized.max(at_most(depth));
+            self.chain.forget(last.number);
+        }
     }
 
     /// The next block as it would be, and the transactions that turned out to be invalid.
-    fn draft(&self, timestamp: u64, balances: &[(Address, U256)]) -> (Draft, Vec<B256>) {
-        let mut builder = self.builder(timestamp);
-        for (address, wei) in balances {
-            builder.set_balance(*address, *wei);
-        }
+    fn draft(&self, terms: Terms, balances: &[(Address, U256)]) -> (Builder<'_>, Vec<B256>) {
+        let state = head_view(&self.chain);
+        let header = next_header(&self.chain.head().header, terms);
+        let mut best = self.pool.best(&state, header.base_fee_per_gas.unwrap_or_default());
+        let mut builder = self.builder(state, header, balances);
         let mut unfit = Vec::new();
-        let mut best = self.pool.best(&self.latest(), self.next_base_fee());
         while let Some(pooled) = best.next() {
-            match builder.execute(pooled.tx.clone()) {
+            match builder.execute(&pooled.tx) {
                 Ok(()) => best.accept(pooled.tx.signer()),
                 // A smaller transaction of somebody else may still fit.
                 Err(Unfit::NoRoom) => {}
@@ -256,53 +378,44 @@ impl Engine {
                 }
             }
         }
-        (builder.finish(), unfit)
+        (builder, unfit)
     }
 
-    fn builder(&self, timestamp: u64) -> Builder<'_> {
-        Builder::new(self.latest(), next_header(&self.head().header, timestamp), self.chain_id)
-    }
-
-    fn seal_empty(&mut self, timestamp: u64) {
-        let block = Block::new(next_header(&self.head().header, timestamp), Vec::new(), Vec::new());
-        self.remember(Undo::default());
-        self.push(block);
-    }
-
-    fn apply_state(&mut self, draft: &Draft) {
-        let undo = self.state.apply(&draft.cache);
-        self.remember(undo);
-    }
-
-    fn remember(&mut self, undo: Undo) {
-        self.undos.push_back(undo);
-        if self.undos.len() >= KEPT_STATES {
-            self.undos.pop_front();
+    /// A block that somebody else has filled.
+    fn crowded(&self, head: &Block, terms: Terms, balances: &[(Address, U256)]) -> Draft {
+        let state = head_view(&self.chain);
+        let header = next_header(&head.header, terms);
+        let crowd = Crowd::new();
+        let base_fee = header.base_fee_per_gas.unwrap_or_default();
+        let (tx, cost) = crowd.fill(self.role.chain_id, state.nonce(crowd.address()), base_fee);
+        let mut builder = self.builder(state, header, balances);
+        builder.set_balance(crowd.address(), cost);
+        if let Err(reason) = builder.execute(&Arc::new(tx)) {
+            tracing::error!(%reason, "the transaction that fills a block can't be executed");
         }
+        builder.finish()
     }
 
-    fn push(&mut self, block: Block) {
-        let number = block.header.number;
-        for (index, tx) in block.transactions.iter().enumerate() {
-            self.mined.insert(*tx.tx_hash(), (number, index));
+    fn builder<'a>(&self, view: View<'a>, header: Header, balances: &[(Address, U256)]) -> Builder<'a> {
+        let mut builder = Builder::new(view, header, self.role.chain_id);
+        for (address, wei) in balances {
+            builder.set_balance(*address, *wei);
         }
-        self.numbers.insert(block.hash(), number);
-        self.blocks.push(block);
-        self.forget_pending();
+        builder
     }
 
     fn forget_pending(&mut self) {
         *self.pending.get_mut().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// The chain's EIP-155 number.
-    pub(crate) fn chain_id(&self) -> u64 {
-        self.chain_id
+    /// What the node is.
+    pub(crate) fn role(&self) -> Role {
+        self.role
     }
 
-    /// The newest block.
-    pub(crate) fn head(&self) -> &Block {
-        self.blocks.last().expect("the genesis block is there from the start and no block is ever removed")
+    /// The block tree.
+    pub(crate) fn chain(&self) -> &Chain {
+        &self.chain
     }
 
     /// The mempool.
@@ -310,60 +423,98 @@ impl Engine {
         &self.pool
     }
 
-    /// All blocks, by number.
-    pub(crate) fn blocks(&self) -> &[Block] {
-        &self.blocks
+    /// The votes.
+    pub(crate) fn finality(&self) -> &Finality {
+        &self.finality
     }
 
-    /// A block by number.
-    pub(crate) fn block(&self, number: u64) -> Option<&Block> {
-        self.blocks.get(usize::try_from(number).ok()?)
+    /// Which blocks don't leave the chain any more.
+    pub(crate) fn settled(&self) -> Settled {
+        self.settled
     }
 
-    /// The number of the block with this hash.
-    pub(crate) fn number_of(&self, hash: B256) -> Option<u64> {
-        self.numbers.get(&hash).copied()
+    /// The node as a client sees it that is told of all but the newest `behind` blocks, while the base fee is at least `least_fee`
+    /// (wei per gas).
+    pub(crate) fn sight(&self, behind: u32, least_fee: Option<u64>) -> Sight<'_> {
+        Sight::new(self, self.chain.head().header.number.saturating_sub(behind.into()), least_fee)
     }
 
-    /// The number that a tag stands for; `None` for `pending`. The safe block is half as deep as the finalized one.
-    pub(crate) fn resolve(&self, tag: BlockNumberOrTag) -> Option<u64> {
-        let head = self.head().header.number;
-        match tag {
-            BlockNumberOrTag::Number(number) => Some(number),
-            BlockNumberOrTag::Earliest => Some(0),
-            BlockNumberOrTag::Latest => Some(head),
-            BlockNumberOrTag::Safe => Some(head.saturating_sub(self.finality_depth / 2)),
-            BlockNumberOrTag::Finalized => Some(head.saturating_sub(self.finality_depth)),
-            BlockNumberOrTag::Pending => None,
-        }
+    /// The base fee of the block after `parent`, in wei per gas.
+    pub(crate) fn base_fee_after(parent: &Sealed<Header>, least_fee: Option<u64>) -> u64 {
+        let fee = next_base_fee(parent);
+        least_fee.map_or(fee, |least| least.max(fee))
     }
 
-    /// A mined transaction: its block and its place in it.
-    pub(crate) fn find(&self, hash: B256) -> Option<(&Block, usize)> {
-        let (number, index) = self.mined.get(&hash)?;
-        Some((self.block(*number)?, *index))
-    }
-
-    /// The state after the newest block.
-    pub(crate) fn latest(&self) -> View<'_> {
-        View::new(&self.state, Vec::new(), &self.blocks)
-    }
-
-    /// The state after the block with this number, where it is still known.
-    pub(crate) fn state_at(&self, number: u64) -> Option<View<'_>> {
-        let back = usize::try_from(self.head().header.number.checked_sub(number)?).ok()?;
-        let skipped = self.undos.len().checked_sub(back)?;
-        Some(View::new(&self.state, self.undos.iter().skip(skipped).collect(), &self.blocks))
-    }
-
-    /// The base fee of the next block, in wei per gas.
-    pub(crate) fn next_base_fee(&self) -> u64 {
-        next_base_fee(&self.head().header)
-    }
-
-    /// The next block as it would be if it were sealed at Unix time `at`. Computed once for each state of chain and mempool.
-    pub(crate) fn pending(&self, at: u64) -> Arc<Draft> {
+    /// The next block as it would be if it were sealed at Unix time `at`. It is made once for each head; what comes later follows
+    /// in the order of arrival as far as there is room.
+    pub(crate) fn pending(&self, at: u64, least_fee: Option<u64>) -> Arc<Draft> {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        pending.get_or_insert_with(|| Arc::new(self.draft(next_timestamp(&self.head().header, at), &[]).0)).clone()
+        let head = &self.chain.head().header;
+        let base_fee = Some(Self::base_fee_after(head, least_fee));
+        let made = pending.take().filter(|pending| pending.draft.header.base_fee_per_gas == base_fee);
+        let draft = match made {
+            Some(Pending { draft, fresh }) if fresh.is_empty() => draft,
+            Some(Pending { draft, fresh }) => Arc::new(self.go_on(Arc::unwrap_or_clone(draft), &fresh)),
+            None => {
+                let terms = Terms { at: next_timestamp(head, at), extra: signature(self.role.node, 0), least_fee };
+                Arc::new(self.draft(terms, &[]).0.pause())
+            }
+        };
+        *pending = Some(Pending { draft: Arc::clone(&draft), fresh: Vec::new() });
+        draft
+    }
+
+    /// The draft with `fresh` transactions after it, and those that waited for them.
+    fn go_on(&self, draft: Draft, fresh: &[Arc<Transaction>]) -> Draft {
+        let mut builder = Builder::resume(head_view(&self.chain), draft, self.role.chain_id);
+        for tx in fresh {
+            let mut next = Some(tx);
+            while let Some(tx) = next {
+                // What can't be executed yet follows on what it waits for.
+                let executed = builder.execute(tx);
+                let nonce = tx.nonce().checked_add(1).filter(|_| executed.is_ok());
+                next = nonce.and_then(|nonce| self.pool.at(tx.signer(), nonce)).map(|pooled| &pooled.tx);
+            }
+        }
+        builder.pause()
+    }
+
+    /// Blocks of the node's branch from the newest on, with ever larger steps between them after the first ten.
+    pub(crate) fn locator(&self) -> Vec<B256> {
+        let mut hashes = Vec::new();
+        let mut number = self.chain.head().header.number;
+        let mut step: u64 = 1;
+        while let Some(block) = self.chain.at(number) {
+            hashes.push(block.hash());
+            if number == 0 {
+                break;
+            }
+            if hashes.len() >= 10 {
+                step = step.saturating_mul(2);
+            }
+            number = number.saturating_sub(step);
+        }
+        hashes
+    }
+
+    /// The blocks up to `want` after the latest that is in `have`, oldest first, at most `limit`.
+    pub(crate) fn path(&self, want: &B256, have: &[B256], limit: usize) -> Vec<Arc<Block>> {
+        let mut blocks = Vec::new();
+        let mut at = self.chain.get(want);
+        while let Some(block) = at.filter(|block| block.header.number > 0 && !have.contains(&block.hash())) {
+            blocks.push(Arc::clone(block));
+            at = self.chain.get(&block.header.parent_hash);
+        }
+        blocks.reverse();
+        blocks.truncate(limit);
+        blocks
     }
 }
+
+/// The state after the newest block.
+pub(crate) fn head_view(chain: &Chain) -> View<'_> {
+    chain.view(&chain.head().hash()).expect("the state after the newest block is always kept")
+}
+
+#[cfg(test)]
+mod tests;

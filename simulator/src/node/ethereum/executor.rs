@@ -4,16 +4,19 @@
 //! to an address without code does nothing), and blobs.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use alloy::consensus::proofs::{calculate_receipt_root, calculate_transaction_root};
 use alloy::consensus::{Header, Receipt, ReceiptEnvelope, Transaction as _, TxType};
-use alloy::primitives::{Address, Bloom, TxKind, U256};
+use alloy::primitives::{Address, B256, Bloom, TxKind, U256};
+use revm::DatabaseRef;
 use revm::context::result::{EVMError, ExecutionResult, InvalidTransaction};
 use revm::context::{BlockEnv, CfgEnv, Context, TxEnv};
-use revm::database::{Cache, CacheDB};
+use revm::database::{AccountState, Cache, CacheDB};
 use revm::handler::MainnetContext;
 use revm::primitives::eip4844::BLOB_BASE_FEE_UPDATE_FRACTION_PRAGUE;
 use revm::primitives::hardfork::SpecId;
+use revm::state::{AccountInfo, Bytecode};
 use revm::{Database, ExecuteCommitEvm, MainBuilder, MainContext, MainnetEvm};
 
 use super::block::{Outcome, Transaction};
@@ -49,29 +52,39 @@ impl From<EVMError<Infallible>> for Unfit {
 pub(crate) struct Builder<'a> {
     evm: MainnetEvm<MainnetContext<CacheDB<View<'a>>>>,
     header: Header,
-    transactions: Vec<Transaction>,
+    transactions: Vec<Arc<Transaction>>,
     outcomes: Vec<Outcome>,
+    balances: Vec<(Address, U256)>,
     logs: u64,
 }
 
-/// An executed block, complete but for its state root, and what it did to the state.
+/// An executed block and what it did to the state. Its header lacks all roots until it is [`finished`](Builder::finish) or
+/// [`committed`](Draft::committed), and the state root then too.
 #[derive(Clone, Debug)]
 pub(crate) struct Draft {
     pub(crate) header: Header,
-    pub(crate) transactions: Vec<Transaction>,
+    pub(crate) transactions: Vec<Arc<Transaction>>,
     pub(crate) outcomes: Vec<Outcome>,
+    pub(crate) balances: Vec<(Address, U256)>,
     pub(crate) cache: Cache,
 }
 
 impl<'a> Builder<'a> {
     /// Starts a block on the state `view`.
     pub(crate) fn new(view: View<'a>, header: Header, chain_id: u64) -> Self {
+        Self::resume(view, Draft::empty(header), chain_id)
+    }
+
+    /// Goes on with a block on the state `view`.
+    pub(crate) fn resume(view: View<'a>, draft: Draft, chain_id: u64) -> Self {
+        let Draft { header, transactions, outcomes, balances, cache } = draft;
         let evm = Context::mainnet()
-            .with_db(CacheDB::new(view))
+            .with_db(CacheDB { cache, db: view })
             .with_cfg(config(chain_id))
             .with_block(environment(&header))
             .build_mainnet();
-        Self { evm, header, transactions: Vec::new(), outcomes: Vec::new(), logs: 0 }
+        let logs = outcomes.iter().fold(0_u64, |sum, outcome| sum.saturating_add(outcome.logs()));
+        Self { evm, header, transactions, outcomes, balances, logs }
     }
 
     /// Sets a balance outside of any transaction: an irregular state change, for test set-ups.
@@ -81,14 +94,15 @@ impl<'a> Builder<'a> {
         let mut info = info.unwrap_or_default();
         info.balance = wei;
         db.insert_account_info(address, info);
+        self.balances.push((address, wei));
     }
 
     /// Executes one more transaction. One that doesn't fit leaves no trace.
-    pub(crate) fn execute(&mut self, tx: Transaction) -> Result<(), Unfit> {
+    pub(crate) fn execute(&mut self, tx: &Arc<Transaction>) -> Result<(), Unfit> {
         if tx.gas_limit() > self.header.gas_limit.saturating_sub(self.header.gas_used) {
             return Err(Unfit::NoRoom);
         }
-        let result = self.evm.transact_commit(transaction(&tx))?;
+        let result = self.evm.transact_commit(transaction(tx))?;
 
         let gas_used = result.tx_gas_used();
         self.header.gas_used = self.header.gas_used.saturating_add(gas_used);
@@ -99,20 +113,85 @@ impl<'a> Builder<'a> {
             first_log: self.logs,
             receipt: receipt(tx.tx_type(), self.header.gas_used, result),
         };
-        self.logs = self.logs.saturating_add(u64::try_from(outcome.receipt.logs().len()).unwrap_or(u64::MAX));
+        self.logs = self.logs.saturating_add(outcome.logs());
         self.outcomes.push(outcome);
-        self.transactions.push(tx);
+        self.transactions.push(Arc::clone(tx));
         Ok(())
     }
 
     /// Completes the header but for the state root.
     pub(crate) fn finish(self) -> Draft {
-        let Self { evm, mut header, transactions, outcomes, .. } = self;
-        header.transactions_root = calculate_transaction_root(&transactions);
-        let receipts: Vec<&ReceiptEnvelope> = outcomes.iter().map(|outcome| &outcome.receipt).collect();
-        header.receipts_root = calculate_receipt_root(&receipts);
-        header.logs_bloom = receipts.iter().fold(Bloom::ZERO, |bloom, receipt| bloom | *receipt.logs_bloom());
-        Draft { header, transactions, outcomes, cache: evm.ctx.journaled_state.database.cache }
+        self.pause().committed()
+    }
+
+    /// Leaves the block as it is, to be gone on with.
+    pub(crate) fn pause(self) -> Draft {
+        let Self { evm, header, transactions, outcomes, balances, .. } = self;
+        Draft { header, transactions, outcomes, balances, cache: evm.ctx.journaled_state.database.cache }
+    }
+}
+
+impl Draft {
+    /// A block without transactions.
+    pub(crate) fn empty(header: Header) -> Self {
+        let (transactions, outcomes, balances) = (Vec::new(), Vec::new(), Vec::new());
+        Self { header, transactions, outcomes, balances, cache: Cache::default() }
+    }
+
+    /// The same with a header that commits to transactions and receipts.
+    pub(crate) fn committed(mut self) -> Self {
+        let signed: Vec<&Transaction> = self.transactions.iter().map(|tx| &**tx).collect();
+        self.header.transactions_root = calculate_transaction_root(&signed);
+        let receipts: Vec<&ReceiptEnvelope> = self.outcomes.iter().map(|outcome| &outcome.receipt).collect();
+        self.header.receipts_root = calculate_receipt_root(&receipts);
+        self.header.logs_bloom = receipts.iter().fold(Bloom::ZERO, |bloom, receipt| bloom | *receipt.logs_bloom());
+        self
+    }
+}
+
+/// The state after a block, or after a draft that follows on it.
+#[derive(Clone, Debug)]
+pub(crate) struct Ground<'a> {
+    pub(crate) view: View<'a>,
+    pub(crate) draft: Option<Arc<Draft>>,
+}
+
+impl Ground<'_> {
+    fn cache(&self) -> Option<&Cache> {
+        self.draft.as_ref().map(|draft| &draft.cache)
+    }
+}
+
+impl DatabaseRef for Ground<'_> {
+    type Error = Infallible;
+
+    fn basic_ref(&self, address: Address) -> Result<Option<AccountInfo>, Infallible> {
+        match self.cache().and_then(|cache| cache.accounts.get(&address)) {
+            Some(account) => Ok(account.info()),
+            None => self.view.basic_ref(address),
+        }
+    }
+
+    fn code_by_hash_ref(&self, code_hash: B256) -> Result<Bytecode, Infallible> {
+        match self.cache().and_then(|cache| cache.contracts.get(&code_hash)) {
+            Some(code) => Ok(code.clone()),
+            None => self.view.code_by_hash_ref(code_hash),
+        }
+    }
+
+    fn storage_ref(&self, address: Address, index: U256) -> Result<U256, Infallible> {
+        let account = self.cache().and_then(|cache| cache.accounts.get(&address));
+        if let Some(value) = account.and_then(|account| account.storage.get(&index)) {
+            return Ok(*value);
+        }
+        match account.map(|account| &account.account_state) {
+            Some(AccountState::StorageCleared | AccountState::NotExisting) => Ok(U256::ZERO),
+            _ => self.view.storage_ref(address, index),
+        }
+    }
+
+    fn block_hash_ref(&self, number: u64) -> Result<B256, Infallible> {
+        self.view.block_hash_ref(number)
     }
 }
 

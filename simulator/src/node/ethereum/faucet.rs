@@ -1,7 +1,9 @@
 //! Who is rich from the start: an account that funds others, and a token that anybody may mint.
 //!
 //! The faucet is an ordinary account whose key is public. It pays by ordinary signed transactions, so that a deposit looks on the simulated
-//! chain as it would anywhere.
+//! chain as it would anywhere. Where a chain has several nodes each has a faucet of its own, so that none uses another's nonces.
+//!
+//! The crowd is the opposite: an account that fills a block by a transaction that uses all of its gas.
 
 use alloy::consensus::{SignableTransaction, TxEip1559, TxEnvelope};
 use alloy::primitives::{Address, Bytes, TxKind, U256, address, hex, keccak256};
@@ -9,7 +11,8 @@ use alloy::sol;
 use alloy::sol_types::SolCall;
 use k256::ecdsa::SigningKey;
 
-use super::block::Transaction;
+use super::block::{BLOCK_GAS_LIMIT, Transaction};
+use crate::topology::NodeIndex;
 
 /// What the faucet has at the start: a thousand million ether, in wei.
 pub(crate) const ENDOWMENT: U256 = U256::from_limbs([11_515_845_246_265_065_472, 54_210_108, 0, 0]);
@@ -59,11 +62,17 @@ pub(crate) struct Terms {
 }
 
 impl Faucet {
-    /// The same account on every chain.
+    /// The first node's: the same account on every chain.
     pub(crate) fn new() -> Self {
-        let secret = keccak256("portcullis simulator faucet");
-        let key = SigningKey::from_slice(secret.as_slice()).expect("the digest is a number below the group's order");
-        Self { key }
+        Self::of(NodeIndex(0))
+    }
+
+    /// A node's.
+    pub(crate) fn of(node: NodeIndex) -> Self {
+        match node.0 {
+            0 => Self { key: key("portcullis simulator faucet") },
+            node => Self { key: key(&format!("portcullis simulator faucet {node}")) },
+        }
     }
 
     /// Where the money is.
@@ -89,13 +98,55 @@ impl Faucet {
             access_list: Default::default(),
             input,
         };
-        let signature = self
-            .key
-            .sign_prehash_recoverable(tx.signature_hash().as_slice())
-            .expect("a 32-byte digest can be signed: the nonce of RFC 6979 is never out of range in practice");
-        let tx: TxEnvelope = tx.into_signed(signature.into()).into();
-        Transaction::new_unchecked(tx, self.address())
+        sign(&self.key, tx)
     }
+}
+
+/// Those who want into every block more than anybody else.
+pub(crate) struct Crowd {
+    key: SigningKey,
+}
+
+impl Crowd {
+    /// The same account on every chain.
+    pub(crate) fn new() -> Self {
+        Self { key: key("portcullis simulator crowd") }
+    }
+
+    /// Its account.
+    pub(crate) fn address(&self) -> Address {
+        Address::from_private_key(&self.key)
+    }
+
+    /// A transaction that uses all gas of a block and does nothing, and what it costs in wei. `base_fee` is the block's, in wei per gas.
+    pub(crate) fn fill(&self, chain_id: u64, nonce: u64, base_fee: u64) -> (Transaction, U256) {
+        let tx = TxEip1559 {
+            chain_id,
+            nonce,
+            gas_limit: BLOCK_GAS_LIMIT,
+            max_fee_per_gas: base_fee.into(),
+            max_priority_fee_per_gas: 0,
+            to: TxKind::Create,
+            value: U256::ZERO,
+            access_list: Default::default(),
+            // INVALID: the machine stops and takes all that is left.
+            input: Bytes::from_static(&[0xfe]),
+        };
+        let cost = U256::from(base_fee).saturating_mul(U256::from(BLOCK_GAS_LIMIT));
+        (sign(&self.key, tx), cost)
+    }
+}
+
+fn key(name: &str) -> SigningKey {
+    SigningKey::from_slice(keccak256(name).as_slice()).expect("the digest is a number below the group's order")
+}
+
+fn sign(key: &SigningKey, tx: TxEip1559) -> Transaction {
+    let signature = key
+        .sign_prehash_recoverable(tx.signature_hash().as_slice())
+        .expect("a 32-byte digest can be signed: the nonce of RFC 6979 is never out of range in practice");
+    let tx: TxEnvelope = tx.into_signed(signature.into()).into();
+    Transaction::new_unchecked(tx, Address::from_private_key(key))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use alloy::rpc::types::FeeHistory;
 
 use super::block::Block;
 use super::call::FAILED;
-use super::engine::Engine;
+use super::sight::Sight;
 use crate::rpc::RpcError;
 
 /// How many blocks the suggestion looks at.
@@ -27,9 +27,9 @@ const MAX_HISTORY: u64 = 1024;
 const MAX_PERCENTILES: usize = 100;
 
 /// The priority fee that gets a transaction into one of the next blocks, in wei per gas.
-pub(crate) fn suggested_tip(engine: &Engine) -> u128 {
+pub(crate) fn suggested_tip(engine: Sight<'_>) -> u128 {
     let mut tips = Vec::new();
-    for block in engine.blocks().iter().rev().take(BLOCKS) {
+    for block in engine.newest().take(BLOCKS) {
         let mut paid: Vec<u128> = tips_of(block).filter(|tip| *tip >= IGNORED).collect();
         paid.sort_unstable();
         tips.extend(paid.into_iter().take(SAMPLES));
@@ -40,7 +40,7 @@ pub(crate) fn suggested_tip(engine: &Engine) -> u128 {
 }
 
 /// The gas price that a legacy transaction should offer, in wei.
-pub(crate) fn gas_price(engine: &Engine) -> u128 {
+pub(crate) fn gas_price(engine: Sight<'_>) -> u128 {
     suggested_tip(engine).saturating_add(engine.head().base_fee().into())
 }
 
@@ -53,7 +53,7 @@ fn tips_of(block: &Block) -> impl Iterator<Item = u128> {
 /// # Errors
 /// -32000 where a percentile is no percentage, they aren't in order, or the newest block isn't there yet.
 pub(crate) fn history(
-    engine: &Engine,
+    engine: Sight<'_>,
     count: u64,
     newest: BlockNumberOrTag,
     percentiles: Option<&[f64]>,

@@ -1,19 +1,19 @@
-//! The node as a member of a world: alone on its chain.
+//! The node as a member of a world: one of several.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::gossip::Message;
 use super::{EthereumConfig, EthereumNode, StartError};
-use crate::cluster::{ChainNode, NodeError, Seat, Unsupported, address, folder};
+use crate::cluster::{ChainNode, NodeError, Seat, address, folder};
 use crate::fault::rule::Fault;
-use crate::network::Gossip;
 use crate::topology::{ChainKind, NodeIndex};
 
 impl ChainNode for EthereumNode {
     const CHAIN: ChainKind = ChainKind::Ethereum;
 
     type Config = EthereumConfig;
-    type Message = Gossip<(), (), ()>;
+    type Message = Message;
     type StartError = StartError;
 
     fn placed(config: &EthereumConfig, index: NodeIndex) -> EthereumConfig {
@@ -28,33 +28,35 @@ impl ChainNode for EthereumNode {
         EthereumConfig { listen: addr, ..config.clone() }
     }
 
-    /// The node makes its blocks itself.
-    fn block_interval(_: &EthereumConfig) -> Option<Duration> {
-        None
+    fn block_interval(config: &EthereumConfig) -> Option<Duration> {
+        config.block_interval
     }
 
     async fn open(config: EthereumConfig, seat: Seat<Self::Message>) -> Result<Self, StartError> {
-        Self::launch(config, seat.clock, seat.shutdown, seat.gate).await
+        Self::launch(config, seat).await
     }
 
     fn listens(&self) -> SocketAddr {
         self.addr()
     }
 
+    /// The genesis block's time, and how many nodes have a faucet.
     fn origin(&self) -> Option<u64> {
-        None
+        Some(self.host.genesis().origin())
     }
 
     async fn produce(&self, blocks: u32) -> Result<Vec<String>, NodeError> {
-        Ok(vec![self.mine(blocks).await?.to_string()])
+        let hashes = self.run(move |host| host.mine(blocks)).await?;
+        Ok(hashes.iter().map(ToString::to_string).collect())
     }
 
-    async fn reorganize(&self, _depth: u32) -> Result<Vec<String>, NodeError> {
-        Err(Unsupported { chain: Self::CHAIN, what: "reorganise its chain" }.into())
+    async fn reorganize(&self, depth: u32) -> Result<Vec<String>, NodeError> {
+        let hashes = self.run(move |host| host.reorganize(depth)).await?;
+        Ok(hashes.iter().map(ToString::to_string).collect())
     }
 
     async fn evict(&self) -> Result<u64, NodeError> {
-        Err(Unsupported { chain: Self::CHAIN, what: "empty its mempool" }.into())
+        Ok(u64::try_from(self.run(|host| host.evict()).await?)?)
     }
 
     fn supports(fault: &Fault) -> bool {
@@ -65,13 +67,21 @@ impl ChainNode for EthereumNode {
                 | Fault::Timeout { .. }
                 | Fault::Drop { .. }
                 | Fault::Duplicate
+                | Fault::Stale { .. }
+                | Fault::Lie
                 | Fault::Crash
+                | Fault::Partition { .. }
+                | Fault::Reorg { .. }
+                | Fault::FeeSpike { .. }
+                | Fault::EvictMempool
+                | Fault::FullBlocks
+                | Fault::Pinning
                 | Fault::ClockSkew { .. }
         )
     }
 
     fn is_social() -> bool {
-        false
+        true
     }
 
     async fn ended(&self) {

@@ -167,7 +167,7 @@ fn ether(wei: u128) -> String {
 /// A transaction in the pool.
 #[derive(Clone, Debug)]
 pub(crate) struct Pooled {
-    pub(crate) tx: Transaction,
+    pub(crate) tx: Arc<Transaction>,
     /// Its place in the order of arrival.
     arrival: u64,
 }
@@ -255,14 +255,60 @@ fn check_form(tx: &Transaction) -> Result<(), TxError> {
     Ok(())
 }
 
+/// How a transaction comes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// From a client or another node.
+    News,
+    /// From there, while nothing that waits can be replaced.
+    Pinned,
+    /// Back from a block that has left the chain: there is always room for it, and nobody is told again.
+    Returned,
+}
+
 /// The pool.
 #[derive(Debug, Default)]
 pub(crate) struct Mempool {
     by_hash: HashMap<B256, Arc<Pooled>>,
-    by_sender: HashMap<Address, BTreeMap<u64, Arc<Pooled>>>,
+    by_sender: HashMap<Address, Lane>,
     arrivals: u64,
     /// The newest arrivals that became pending, with the number of their arrival.
     announced: VecDeque<(u64, B256)>,
+}
+
+/// What waits of one sender.
+#[derive(Debug, Default)]
+struct Lane {
+    /// By nonce.
+    waiting: BTreeMap<u64, Arc<Pooled>>,
+    /// What all of it can cost together, in wei.
+    cost: U256,
+}
+
+impl Lane {
+    fn insert(&mut self, pooled: Arc<Pooled>) {
+        let nonce = pooled.tx.nonce();
+        self.remove(nonce);
+        self.cost = self.cost.saturating_add(pooled.cost());
+        self.waiting.insert(nonce, pooled);
+    }
+
+    fn remove(&mut self, nonce: u64) -> Option<Arc<Pooled>> {
+        let pooled = self.waiting.remove(&nonce)?;
+        // A sum that has reached its end says nothing of its parts.
+        self.cost = match self.cost == U256::MAX {
+            true => self.waiting.values().fold(U256::ZERO, |sum, other| sum.saturating_add(other.cost())),
+            false => self.cost.saturating_sub(pooled.cost()),
+        };
+        Some(pooled)
+    }
+
+    /// The highest nonce, where all that waits is pending: no gap between the account's nonce and this one.
+    fn end(&self, account: u64) -> Option<u64> {
+        let (first, last) = (*self.waiting.first_key_value()?.0, *self.waiting.last_key_value()?.0);
+        let count = u64::try_from(self.waiting.len()).ok()?;
+        (first == account && last.checked_sub(first)?.checked_add(1)? == count).then_some(last)
+    }
 }
 
 impl Mempool {
@@ -270,7 +316,7 @@ impl Mempool {
     ///
     /// # Errors
     /// geth's reason for refusing it.
-    pub(crate) fn add(&mut self, tx: Transaction, state: &View<'_>) -> Result<B256, TxError> {
+    pub(crate) fn add(&mut self, tx: Arc<Transaction>, state: &View<'_>, entry: Entry) -> Result<B256, TxError> {
         let hash = *tx.tx_hash();
         if self.by_hash.contains_key(&hash) {
             return Err(TxError::Known);
@@ -278,25 +324,52 @@ impl Mempool {
         check_form(&tx)?;
         self.check_state(&tx, state)?;
 
-        let replaced = self.by_sender.get(&tx.signer()).and_then(|waiting| waiting.get(&tx.nonce()));
+        let replaced = self.by_sender.get(&tx.signer()).and_then(|lane| lane.waiting.get(&tx.nonce()));
         match replaced {
-            Some(old) if !outbids(&tx, &old.tx) => return Err(TxError::ReplacementUnderpriced),
+            Some(old) if entry == Entry::Pinned || !outbids(&tx, &old.tx) => {
+                return Err(TxError::ReplacementUnderpriced);
+            }
             Some(old) => {
                 let old = old.hash();
                 self.by_hash.remove(&old);
             }
-            None if self.by_hash.len() >= CAPACITY => return Err(TxError::Full),
+            None if self.by_hash.len() >= CAPACITY && entry != Entry::Returned => return Err(TxError::Full),
             None => {}
         }
         self.arrivals = self.arrivals.saturating_add(1);
         let pooled = Arc::new(Pooled { tx, arrival: self.arrivals });
         self.by_hash.insert(hash, pooled.clone());
-        self.by_sender.entry(pooled.tx.signer()).or_default().insert(pooled.tx.nonce(), pooled);
-        self.announced.push_back((self.arrivals, hash));
-        if self.announced.len() > REMEMBERED_ARRIVALS {
-            self.announced.pop_front();
+        self.by_sender.entry(pooled.tx.signer()).or_default().insert(pooled);
+        if entry != Entry::Returned {
+            self.announced.push_back((self.arrivals, hash));
+            if self.announced.len() > REMEMBERED_ARRIVALS {
+                self.announced.pop_front();
+            }
         }
         Ok(hash)
+    }
+
+    /// What waits of a sender at this nonce.
+    pub(crate) fn at(&self, sender: Address, nonce: u64) -> Option<&Pooled> {
+        self.by_sender.get(&sender)?.waiting.get(&nonce).map(|pooled| &**pooled)
+    }
+
+    /// Whether it holds a transaction.
+    pub(crate) fn contains(&self, hash: &B256) -> bool {
+        self.by_hash.contains_key(hash)
+    }
+
+    /// Forgets everything. Returns how many transactions it held.
+    pub(crate) fn clear(&mut self) -> usize {
+        self.by_sender.clear();
+        std::mem::take(&mut self.by_hash).len()
+    }
+
+    /// Everything that waits, in the order of arrival.
+    pub(crate) fn in_order(&self) -> Vec<Arc<Transaction>> {
+        let mut waiting: Vec<_> = self.by_hash.values().collect();
+        waiting.sort_unstable_by_key(|pooled| pooled.arrival);
+        waiting.into_iter().map(|pooled| Arc::clone(&pooled.tx)).collect()
     }
 
     /// geth's `ValidateTransactionWithState`.
@@ -313,39 +386,56 @@ impl Mempool {
         if balance < cost {
             return Err(TxError::Funds { balance, cost });
         }
-        // A replacement sets its predecessor's cost free.
-        let queued = self
-            .pending_of(sender, account.nonce)
-            .filter(|other| other.tx.nonce() != tx.nonce())
-            .fold(U256::ZERO, |sum, other| sum.saturating_add(other.cost()));
+        let queued = self.pending_cost(sender, account.nonce, tx.nonce());
         if balance < queued.saturating_add(cost) {
             return Err(TxError::QueuedFunds { balance, queued, cost });
         }
         Ok(())
     }
 
+    /// What a sender's pending transactions can cost together, in wei, but for the one with the nonce `except`, whose cost a replacement
+    /// sets free.
+    fn pending_cost(&self, sender: Address, account: u64, except: u64) -> U256 {
+        let Some(lane) = self.by_sender.get(&sender) else { return U256::ZERO };
+        if lane.end(account).is_some() && lane.cost != U256::MAX {
+            let freed = lane.waiting.get(&except).map(|pooled| pooled.cost()).unwrap_or_default();
+            return lane.cost.saturating_sub(freed);
+        }
+        let others = self.pending_of(sender, account).filter(|other| other.tx.nonce() != except);
+        others.fold(U256::ZERO, |sum, other| sum.saturating_add(other.cost()))
+    }
+
     /// Drops what the state at the head of the chain has made impossible: used nonces, costs beyond the balance.
     pub(crate) fn prune(&mut self, state: &View<'_>) {
-        let by_hash = &mut self.by_hash;
-        self.by_sender.retain(|sender, waiting| {
-            let (nonce, balance) = (state.nonce(*sender), state.balance(*sender));
-            waiting.retain(|_, pooled| {
-                let keep = pooled.tx.nonce() >= nonce && pooled.cost() <= balance;
-                if !keep {
-                    by_hash.remove(&pooled.hash());
+        let senders: Vec<Address> = self.by_sender.keys().copied().collect();
+        self.prune_of(senders, state);
+    }
+
+    /// [`prune`](Self::prune), of these senders only.
+    pub(crate) fn prune_of(&mut self, senders: impl IntoIterator<Item = Address>, state: &View<'_>) {
+        for sender in senders {
+            let Some(lane) = self.by_sender.get_mut(&sender) else { continue };
+            let (nonce, balance) = (state.nonce(sender), state.balance(sender));
+            let possible = |pooled: &Pooled| pooled.tx.nonce() >= nonce && pooled.cost() <= balance;
+            let gone: Vec<u64> =
+                lane.waiting.iter().filter(|(_, pooled)| !possible(pooled)).map(|(nonce, _)| *nonce).collect();
+            for nonce in gone {
+                if let Some(pooled) = lane.remove(nonce) {
+                    self.by_hash.remove(&pooled.hash());
                 }
-                keep
-            });
-            !waiting.is_empty()
-        });
+            }
+            if lane.waiting.is_empty() {
+                self.by_sender.remove(&sender);
+            }
+        }
     }
 
     /// Removes one transaction that can't be executed although it was admitted.
     pub(crate) fn drop_one(&mut self, hash: B256) {
         let Some(pooled) = self.by_hash.remove(&hash) else { return };
-        if let Some(waiting) = self.by_sender.get_mut(&pooled.tx.signer()) {
-            waiting.remove(&pooled.tx.nonce());
-            if waiting.is_empty() {
+        if let Some(lane) = self.by_sender.get_mut(&pooled.tx.signer()) {
+            lane.remove(pooled.tx.nonce());
+            if lane.waiting.is_empty() {
                 self.by_sender.remove(&pooled.tx.signer());
             }
         }
@@ -363,18 +453,21 @@ impl Mempool {
 
     /// The nonce that follows the sender's pending transactions, given the account's own.
     pub(crate) fn next_nonce(&self, sender: Address, account: u64) -> u64 {
+        if let Some(last) = self.by_sender.get(&sender).and_then(|lane| lane.end(account)) {
+            return last.saturating_add(1);
+        }
         self.pending_of(sender, account).last().map_or(account, |pooled| pooled.tx.nonce().saturating_add(1))
     }
 
     /// A sender's transactions from the account's nonce up to the first gap.
     pub(crate) fn pending_of(&self, sender: Address, account: u64) -> impl Iterator<Item = &Pooled> {
-        let waiting = self.by_sender.get(&sender).into_iter().flat_map(move |waiting| waiting.range(account..));
+        let waiting = self.by_sender.get(&sender).into_iter().flat_map(move |lane| lane.waiting.range(account..));
         waiting.zip(account..).take_while(|((nonce, _), expected)| *nonce == expected).map(|((_, pooled), _)| &**pooled)
     }
 
     /// Every sender with everything that waits, by nonce.
     pub(crate) fn content(&self) -> impl Iterator<Item = (Address, impl Iterator<Item = &Pooled>)> {
-        self.by_sender.iter().map(|(sender, waiting)| (*sender, waiting.values().map(|pooled| &**pooled)))
+        self.by_sender.iter().map(|(sender, lane)| (*sender, lane.waiting.values().map(|pooled| &**pooled)))
     }
 
     /// The number of the newest arrival.
@@ -391,9 +484,9 @@ impl Mempool {
     /// tips, each sender's by nonce. Transactions that don't pay the base fee are left out with all that follow them.
     pub(crate) fn best(&self, state: &View<'_>, base_fee: u64) -> Best<'_> {
         let mut best = Best { base_fee, heads: BinaryHeap::new(), senders: HashMap::new() };
-        for (sender, waiting) in &self.by_sender {
+        for (sender, lane) in &self.by_sender {
             let nonce = state.nonce(*sender);
-            best.senders.insert(*sender, Queue { waiting, next: nonce });
+            best.senders.insert(*sender, Queue { waiting: &lane.waiting, next: nonce });
             best.push(*sender);
         }
         best

@@ -1,21 +1,24 @@
-//! Accounts, storage and code at the head of the chain, and how they looked a few blocks ago.
+//! Accounts, storage and code after a block.
 //!
-//! Everything is kept under the keccak-256 digest of its key, in order, as the Merkle Patricia trie wants it, so that the state
-//! root is a walk over the map. Each block leaves an [`Undo`]: what it overwrote. A [`View`] reads the state at an earlier block by
-//! asking the undos of the blocks after it first.
+//! Everything is kept under the keccak-256 digest of its key, in Merkle Patricia tries ([`trie`]). A [`State`] shares with the one that
+//! it came from all that the block between them left alone, so that each block keeps its own. A [`View`] reads one of them.
 
-use std::collections::{BTreeMap, HashMap};
+pub(crate) mod trie;
+
+use std::collections::HashMap;
 use std::convert::Infallible;
 
+use alloy::consensus::TrieAccount;
 use alloy::consensus::constants::KECCAK_EMPTY;
-use alloy::consensus::proofs::{state_root, storage_root};
-use alloy::consensus::{EMPTY_ROOT_HASH, TrieAccount};
 use alloy::primitives::{Address, B256, Bytes, U256, keccak256};
 use revm::DatabaseRef;
 use revm::database::{AccountState, Cache, DbAccount};
 use revm::state::{AccountInfo, Bytecode};
 
-use super::block::Block;
+use self::trie::{Trie, Value};
+
+/// All code that was ever deployed, by its digest.
+pub(crate) type Codes = HashMap<B256, Bytecode>;
 
 /// An account without its storage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,122 +52,113 @@ impl Basic {
 #[derive(Clone, Debug)]
 struct Account {
     basic: Basic,
-    storage: BTreeMap<B256, U256>,
-    /// The root of `storage`, once it was asked for.
-    storage_root: Option<B256>,
+    storage: Trie<U256>,
 }
 
-/// The state after the newest block.
-#[derive(Debug, Default)]
+impl Value for Account {
+    fn rlp(&self) -> Vec<u8> {
+        let Basic { nonce, balance, code_hash } = self.basic;
+        alloy::rlp::encode(TrieAccount { nonce, balance, storage_root: self.storage.root(), code_hash })
+    }
+}
+
+impl Value for U256 {
+    fn rlp(&self) -> Vec<u8> {
+        alloy::rlp::encode(self)
+    }
+}
+
+/// The state after a block.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct State {
-    accounts: BTreeMap<B256, Account>,
-    codes: HashMap<B256, Bytecode>,
-}
-
-/// What a block overwrote: `None` and zero where there was nothing.
-#[derive(Debug, Default)]
-pub(crate) struct Undo {
-    accounts: HashMap<B256, Option<Basic>>,
-    storage: HashMap<(B256, B256), U256>,
+    accounts: Trie<Account>,
 }
 
 impl State {
     /// Puts an account into the state of the genesis block.
-    pub(crate) fn allocate(&mut self, address: Address, nonce: u64, balance: U256, code: Bytes) {
+    pub(crate) fn allocate(&mut self, address: Address, nonce: u64, balance: U256, code: Bytes, codes: &mut Codes) {
         let code = Bytecode::new_raw(code);
         let basic = Basic { nonce, balance, code_hash: code.hash_slow() };
-        self.codes.insert(basic.code_hash, code);
-        self.accounts.insert(keccak256(address), Account { basic, storage: BTreeMap::new(), storage_root: None });
+        codes.insert(basic.code_hash, code);
+        self.accounts.insert(keccak256(address), Account { basic, storage: Trie::default() });
     }
 
     /// Takes over what a block's execution left in `cache`.
-    pub(crate) fn apply(&mut self, cache: &Cache) -> Undo {
-        let mut undo = Undo::default();
+    pub(crate) fn apply(&mut self, cache: &Cache) {
         for (address, changed) in &cache.accounts {
-            self.apply_account(keccak256(address), changed, &mut undo);
+            self.apply_account(keccak256(address), changed);
         }
-        for (hash, code) in &cache.contracts {
-            if !code.is_empty() {
-                self.codes.entry(*hash).or_insert_with(|| code.clone());
-            }
-        }
-        undo
     }
 
-    fn apply_account(&mut self, key: B256, changed: &DbAccount, undo: &mut Undo) {
-        let before = self.accounts.get(&key).map(|account| account.basic);
-        let after = Basic::of(changed);
-        if before != after {
-            undo.accounts.insert(key, before);
-        }
-        let cleared = matches!(changed.account_state, AccountState::StorageCleared | AccountState::NotExisting);
-        if (cleared || after.is_none())
-            && let Some(account) = self.accounts.get_mut(&key)
-        {
-            for (slot, value) in std::mem::take(&mut account.storage) {
-                undo.storage.insert((key, slot), value);
+    fn apply_account(&mut self, key: B256, changed: &DbAccount) {
+        let before = self.accounts.get(&key);
+        let Some(basic) = Basic::of(changed) else {
+            if before.is_some() {
+                self.accounts.remove(&key);
             }
-            account.storage_root = None;
-        }
-        let Some(basic) = after else {
-            self.accounts.remove(&key);
             return;
         };
-        let account =
-            self.accounts.entry(key).or_insert_with(|| Account { basic, storage: BTreeMap::new(), storage_root: None });
-        account.basic = basic;
+        let cleared = matches!(changed.account_state, AccountState::StorageCleared | AccountState::NotExisting);
+        let same = before.is_some_and(|before| before.basic == basic);
+        if same && !cleared && changed.storage.is_empty() {
+            return;
+        }
+        let mut storage = match before {
+            Some(before) if !cleared => before.storage.clone(),
+            _ => Trie::default(),
+        };
         for (slot, value) in &changed.storage {
             let slot = keccak256(B256::from(*slot));
-            let old =
-                if value.is_zero() { account.storage.remove(&slot) } else { account.storage.insert(slot, *value) };
-            let old = old.unwrap_or_default();
-            if old != *value {
-                // A slot of a cleared account has its true former value in the undo already.
-                undo.storage.entry((key, slot)).or_insert(old);
-                account.storage_root = None;
+            if value.is_zero() {
+                storage.remove(&slot);
+            } else if storage.get(&slot) != Some(value) {
+                storage.insert(slot, *value);
             }
         }
+        self.accounts.insert(key, Account { basic, storage });
     }
 
     /// The root of the state's trie (Yellow Paper, 4.1).
-    pub(crate) fn root(&mut self) -> B256 {
-        state_root(self.accounts.iter_mut().map(|(key, account)| {
-            let Basic { nonce, balance, code_hash } = account.basic;
-            let storage = &account.storage;
-            let storage_root = *account.storage_root.get_or_insert_with(|| {
-                if storage.is_empty() {
-                    EMPTY_ROOT_HASH
-                } else {
-                    storage_root(storage.iter().map(|(slot, value)| (*slot, *value)))
-                }
-            });
-            (*key, TrieAccount { nonce, balance, storage_root, code_hash })
-        }))
+    pub(crate) fn root(&self) -> B256 {
+        self.accounts.root()
     }
 }
 
+/// The code that a block's execution left in `cache` and that is not empty.
+pub(crate) fn codes(cache: &Cache) -> impl Iterator<Item = (B256, Bytecode)> {
+    cache.contracts.iter().filter(|(_, code)| !code.is_empty()).map(|(hash, code)| (*hash, code.clone()))
+}
+
+/// Whoever knows the hashes of a block's ancestors, by number.
+pub(crate) trait Ancestry: Sync {
+    /// The hash of the ancestor of `block` with this number.
+    fn ancestor(&self, block: B256, number: u64) -> Option<B256>;
+}
+
 /// The state after one block, for reading.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct View<'a> {
     state: &'a State,
-    /// The undos of the blocks after the viewed one, oldest first.
-    undos: Vec<&'a Undo>,
-    blocks: &'a [Block],
+    codes: &'a Codes,
+    /// The block, and who answers the BLOCKHASH instruction.
+    block: Option<(B256, &'a dyn Ancestry)>,
+}
+
+impl std::fmt::Debug for View<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("View").field("state", self.state).finish_non_exhaustive()
+    }
 }
 
 impl<'a> View<'a> {
-    /// The state before the blocks that left `undos` (oldest first). `blocks` answers the BLOCKHASH instruction.
-    pub(crate) fn new(state: &'a State, undos: Vec<&'a Undo>, blocks: &'a [Block]) -> Self {
-        Self { state, undos, blocks }
+    /// The state after a block.
+    pub(crate) fn new(state: &'a State, codes: &'a Codes, block: B256, ancestry: &'a dyn Ancestry) -> Self {
+        Self { state, codes, block: Some((block, ancestry)) }
     }
 
     /// An account, where there is one.
     pub(crate) fn account(&self, address: Address) -> Option<Basic> {
-        let key = keccak256(address);
-        self.undos
-            .iter()
-            .find_map(|undo| undo.accounts.get(&key).copied())
-            .unwrap_or_else(|| self.state.accounts.get(&key).map(|account| account.basic))
+        self.state.accounts.get(&keccak256(address)).map(|account| account.basic)
     }
 
     /// An account's balance in wei.
@@ -179,24 +173,20 @@ impl<'a> View<'a> {
 
     /// The digest of an account's code, if it has code of its own: not none, and not a delegation (EIP-7702).
     pub(crate) fn foreign_code(&self, account: &Basic) -> Option<B256> {
-        let code = self.state.codes.get(&account.code_hash)?;
+        let code = self.codes.get(&account.code_hash)?;
         (!code.is_empty() && !code.is_eip7702()).then_some(account.code_hash)
     }
 
     /// An account's code.
     pub(crate) fn code(&self, address: Address) -> Bytes {
-        let code = self.account(address).and_then(|account| self.state.codes.get(&account.code_hash));
+        let code = self.account(address).and_then(|account| self.codes.get(&account.code_hash));
         code.map(Bytecode::original_bytes).unwrap_or_default()
     }
 
     /// A storage slot of an account.
     pub(crate) fn slot(&self, address: Address, slot: U256) -> U256 {
-        let key = (keccak256(address), keccak256(B256::from(slot)));
-        self.undos
-            .iter()
-            .find_map(|undo| undo.storage.get(&key).copied())
-            .or_else(|| self.state.accounts.get(&key.0)?.storage.get(&key.1).copied())
-            .unwrap_or_default()
+        let account = self.state.accounts.get(&keccak256(address));
+        account.and_then(|account| account.storage.get(&keccak256(B256::from(slot)))).copied().unwrap_or_default()
     }
 }
 
@@ -214,7 +204,7 @@ impl DatabaseRef for View<'_> {
     }
 
     fn code_by_hash_ref(&self, code_hash: B256) -> Result<Bytecode, Infallible> {
-        Ok(self.state.codes.get(&code_hash).cloned().unwrap_or_default())
+        Ok(self.codes.get(&code_hash).cloned().unwrap_or_default())
     }
 
     fn storage_ref(&self, address: Address, index: U256) -> Result<U256, Infallible> {
@@ -222,8 +212,8 @@ impl DatabaseRef for View<'_> {
     }
 
     fn block_hash_ref(&self, number: u64) -> Result<B256, Infallible> {
-        let block = usize::try_from(number).ok().and_then(|number| self.blocks.get(number));
-        Ok(block.map(Block::hash).unwrap_or_default())
+        let hash = self.block.and_then(|(block, ancestry)| ancestry.ancestor(block, number));
+        Ok(hash.unwrap_or_default())
     }
 }
 
@@ -236,8 +226,10 @@ mod tests {
     use revm::primitives::AddressMap;
     use revm::state::{Account as Touched, EvmStorageSlot, TransactionId};
 
-    fn commit(state: &mut State, address: Address, balance: u64, slots: &[(u64, u64)]) -> Undo {
-        let mut cache = CacheDB::new(View::new(state, Vec::new(), &[]));
+    /// The state after a block that leaves `address` so.
+    fn commit(state: &State, address: Address, balance: u64, slots: &[(u64, u64)]) -> State {
+        let codes = Codes::new();
+        let mut cache = CacheDB::new(View { state, codes: &codes, block: None });
         let mut account = Touched::from(AccountInfo::from_balance(U256::from(balance)));
         account.mark_touch();
         for (slot, value) in slots {
@@ -245,36 +237,36 @@ mod tests {
             account.storage.insert(U256::from(*slot), slot_value);
         }
         cache.commit(AddressMap::from_iter([(address, account)]));
-        let cache = cache.cache;
-        state.apply(&cache)
+        let mut after = state.clone();
+        after.apply(&cache.cache);
+        after
     }
 
     #[test]
-    fn views_see_the_past_and_the_root_follows() {
+    fn each_block_keeps_its_state_and_the_root_follows() {
         let address = Address::repeat_byte(7);
-        let mut state = State::default();
+        let none = State::default();
         // The root of the empty trie: keccak-256 of the RLP of the empty string (Yellow Paper, appendix D).
         let empty = b256!("0x56e81f171bcc55a6ff8345e692c0f86e5b48e01b996cadc001622fb5e363b421");
-        assert_eq!(state.root(), empty);
+        assert_eq!(none.root(), empty);
 
-        let first = commit(&mut state, address, 5, &[(1, 10), (2, 20)]);
-        let root = state.root();
-        assert_ne!(root, empty);
-        let second = commit(&mut state, address, 6, &[(1, 11), (2, 0)]);
-        assert_ne!(state.root(), root);
+        let first = commit(&none, address, 5, &[(1, 10), (2, 20)]);
+        assert_ne!(first.root(), empty);
+        let second = commit(&first, address, 6, &[(1, 11), (2, 0)]);
+        assert_ne!(second.root(), first.root());
 
-        let seen = |undos: Vec<&Undo>| {
-            let view = View::new(&state, undos, &[]);
+        let seen = |state: &State| {
+            let codes = Codes::new();
+            let view = View { state, codes: &codes, block: None };
             (view.balance(address).to::<u64>(), [1, 2].map(|slot| view.slot(address, U256::from(slot)).to::<u64>()))
         };
-        assert_eq!(seen(vec![]), (6, [11, 0]));
-        assert_eq!(seen(vec![&second]), (5, [10, 20]));
-        assert_eq!(seen(vec![&first, &second]), (0, [0, 0]));
+        assert_eq!(seen(&second), (6, [11, 0]));
+        assert_eq!(seen(&first), (5, [10, 20]));
+        assert_eq!(seen(&none), (0, [0, 0]));
 
         // The same content gives the same root, and an empty account leaves nothing behind.
-        commit(&mut state, address, 5, &[(1, 10), (2, 20)]);
-        assert_eq!(state.root(), root);
-        commit(&mut state, address, 0, &[]);
-        assert_eq!(state.root(), empty);
+        let again = commit(&second, address, 5, &[(1, 10), (2, 20)]);
+        assert_eq!(again.root(), first.root());
+        assert_eq!(commit(&again, address, 0, &[]).root(), empty);
     }
 }

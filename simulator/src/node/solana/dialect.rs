@@ -1,4 +1,4 @@
-//! Agave's JSON-RPC: the table of methods.
+//! Agave's JSON-RPC: the table of methods, and subscriptions ([`subscribe`]).
 //!
 //! Documented at <https://solana.com/docs/rpc/http>; what the documentation leaves open follows agave 4.2
 //! (`rpc/src/rpc.rs`).
@@ -7,9 +7,12 @@
 //! - accounts are kept as of the newest slot and of the slots that are not finalized yet; `commitment` is honoured
 //!   everywhere;
 //! - a simulation reads its accounts as of the commitment asked for, but always sees the newest slot's clock;
-//! - a queued transaction that can't be included in the next slot is dropped: `maxRetries` has no effect;
+//! - a queued transaction that can't be included in the next slot is dropped. One whose block is lost with a fork is sent again unless
+//!   `maxRetries` is 0; how often has no effect;
 //! - the order in a block is the order of arrival, not of priority fees;
-//! - there are no votes, no rewards, no skipped slots, and no precompiles;
+//! - there are no subscriptions to blocks, programs, votes and slot updates;
+//! - nodes vote among themselves, not by transactions: there are no rewards, and there are no precompiles;
+//! - who leads a slot is decided when it comes: `getSlotLeader` tells who led the newest;
 //! - `base64+zstd` is refused, as are version 1 transactions.
 
 mod account;
@@ -19,6 +22,7 @@ mod history;
 mod params;
 mod parsed;
 mod submit;
+mod subscribe;
 mod token;
 mod transaction;
 
@@ -27,8 +31,10 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 
 use self::params::Args;
+use self::subscribe::Subscriptions;
 use super::ledger::Slot;
 use super::validator::Validator;
+use crate::rpc::socket::Session;
 use crate::rpc::{Dialect, INTERNAL_ERROR, JsonRpcVersion, RpcError};
 
 /// The agave release whose runtime crates execute the transactions, as `getVersion` names it.
@@ -46,19 +52,35 @@ impl Dialect for SolanaDialect {
     const VERSION: JsonRpcVersion = JsonRpcVersion::V2;
 
     async fn call(&self, method: &str, params: &Value) -> Answer {
+        self.call_behind(method, params, 0).await
+    }
+
+    async fn call_behind(&self, method: &str, params: &Value, blocks: u32) -> Answer {
         // Executing a transaction takes too long for the threads that serve connections.
         let (validator, method, params) = (self.validator.clone(), method.to_owned(), params.clone());
         let answer = tokio::task::spawn_blocking(move || {
             let mut validator =
                 validator.lock().map_err(|_| RpcError::new(INTERNAL_ERROR, "the node failed; restart it"))?;
-            answer(&mut validator, &method, &Args::new(&params)?)
+            validator.look(blocks);
+            let answered = Args::new(&params).and_then(|args| answer(&mut validator, &method, &args));
+            validator.look_up();
+            answered
         });
         answer.await.unwrap_or_else(|_| Err(RpcError::new(INTERNAL_ERROR, "the node failed")))
+    }
+
+    fn lie(&self, method: &str, params: &Value) -> Option<Answer> {
+        (method == "sendTransaction").then(|| submit::pretend(&Args::new(params)?))
     }
 
     fn page(&self, path: &str) -> Option<String> {
         let healthy = self.validator.lock().is_ok_and(|validator| validator.is_healthy());
         (path == "/health").then(|| if healthy { "ok" } else { "unknown" }.to_owned())
+    }
+
+    fn session(&self) -> Option<Arc<dyn Session>> {
+        let session: Arc<dyn Session> = Arc::new(Subscriptions::new(self.validator.clone())?);
+        Some(session)
     }
 }
 
@@ -67,12 +89,12 @@ fn answer(validator: &mut Validator, method: &str, args: &Args<'_>) -> Answer {
         "getHealth" => cluster::health(validator),
         "getVersion" => cluster::version(),
         "getGenesisHash" => cluster::genesis_hash(),
-        "getIdentity" => cluster::identity(),
-        "getClusterNodes" => cluster::nodes(),
-        "getSlotLeader" => cluster::slot_leader(),
+        "getIdentity" => cluster::identity(validator),
+        "getClusterNodes" => cluster::nodes(validator),
+        "getSlotLeader" => cluster::slot_leader(validator, args),
         "getVoteAccounts" => cluster::vote_accounts(validator),
         "getSlot" => cluster::slot(validator, args),
-        "getBlockHeight" => cluster::slot(validator, args),
+        "getBlockHeight" => cluster::block_height(validator, args),
         "getEpochInfo" => cluster::epoch_info(validator, args),
         "getEpochSchedule" => cluster::epoch_schedule(),
         "getTransactionCount" => cluster::transaction_count(validator, args),
@@ -98,6 +120,7 @@ fn answer(validator: &mut Validator, method: &str, args: &Args<'_>) -> Answer {
         "requestAirdrop" => submit::request_airdrop(validator, args),
         "sim_fund" => submit::fund(validator, args),
         "sim_mine" => submit::mine(validator, args),
+        "sim_expireBlockhashes" => submit::expire_blockhashes(validator),
 
         "getSignatureStatuses" => history::signature_statuses(validator, args),
         "getSignaturesForAddress" => history::signatures_for_address(validator, args),

@@ -1,18 +1,16 @@
 //! The deterministic state machine: the state is the fold of the journal's records.
 //!
-//! Nothing here reads a clock, draws a random number or does I/O. Blockhashes are derived: `sha256(previous blockhash,
-//! slot)`, and over the signatures too where a slot has transactions.
+//! Nothing here reads a clock, draws a random number or does I/O. Blockhashes are derived ([`blockhash`]).
 //!
-//! The runtime's accounts are those of the newest slot. An undo log of the slots that are not finalized yet keeps what
-//! they changed, so an account can be read as of any commitment level.
+//! The runtime's accounts are those of the newest block. An undo log of the blocks that are not finalized yet, and of a few before,
+//! keeps what they changed: an account can be read as of any commitment level, and a block that loses is taken back by it.
+//! (A clone of the runtime copies every account there is; an undo log costs what the block changed.)
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use litesvm::LiteSVM;
 use litesvm::types::TransactionMetadata;
-use sha2::{Digest, Sha256};
 use solana_sdk::account::{Account, AccountSharedData, ReadableAccount};
 use solana_sdk::clock::Clock;
 use solana_sdk::hash::Hash;
@@ -23,11 +21,16 @@ use solana_sdk::slot_hashes::{MAX_ENTRIES, SlotHashes};
 use solana_sdk::sysvar::recent_blockhashes::{IterItem, RecentBlockhashes};
 use solana_sdk::transaction::{TransactionError, VersionedTransaction};
 
+use super::block::{Block, Wired, blockhash};
 use super::genesis;
-use super::ledger::{Executed, Ledger, MAX_AGE, Outcome, Slot, SlotInfo, all_keys, is_writable};
+use super::ledger::{Executed, Height, Ledger, MAX_AGE, Outcome, Slot, SlotInfo, all_keys, is_writable};
 use super::nonce;
 use super::record::Record;
 use super::token;
+use crate::topology::NodeIndex;
+
+/// How many blocks below the finalized one can still be looked back at by an answer that is stale.
+const KEPT_BACK: u64 = 32;
 
 /// Lamports for each signature of a transaction.
 pub(super) const LAMPORTS_PER_SIGNATURE: u64 = 5000;
@@ -63,11 +66,37 @@ pub enum ReplayError {
 pub(super) struct Engine {
     svm: LiteSVM,
     ledger: Ledger,
-    depth: u64,
+    settling: Settling,
+    confirmed: Height,
+    finalized: Height,
+    /// The newest slot that ever had a block here.
+    newest: Slot,
     run: Run,
     undo: VecDeque<Undo>,
     /// The slot that the sysvars in `svm` show.
     sysvars_of: Slot,
+    view: View,
+}
+
+/// What makes blocks sure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Settling {
+    /// How many blocks deep one is final.
+    pub(super) depth: u64,
+    /// Whether the nodes that vote must agree too; then the engine is told what they settled. What a node made while it was alone is
+    /// settled by its depth in any case.
+    pub(super) votes: bool,
+}
+
+/// How the state is looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct View {
+    /// From so many blocks ago.
+    pub(super) behind: u64,
+    /// With no blockhash recent enough.
+    pub(super) expired: bool,
+    /// Where room is dear: the least price in micro-lamports per compute unit.
+    pub(super) fee_floor: u64,
 }
 
 /// What is left of the recorded run of empty slots.
@@ -98,19 +127,29 @@ pub(super) struct Simulation {
 }
 
 impl Engine {
-    /// The state after `genesis`, with blocks final once they are `depth` slots deep.
+    /// The state after `genesis`.
     ///
     /// # Errors
     /// Where the record is not this chain's genesis.
-    pub(super) fn new(genesis: &Record, depth: u64) -> Result<Self, ReplayError> {
+    pub(super) fn new(genesis: &Record, settling: Settling) -> Result<Self, ReplayError> {
         let Record::Genesis { hash, millis } = genesis else { return Err(ReplayError::Genesis) };
         let blockhash = genesis::genesis_hash();
         if *hash != blockhash.to_string() {
             return Err(ReplayError::Genesis);
         }
-        let ledger = Ledger::new(SlotInfo { blockhash, millis: *millis });
-        let svm = genesis::runtime(seconds(*millis));
-        let mut engine = Self { svm, ledger, depth, run: Run::default(), undo: VecDeque::new(), sysvars_of: Slot::MAX };
+        let ledger = Ledger::new(SlotInfo { slot: 0, blockhash, millis: *millis, leader: None });
+        let mut engine = Self {
+            svm: genesis::runtime(seconds(*millis)),
+            ledger,
+            settling,
+            confirmed: 0,
+            finalized: 0,
+            newest: 0,
+            run: Run::default(),
+            undo: VecDeque::new(),
+            sysvars_of: Slot::MAX,
+            view: View::default(),
+        };
         engine.show_sysvars();
         Ok(engine)
     }
@@ -129,13 +168,113 @@ impl Engine {
             }
             Record::Block { slot, millis, transactions } => {
                 self.pass_until(*slot)?;
-                let decode = |text: &String| bincode::deserialize(&BASE64_STANDARD.decode(text).ok()?).ok();
-                let transactions: Option<Vec<_>> = transactions.iter().map(decode).collect();
-                let transactions = transactions.ok_or(ReplayError::Transaction { slot: *slot })?;
-                self.run = Run::default();
-                self.execute_slot(*millis, transactions);
+                let transactions = read(*slot, transactions)?;
+                self.execute_block(*slot, None, *millis, &transactions);
                 Ok(())
             }
+            Record::Linked { slot, leader, millis, transactions } => {
+                while self.next_slot() < *slot && self.pass_empty() {}
+                if *slot <= self.ledger.tip() {
+                    return Err(ReplayError::Order { slot: *slot, tip: self.ledger.tip() });
+                }
+                let transactions = read(*slot, transactions)?;
+                self.execute_block(*slot, *leader, *millis, &transactions);
+                Ok(())
+            }
+            Record::Back { slot } => {
+                if self.ledger.tip() < *slot {
+                    self.pass_until(slot.saturating_add(1))?;
+                }
+                while self.ledger.tip() > *slot {
+                    self.take_back();
+                }
+                Ok(())
+            }
+            Record::Settled { finalized, .. } => {
+                self.settle(self.confirmed, self.ledger.height_of(*finalized));
+                Ok(())
+            }
+            Record::Refused { .. } => Ok(()),
+        }
+    }
+
+    /// Executes a block's transactions on top of the newest block. Those that it may not include are left out. Returns the block as it
+    /// became.
+    pub(super) fn execute_block(
+        &mut self,
+        slot: Slot,
+        leader: Option<NodeIndex>,
+        millis: u64,
+        transactions: &[Arc<Wired>],
+    ) -> Block {
+        self.run = Run::default();
+        let parent = self.ledger.latest();
+        let millis = millis.max(parent.millis);
+        self.set_sysvars(slot, millis);
+        self.undo.push_back(Undo { slot, before: HashMap::new() });
+
+        let mut seen = HashSet::new();
+        let mut executed = Vec::with_capacity(transactions.len());
+        let mut included = Vec::with_capacity(transactions.len());
+        for wired in transactions {
+            match self.execute(slot, &wired.transaction, &seen) {
+                Ok((hash, outcome)) => {
+                    seen.insert(hash);
+                    executed.push((hash, outcome));
+                    included.push(Arc::clone(wired));
+                }
+                Err(error) => tracing::debug!(slot, %error, "a transaction is not included"),
+            }
+        }
+
+        let block = Block::new(parent.id(), slot, leader, millis, included);
+        self.push(SlotInfo { slot, blockhash: block.id.hash, millis, leader }, executed);
+        block
+    }
+
+    /// Takes the newest block back, and with it what it changed. Returns its transactions.
+    pub(super) fn take_back(&mut self) -> Vec<Arc<Executed>> {
+        self.run = Run::default();
+        let slot = self.ledger.tip();
+        let taken = self.ledger.pop();
+        if self.undo.back().is_some_and(|undo| undo.slot == slot)
+            && let Some(undo) = self.undo.pop_back()
+        {
+            for (address, account) in undo.before {
+                self.put(address, account);
+            }
+        }
+        // The sysvars are of a block that isn't there any more; another one may have the same slot.
+        self.sysvars_of = Slot::MAX;
+        self.confirmed = self.confirmed.min(self.ledger.height());
+        taken
+    }
+
+    /// The block at a height, as it was made.
+    pub(super) fn block_at(&self, height: Height) -> Option<Block> {
+        let info = self.ledger.at(height)?;
+        let parent = self.ledger.at(height.checked_sub(1)?)?;
+        let executed = self.ledger.block(info.slot).iter();
+        let transactions = executed.map(|executed| Arc::new(Wired::new(executed.transaction.clone()))).collect();
+        Some(Block { id: info.id(), parent: parent.id(), leader: info.leader, millis: info.millis, transactions })
+    }
+
+    /// Tells how sure blocks are, by height. What is final stays so.
+    pub(super) fn settle(&mut self, confirmed: Height, finalized: Height) {
+        self.finalized = self.finalized.max(finalized).min(self.ledger.height());
+        self.confirmed = confirmed.min(self.ledger.height()).max(self.finalized);
+        let kept = self.ledger.slot_at(self.finalized.saturating_sub(KEPT_BACK));
+        while self.undo.front().is_some_and(|undo| undo.slot <= kept) {
+            self.undo.pop_front();
+        }
+    }
+
+    fn push(&mut self, info: SlotInfo, executed: Vec<(Hash, Executed)>) {
+        self.ledger.push(info, executed);
+        self.newest = self.newest.max(info.slot);
+        let height = self.ledger.height();
+        if !self.settling.votes || info.leader.is_none() {
+            self.settle(height.saturating_sub(1), height.saturating_sub(self.settling.depth));
         }
     }
 
@@ -144,9 +283,9 @@ impl Engine {
         let Some(left) = self.run.left.checked_sub(1) else { return false };
         let millis = self.run.millis.max(self.ledger.latest().millis);
         self.run = Run { left, millis: self.run.millis.saturating_add(self.run.interval), ..self.run };
-        let blockhash = next_blockhash(&self.ledger.latest().blockhash, self.next_slot(), &[]);
-        self.ledger.push(SlotInfo { blockhash, millis }, Vec::new());
-        self.forget_finalized();
+        let slot = self.next_slot();
+        let blockhash = blockhash(&self.ledger.latest().blockhash, slot, std::iter::empty(), None, millis);
+        self.push(SlotInfo { slot, blockhash, millis, leader: None }, Vec::new());
         true
     }
 
@@ -164,12 +303,47 @@ impl Engine {
         &self.ledger
     }
 
-    /// How many slots deep a block is final.
-    pub(super) const fn depth(&self) -> u64 {
-        self.depth
+    /// How the state is looked at from here on.
+    pub(super) const fn set_view(&mut self, view: View) {
+        self.view = view;
     }
 
-    /// The slot that is made next.
+    pub(super) const fn view(&self) -> View {
+        self.view
+    }
+
+    /// The newest slot that is shown.
+    pub(super) fn processed(&self) -> Slot {
+        self.shown(self.ledger.height())
+    }
+
+    /// The newest slot that is shown as confirmed.
+    pub(super) fn confirmed(&self) -> Slot {
+        self.shown(self.confirmed)
+    }
+
+    /// The newest slot that is shown as final.
+    pub(super) fn finalized(&self) -> Slot {
+        self.shown(self.finalized)
+    }
+
+    /// The newest slot that ever had a block here, taken back or not.
+    pub(super) const fn newest_slot(&self) -> Slot {
+        self.newest
+    }
+
+    /// The height of the newest final block.
+    pub(super) const fn finalized_height(&self) -> Height {
+        self.finalized
+    }
+
+    /// The slot of the block that was at the place of the one at `height` when the view is from.
+    fn shown(&self, height: Height) -> Slot {
+        let oldest = self.finalized.saturating_sub(KEPT_BACK);
+        self.ledger.slot_at(height.saturating_sub(self.view.behind).max(oldest))
+    }
+
+    /// The slot after the newest that has a block.
     pub(super) fn next_slot(&self) -> Slot {
         self.ledger.tip().saturating_add(1)
     }
@@ -179,7 +353,7 @@ impl Engine {
         self.svm.minimum_balance_for_rent_exemption(bytes)
     }
 
-    /// An account as of slot `at`, which is the newest or one that is not older than the newest finalized.
+    /// An account as of slot `at`, which is not much older than the newest final one.
     pub(super) fn account(&self, address: &Pubkey, at: Slot) -> Option<AccountSharedData> {
         let changed = self.undo.iter().filter(|undo| undo.slot > at).find_map(|undo| undo.before.get(address));
         match changed {
@@ -213,7 +387,8 @@ impl Engine {
     /// # Errors
     /// [`TransactionError::BlockhashNotFound`] where it couldn't.
     pub(super) fn check_age(&self, message: &VersionedMessage, at: Slot) -> Result<(), TransactionError> {
-        if self.ledger.recent(message.recent_blockhash(), at).is_some() || self.nonce_of(message, at, at).is_some() {
+        let recent = !self.view.expired && self.ledger.recent(message.recent_blockhash(), at).is_some();
+        if recent || self.nonce_of(message, at, at).is_some() {
             return Ok(());
         }
         Err(TransactionError::BlockhashNotFound)
@@ -264,33 +439,12 @@ impl Engine {
         Ok(())
     }
 
-    fn execute_slot(&mut self, millis: u64, transactions: Vec<VersionedTransaction>) {
-        let slot = self.next_slot();
-        let millis = millis.max(self.ledger.latest().millis);
-        self.set_sysvars(slot, millis);
-        self.undo.push_back(Undo { slot, before: HashMap::new() });
-
-        let mut block: Vec<(Hash, Executed)> = Vec::with_capacity(transactions.len());
-        for transaction in transactions {
-            let repeats = |hash: &Hash| block.iter().any(|(earlier, _)| earlier == hash);
-            match self.execute(slot, transaction, repeats) {
-                Ok(included) => block.push(included),
-                Err(error) => tracing::debug!(slot, %error, "a transaction is not included"),
-            }
-        }
-
-        let signatures: Vec<u8> = block.iter().flat_map(|(_, executed)| *executed.signature().as_array()).collect();
-        let blockhash = next_blockhash(&self.ledger.latest().blockhash, slot, &signatures);
-        self.ledger.push(SlotInfo { blockhash, millis }, block);
-        self.forget_finalized();
-    }
-
     /// Executes one transaction in `slot`, unless no block may include it.
     fn execute(
         &mut self,
         slot: Slot,
-        transaction: VersionedTransaction,
-        repeats: impl Fn(&Hash) -> bool,
+        transaction: &VersionedTransaction,
+        earlier: &HashSet<Hash>,
     ) -> Result<(Hash, Executed), TransactionError> {
         transaction.sanitize().map_err(|_| TransactionError::SanitizeFailure)?;
         let hash = transaction.verify_and_hash_message()?;
@@ -300,17 +454,14 @@ impl Engine {
         if !recent && nonce.is_none() {
             return Err(TransactionError::BlockhashNotFound);
         }
-        if self.ledger.executed(&hash).is_some() || repeats(&hash) {
+        if self.ledger.executed(&hash).is_some() || earlier.contains(&hash) {
             return Err(TransactionError::AlreadyProcessed);
         }
         let loaded = self.resolve(&transaction.message)?;
 
-        let keys: Vec<Pubkey> = all_keys(&transaction, &loaded).copied().collect();
-        let written = keys
-            .iter()
-            .enumerate()
-            .filter(|(index, _)| is_writable(&transaction, &loaded, *index))
-            .map(|(_, key)| *key);
+        let keys: Vec<Pubkey> = all_keys(transaction, &loaded).copied().collect();
+        let written =
+            keys.iter().enumerate().filter(|(index, _)| is_writable(transaction, &loaded, *index)).map(|(_, key)| *key);
         let before: Vec<_> = written.map(|key| (key, self.svm.accounts_db().get_account(&key))).collect();
         let balances = self.balances(&keys);
         let tokens_before = token::balances(&keys, |key| self.svm.accounts_db().get_account(key));
@@ -344,7 +495,7 @@ impl Engine {
             tokens_after: token::balances(&keys, |key| self.svm.accounts_db().get_account(key)),
         };
         let unit_price = unit_price(&transaction.message);
-        Ok((hash, Executed { slot, transaction, loaded, outcome, unit_price }))
+        Ok((hash, Executed { slot, transaction: transaction.clone(), loaded, outcome, unit_price }))
     }
 
     /// The transaction as the runtime is to execute it on top of slot `parent`. A cluster shows programs the latest blockhash, from
@@ -409,13 +560,6 @@ impl Engine {
         keys.iter().map(lamports).collect()
     }
 
-    fn forget_finalized(&mut self) {
-        let finalized = self.ledger.tip().saturating_sub(self.depth);
-        while self.undo.front().is_some_and(|undo| undo.slot <= finalized) {
-            self.undo.pop_front();
-        }
-    }
-
     /// Shows programs the clock of `slot` and the hashes of the slots before it. Blockhashes stand in for bank hashes.
     #[expect(deprecated, reason = "nonce accounts can't be advanced without the old sysvar of recent blockhashes")]
     fn set_sysvars(&mut self, slot: Slot, millis: u64) {
@@ -424,7 +568,7 @@ impl Engine {
         }
         self.sysvars_of = slot;
         let epoch = slot.checked_div(genesis::SLOTS_PER_EPOCH).unwrap_or_default();
-        let epoch_start = self.ledger.slot(epoch.saturating_mul(genesis::SLOTS_PER_EPOCH));
+        let epoch_start = self.ledger.between(epoch.saturating_mul(genesis::SLOTS_PER_EPOCH), slot).next();
         self.svm.set_sysvar(&Clock {
             slot,
             epoch_start_timestamp: seconds(epoch_start.map_or(millis, |start| start.millis)),
@@ -433,6 +577,7 @@ impl Engine {
             unix_timestamp: seconds(millis),
         });
         let parent = slot.saturating_sub(1);
+        // Slots that were skipped have no hash.
         let hashes: Vec<_> =
             self.ledger.back_from(parent).take(MAX_ENTRIES).map(|(slot, info)| (slot, info.blockhash)).collect();
         self.svm.set_sysvar(&SlotHashes::new(&hashes));
@@ -467,7 +612,7 @@ fn returned(meta: &TransactionMetadata) -> Option<(Pubkey, Vec<u8>)> {
 
 /// The price that a message offers, in micro-lamports per compute unit:
 /// `ComputeBudgetInstruction::SetComputeUnitPrice`.
-fn unit_price(message: &VersionedMessage) -> u64 {
+pub(super) fn unit_price(message: &VersionedMessage) -> u64 {
     let keys = message.static_account_keys();
     let price = |data: &[u8]| Some(u64::from_le_bytes(data.strip_prefix(&[3])?.try_into().ok()?));
     let mut budget = message
@@ -477,9 +622,9 @@ fn unit_price(message: &VersionedMessage) -> u64 {
     budget.find_map(|instruction| price(&instruction.data)).unwrap_or(0)
 }
 
-fn next_blockhash(previous: &Hash, slot: Slot, signatures: &[u8]) -> Hash {
-    let digest = Sha256::new().chain_update(previous).chain_update(slot.to_le_bytes()).chain_update(signatures);
-    Hash::new_from_array(digest.finalize().into())
+fn read(slot: Slot, wires: &[String]) -> Result<Vec<Arc<Wired>>, ReplayError> {
+    let read: Option<Vec<_>> = wires.iter().map(|wire| Wired::read(wire).map(Arc::new)).collect();
+    read.ok_or(ReplayError::Transaction { slot })
 }
 
 fn seconds(millis: u64) -> i64 {

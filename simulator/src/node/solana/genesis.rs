@@ -15,6 +15,8 @@ use solana_sdk::pubkey::Pubkey;
 use solana_sdk::signature::{Keypair, Signer};
 use spl_token_interface::state::Mint;
 
+use crate::topology::NodeIndex;
+
 /// What the faucet holds at first, in lamports: 500,000,000 SOL, the supply that a test validator starts with too.
 pub(super) const FAUCET_LAMPORTS: u64 = 500_000_000_000_000_000;
 
@@ -46,14 +48,22 @@ pub(super) fn demo_mint() -> Pubkey {
     Keypair::new_from_array(digest("portcullis simulator: solana demo mint")).pubkey()
 }
 
-/// The key that the node presents as its identity.
-pub(super) fn identity() -> Pubkey {
-    Keypair::new_from_array(digest("portcullis simulator: solana identity")).pubkey()
+/// The key that the node at a place presents as its identity.
+pub(super) fn identity(node: NodeIndex) -> Pubkey {
+    own("identity", node)
 }
 
-/// The account that the node would vote with.
-pub(super) fn vote_account() -> Pubkey {
-    Keypair::new_from_array(digest("portcullis simulator: solana vote account")).pubkey()
+/// The account that the node at a place votes with.
+pub(super) fn vote_account(node: NodeIndex) -> Pubkey {
+    own("vote account", node)
+}
+
+fn own(what: &str, node: NodeIndex) -> Pubkey {
+    let label = match node {
+        NodeIndex(0) => format!("portcullis simulator: solana {what}"),
+        other => format!("portcullis simulator: solana {what} {other}"),
+    };
+    Keypair::new_from_array(digest(&label)).pubkey()
 }
 
 /// The genesis hash: the blockhash of slot 0, which names the cluster.

@@ -1,24 +1,29 @@
-//! The node as a member of a world: alone on its chain.
+//! The node as a member of a world: one of several.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::block::Message;
+use super::validator::Validator;
 use super::{SolanaConfig, SolanaError, SolanaNode};
-use crate::cluster::{ChainNode, NodeError, Seat, Unsupported, address, folder};
+use crate::cluster::{ChainNode, NodeError, Seat, address, folder};
 use crate::fault::rule::Fault;
-use crate::network::Gossip;
 use crate::topology::{ChainKind, NodeIndex};
 
 impl ChainNode for SolanaNode {
     const CHAIN: ChainKind = ChainKind::Solana;
 
     type Config = SolanaConfig;
-    type Message = Gossip<(), (), ()>;
+    type Message = Message;
     type StartError = SolanaError;
 
+    /// Nodes are two ports apart: the one between is for subscriptions.
     fn placed(config: &SolanaConfig, index: NodeIndex) -> SolanaConfig {
+        let listen = address(config.listen, NodeIndex(index.0.saturating_mul(2)));
+        let next = listen.port().checked_add(1).filter(|_| listen.port() != 0);
         SolanaConfig {
-            listen: address(config.listen, index),
+            listen,
+            websocket: next.map(|port| SocketAddr::new(listen.ip(), port)),
             dir: folder(config.dir.as_ref(), index),
             ..config.clone()
         }
@@ -28,33 +33,35 @@ impl ChainNode for SolanaNode {
         SolanaConfig { listen: addr, ..config.clone() }
     }
 
-    /// The node makes its blocks itself.
-    fn block_interval(_: &SolanaConfig) -> Option<Duration> {
-        None
+    fn block_interval(config: &SolanaConfig) -> Option<Duration> {
+        config.block_interval
     }
 
     async fn open(config: SolanaConfig, seat: Seat<Self::Message>) -> Result<Self, SolanaError> {
-        Self::launch(config, seat.clock, seat.shutdown, seat.gate).await
+        Self::launch(config, seat).await
     }
 
     fn listens(&self) -> SocketAddr {
         self.addr()
     }
 
+    /// When slot 0 was, in milliseconds since the Unix epoch.
     fn origin(&self) -> Option<u64> {
-        None
+        super::lock(&self.validator).engine().ledger().at(0).map(|first| first.millis)
     }
 
+    /// Leads slots. Returns the newest.
     async fn produce(&self, blocks: u32) -> Result<Vec<String>, NodeError> {
         Ok(vec![self.mine(blocks).await?.to_string()])
     }
 
-    async fn reorganize(&self, _depth: u32) -> Result<Vec<String>, NodeError> {
-        Err(Unsupported { chain: Self::CHAIN, what: "reorganise its chain" }.into())
+    /// Returns the slots of the new branch.
+    async fn reorganize(&self, depth: u32) -> Result<Vec<String>, NodeError> {
+        Ok(self.reorganize(depth).await?.iter().map(ToString::to_string).collect())
     }
 
     async fn evict(&self) -> Result<u64, NodeError> {
-        Err(Unsupported { chain: Self::CHAIN, what: "empty its mempool" }.into())
+        Ok(u64::try_from(self.on_thread(Validator::evict).await)?)
     }
 
     fn supports(fault: &Fault) -> bool {
@@ -65,13 +72,21 @@ impl ChainNode for SolanaNode {
                 | Fault::Timeout { .. }
                 | Fault::Drop { .. }
                 | Fault::Duplicate
+                | Fault::Stale { .. }
+                | Fault::Lie
                 | Fault::Crash
+                | Fault::Partition { .. }
+                | Fault::Reorg { .. }
+                | Fault::FeeSpike { .. }
+                | Fault::EvictMempool
+                | Fault::FullBlocks
                 | Fault::ClockSkew { .. }
+                | Fault::ExpireBlockhash
         )
     }
 
     fn is_social() -> bool {
-        false
+        true
     }
 
     async fn ended(&self) {

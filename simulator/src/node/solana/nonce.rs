@@ -15,6 +15,7 @@ const LENGTH: usize = 80;
 const CURRENT_INITIALIZED: [u8; 8] = [1, 0, 0, 0, 1, 0, 0, 0];
 const AUTHORITY: std::ops::Range<usize> = 8..40;
 const NONCE: std::ops::Range<usize> = 40..72;
+const FEE: std::ops::Range<usize> = 72..80;
 
 /// `SystemInstruction::AdvanceNonceAccount` in bincode.
 const ADVANCE: [u8; 4] = [4, 0, 0, 0];
@@ -62,6 +63,27 @@ pub(super) fn value(account: &AccountSharedData) -> Option<Hash> {
     }
     let value = data.get(NONCE)?.try_into().ok()?;
     Some(Hash::new_from_array(value))
+}
+
+/// What an initialized nonce account holds.
+pub(super) struct Fields {
+    /// Who may advance it.
+    pub(super) authority: Pubkey,
+    /// The durable nonce.
+    pub(super) value: Hash,
+    /// The fee rate when it was last advanced.
+    pub(super) lamports_per_signature: u64,
+}
+
+/// All fields of an initialized nonce account.
+pub(super) fn fields(account: &AccountSharedData) -> Option<Fields> {
+    let value = value(account)?;
+    let data = account.data();
+    Some(Fields {
+        authority: Pubkey::new_from_array(data.get(AUTHORITY)?.try_into().ok()?),
+        value,
+        lamports_per_signature: u64::from_le_bytes(data.get(FEE)?.try_into().ok()?),
+    })
 }
 
 /// Writes `next` into an initialized nonce account.

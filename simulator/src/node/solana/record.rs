@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::topology::NodeIndex;
+
 /// One line of the journal.
 ///
 /// Blockhashes follow from the slots and the transactions, so a run of empty slots needs one record whatever its
@@ -36,5 +38,36 @@ pub(super) enum Record {
         /// What was sent, in the order of execution: wire form in base64. What can't be included (expired, unfunded,
         /// duplicate) is left out again by every replay.
         transactions: Vec<String>,
+    },
+    /// A block on top of the newest one, where slots may have been skipped between.
+    Linked {
+        /// The slot.
+        slot: u64,
+        /// Who made it, where several nodes make up the chain.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        leader: Option<NodeIndex>,
+        /// When it is, in milliseconds since the Unix epoch.
+        millis: u64,
+        /// What is in it, in the order of execution: wire form in base64.
+        transactions: Vec<String>,
+    },
+    /// All blocks after this slot are taken back.
+    Back {
+        /// The newest slot that stays.
+        slot: u64,
+    },
+    /// What votes have settled.
+    Settled {
+        /// The newest slot that the node itself never leaves.
+        rooted: u64,
+        /// The newest slot that nobody leaves.
+        finalized: u64,
+    },
+    /// A block that was given up on command.
+    Refused {
+        /// Its slot.
+        slot: u64,
+        /// Its blockhash in base58.
+        hash: String,
     },
 }

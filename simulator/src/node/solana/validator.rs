@@ -1,50 +1,69 @@
-//! What makes the slots: the engine, its journal, and the queue of transactions that wait for the next slot.
+//! The validator: makes blocks from what is queued, follows the branch that the votes are for, and writes down what it does.
+//!
+//! A node that is alone makes every slot; runs of empty slots are one record. Of several nodes one leads each slot, and what they agree
+//! on is [`Consensus`].
 
-use std::collections::HashSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
-use solana_compute_budget_interface::ComputeBudgetInstruction;
-use solana_sdk::instruction::Instruction;
-use solana_sdk::message::{Message, VersionedMessage};
-use solana_sdk::pubkey::Pubkey;
-use solana_sdk::signature::{Signature, Signer};
-use solana_sdk::transaction::{TransactionError, VersionedTransaction};
-use spl_associated_token_account_interface::address::get_associated_token_address_with_program_id;
-use spl_associated_token_account_interface::instruction::create_associated_token_account_idempotent;
+use solana_sdk::signature::Signature;
+use solana_sdk::transaction::VersionedTransaction;
+use tokio::sync::watch;
 
-use super::engine::{Engine, ReplayError};
+use super::block::{Block, Message, Said, Wired};
+use super::consensus::Consensus;
+use super::engine::{Engine, ReplayError, Settling, View, unit_price};
 use super::genesis;
-use super::ledger::Slot;
+use super::ledger::{BlockId, Executed, Height, MAX_AGE, Slot};
+use super::queue::{Queue, QueueFull};
 use super::record::Record;
-use crate::clock::Clock;
+use crate::cluster::Seat;
 use crate::journal::{Journal, JournalError};
+use crate::network::Gossip;
+use crate::seed::{Probability, Stream};
+use crate::topology::NodeIndex;
 
 /// The most transactions that one slot takes; the rest of the queue waits for the next one.
 const MAX_PER_SLOT: usize = 2_000;
-
-/// The most transactions that wait.
-const MAX_QUEUE: usize = 100_000;
 
 /// How far ahead a run of empty slots is recorded, in milliseconds. After a restart the chain goes on behind the
 /// recorded run.
 const RUN_MILLIS: u64 = 10_000;
 
+/// The most slots that are skipped one after the other.
+const MAX_SKIPPED: u64 = 64;
+
+/// After how many blocks those transactions are forgotten whose time is over.
+const TIDY_BLOCKS: u64 = 64;
+
+/// How slots are made and settled.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    /// Milliseconds from slot to slot, where slots are made on an interval.
+    pub(super) interval: Option<u64>,
+    /// How many blocks deep one is final.
+    pub(super) depth: u64,
+    /// How likely a slot is skipped.
+    pub(super) skipped: Probability,
+}
+
 /// The validator's state: one at a time has it.
 pub(super) struct Validator {
-    engine: Engine,
-    journal: Journal<Record>,
-    clock: Arc<dyn Clock>,
-    /// What waits, in wire form and base64, as the journal keeps it.
-    queue: Vec<String>,
-    queued: HashSet<String>,
-    /// Milliseconds from slot to slot, where slots are made on an interval.
-    interval: Option<u64>,
+    pub(super) engine: Engine,
+    pub(super) queue: Queue,
+    pub(super) seat: Seat<Message>,
     /// Transactions that the faucet made since the start.
-    faucet_count: u32,
+    pub(super) faucet_count: u32,
+    journal: Journal<Record>,
+    /// What is agreed on with the others; a node that is alone agrees with itself.
+    consensus: Option<Consensus>,
+    rules: Rules,
+    skips: Stream,
+    settled: (Slot, Slot),
+    tidied: Height,
+    /// Tells those who wait for it that something has changed.
+    news: watch::Sender<()>,
     failed: bool,
 }
 
@@ -78,37 +97,28 @@ pub enum ProduceError {
     Record(#[from] ReplayError),
 }
 
-/// Why a transaction is not queued.
+/// A reorganisation that would replace what is final, or nearly so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{MAX_QUEUE} transactions are waiting; try again after the next slot")]
-pub(super) struct QueueFull;
+#[error(
+    "can't replace {depth} blocks: the ones below the newest {most} are final or may be so somewhere; ask for fewer"
+)]
+pub struct TooDeep {
+    /// How many were to be replaced.
+    pub depth: u64,
+    /// How many can be.
+    pub most: u64,
+}
 
-/// Why the faucet gives nothing.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+/// Why the newest blocks are not replaced.
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum FaucetError {
-    /// Not an address.
-    #[error("{0} is not a base58 public key")]
-    Address(String),
-    /// Only the demo mint can be minted.
-    #[error("the faucet can't mint {mint}; the demo mint is {demo}")]
-    Mint {
-        /// What was asked for.
-        mint: Pubkey,
-        /// What can be had.
-        demo: Pubkey,
-    },
-    /// The transaction would fail.
-    #[error("the faucet's transaction would fail: {error}; {log}")]
-    Refused {
-        /// In the words of the runtime.
-        error: TransactionError,
-        /// The last line of the log.
-        log: String,
-    },
-    /// Too much is waiting.
-    #[error("{MAX_QUEUE} transactions are waiting; try again after the next slot")]
-    QueueFull,
+pub enum ReorgError {
+    /// It would go too deep.
+    #[error(transparent)]
+    TooDeep(#[from] TooDeep),
+    /// The branch can't be made.
+    #[error(transparent)]
+    Produce(#[from] ProduceError),
 }
 
 impl Validator {
@@ -116,33 +126,44 @@ impl Validator {
     ///
     /// # Errors
     /// Where the journal can't be used or is another chain's.
-    pub(super) fn restore(
-        path: Option<&Path>,
-        clock: Arc<dyn Clock>,
-        interval: Option<u64>,
-        depth: u64,
-    ) -> Result<Self, RestoreError> {
+    pub(super) fn restore(path: Option<&Path>, seat: Seat<Message>, rules: Rules) -> Result<Self, RestoreError> {
         let (mut journal, mut records) = Journal::open(path)?;
         if records.is_empty() {
-            let genesis = Record::Genesis { hash: genesis::genesis_hash().to_string(), millis: clock.unix_millis() };
+            let millis = seat.origin.unwrap_or_else(|| seat.clock.unix_millis());
+            let genesis = Record::Genesis { hash: genesis::genesis_hash().to_string(), millis };
             journal.append(&genesis)?;
             records.push(genesis);
         }
+        let settling = Settling { depth: rules.depth, votes: seat.size > 1 };
         let mut records = records.iter();
-        let mut engine = Engine::new(records.next().ok_or(ReplayError::Genesis)?, depth)?;
+        let mut engine = Engine::new(records.next().ok_or(ReplayError::Genesis)?, settling)?;
+        let (mut rooted, mut refused) = (0, Vec::new());
         for record in records {
             engine.apply(record)?;
+            match record {
+                Record::Settled { rooted: slot, .. } => rooted = *slot,
+                Record::Refused { slot, hash } => {
+                    refused.extend(hash.parse().ok().map(|hash| BlockId { slot: *slot, hash }));
+                }
+                _ => {}
+            }
         }
         engine.pass_all();
         engine.show_sysvars();
+        let consensus = settling.votes.then(|| resume(&engine, &seat, rules.depth, rooted, refused));
+        let seed = seat.gate.as_ref().map(|gate| gate.faults.seed()).unwrap_or_default();
         Ok(Self {
+            tidied: engine.ledger().height(),
             engine,
             journal,
-            clock,
-            queue: Vec::new(),
-            queued: HashSet::new(),
-            interval,
+            consensus,
+            queue: Queue::default(),
+            seat,
+            rules,
+            skips: seed.stream("skipped/solana"),
+            settled: (rooted, 0),
             faucet_count: 0,
+            news: watch::Sender::new(()),
             failed: false,
         })
     }
@@ -155,25 +176,71 @@ impl Validator {
         &mut self.engine
     }
 
+    pub(super) const fn consensus(&self) -> Option<&Consensus> {
+        self.consensus.as_ref()
+    }
+
+    /// Tells of changes from here on.
+    pub(super) fn news(&self) -> watch::Receiver<()> {
+        self.news.subscribe()
+    }
+
+    /// The node's place.
+    pub(super) const fn index(&self) -> NodeIndex {
+        self.seat.id.index
+    }
+
+    /// How many nodes the chain has.
+    pub(super) const fn size(&self) -> u16 {
+        self.seat.size
+    }
+
     /// Whether slots can still be made.
     pub(super) const fn is_healthy(&self) -> bool {
         !self.failed
     }
 
-    /// Queues a transaction for the next slot. One that waits already is not queued again.
+    /// Shows the state as it was `behind` blocks ago, under what holds at the node.
+    pub(super) fn look(&mut self, behind: u32) {
+        let conditions = self.seat.conditions();
+        self.engine.set_view(View {
+            behind: u64::from(behind),
+            expired: conditions.expired_blockhashes,
+            fee_floor: conditions.fee_floor.unwrap_or(0),
+        });
+    }
+
+    /// Shows the state as it is.
+    pub(super) fn look_up(&mut self) {
+        self.engine.set_view(View::default());
+    }
+
+    /// Queues a transaction for the next slots and forwards it. One that waits already is not queued again. Where it is `retried`, it
+    /// is sent again should its block lose.
     ///
     /// # Errors
     /// Where too many are waiting.
-    pub(super) fn submit(&mut self, transaction: &VersionedTransaction) -> Result<Signature, QueueFull> {
-        let bytes = bincode::serialize(transaction).expect("a transaction that was decoded can be encoded");
-        let encoded = BASE64_STANDARD.encode(bytes);
-        if self.queue.len() >= MAX_QUEUE {
-            return Err(QueueFull);
+    pub(super) fn submit(&mut self, transaction: VersionedTransaction, retried: bool) -> Result<Signature, QueueFull> {
+        let wired = Arc::new(Wired::new(transaction));
+        if retried {
+            self.queue.remember(&wired);
         }
-        if self.queued.insert(encoded.clone()) {
-            self.queue.push(encoded);
+        if self.queue.add(&wired)? {
+            self.spread(&Gossip::Transaction(Arc::clone(&wired)), None);
         }
-        Ok(transaction.signatures.first().copied().unwrap_or_default())
+        Ok(wired.signature())
+    }
+
+    /// Takes a transaction that a peer has forwarded, and forwards it.
+    pub(super) fn relay(&mut self, wired: &Arc<Wired>, from: NodeIndex) {
+        if self.engine.ledger().transaction(&wired.signature()).is_none() && self.queue.add(wired) == Ok(true) {
+            self.spread(&Gossip::Transaction(Arc::clone(wired)), Some(from));
+        }
+    }
+
+    /// Forgets what waits. Returns how many transactions that were.
+    pub(super) fn evict(&mut self) -> usize {
+        self.queue.clear()
     }
 
     /// Makes the next slot, with what is queued.
@@ -181,7 +248,10 @@ impl Validator {
     /// # Errors
     /// Where the journal can't be written.
     pub(super) fn produce(&mut self) -> Result<Slot, ProduceError> {
-        let interval = self.interval.unwrap_or_default();
+        if self.leads() {
+            return self.mine(1);
+        }
+        let interval = self.rules.interval.unwrap_or_default();
         let slots = RUN_MILLIS.checked_div(interval).unwrap_or(1).max(1);
         let tip = self.produce_within(slots, interval)?;
         self.engine.show_sysvars();
@@ -193,115 +263,363 @@ impl Validator {
     /// # Errors
     /// Where the journal can't be written.
     pub(super) fn mine(&mut self, slots: u32) -> Result<Slot, ProduceError> {
-        let mut tip = self.engine.ledger().tip();
+        if self.leads() {
+            let mut blocks = Vec::new();
+            for _ in 0..slots {
+                let candidates = self.candidates();
+                blocks.push(self.lead(candidates)?);
+            }
+            self.announce(blocks)?;
+            return Ok(self.engine.ledger().tip());
+        }
         let mut left = u64::from(slots);
         if left > 0 && self.queue.is_empty() {
             // The run under way is timed by the interval, which these slots do not wait for.
             self.begin_run(left, 0)?;
         }
         while left > 0 {
-            tip = self.produce_within(left, 0)?;
+            self.produce_within(left, 0)?;
             left = left.saturating_sub(1);
         }
         self.engine.show_sysvars();
-        Ok(tip)
-    }
-
-    /// Queues a transfer of `lamports` from the faucet.
-    ///
-    /// # Errors
-    /// Where the transfer would fail.
-    pub(super) fn fund(&mut self, address: &Pubkey, lamports: u64) -> Result<Signature, FaucetError> {
-        let faucet = genesis::faucet().pubkey();
-        self.give(&[solana_system_interface::instruction::transfer(&faucet, address, lamports)])
-    }
-
-    /// Queues the minting of `amount` base units of `mint` to the associated token account of `owner`, which is created
-    /// if need be.
-    ///
-    /// # Errors
-    /// Where it isn't the demo mint or the transaction would fail.
-    pub(super) fn fund_token(&mut self, owner: &Pubkey, mint: &Pubkey, amount: u64) -> Result<Signature, FaucetError> {
-        let demo = genesis::demo_mint();
-        let faucet = genesis::faucet().pubkey();
-        let account = get_associated_token_address_with_program_id(owner, &demo, &genesis::TOKEN);
-        let mint_to = spl_token_interface::instruction::mint_to(&genesis::TOKEN, mint, &account, &faucet, &[], amount);
-        let (true, Ok(mint_to)) = (*mint == demo, mint_to) else {
-            return Err(FaucetError::Mint { mint: *mint, demo });
-        };
-        let create = create_associated_token_account_idempotent(&faucet, owner, &demo, &genesis::TOKEN);
-        self.give(&[create, mint_to])
-    }
-
-    fn give(&mut self, instructions: &[Instruction]) -> Result<Signature, FaucetError> {
-        let faucet = genesis::faucet();
-        // Two equal gifts in one slot are two transactions only if something in them differs.
-        let units = 200_000_u32.saturating_add(self.faucet_count % 1_000_000);
-        self.faucet_count = self.faucet_count.wrapping_add(1);
-        let instructions = [&[ComputeBudgetInstruction::set_compute_unit_limit(units)], instructions].concat();
-        let blockhash = self.engine.ledger().latest().blockhash;
-        let message = Message::new_with_blockhash(&instructions, Some(&faucet.pubkey()), &blockhash);
-        let transaction = VersionedTransaction::try_new(VersionedMessage::Legacy(message), &[&faucet])
-            .expect("the faucet is the only signer of its transactions");
-
-        let tip = self.engine.ledger().tip();
-        let simulation = self.engine.simulate(transaction.clone(), tip);
-        if let Some(error) = simulation.error {
-            return Err(FaucetError::Refused { error, log: simulation.logs.last().cloned().unwrap_or_default() });
-        }
-        self.submit(&transaction).map_err(|QueueFull| FaucetError::QueueFull)
-    }
-
-    /// Makes the next slot. If it is empty and no run covers it, a run of `slots` is recorded.
-    fn produce_within(&mut self, slots: u64, interval: u64) -> Result<Slot, ProduceError> {
-        if self.queue.is_empty() {
-            if !self.engine.pass_empty() {
-                self.begin_run(slots, interval)?;
-                self.engine.pass_empty();
-            }
-        } else {
-            let transactions: Vec<String> = self.queue.iter().take(MAX_PER_SLOT).cloned().collect();
-            let taken = transactions.len();
-            let (slot, millis) = (self.engine.next_slot(), self.clock.unix_millis());
-            self.record(&Record::Block { slot, millis, transactions })?;
-            for encoded in self.queue.drain(..taken) {
-                self.queued.remove(&encoded);
-            }
-        }
         Ok(self.engine.ledger().tip())
     }
 
-    fn begin_run(&mut self, slots: u64, interval: u64) -> Result<(), ProduceError> {
-        let (slot, millis) = (self.engine.next_slot(), self.clock.unix_millis());
-        self.record(&Record::Empty { slot, slots, millis, interval })
+    /// Makes so many empty blocks that every blockhash so far is too old.
+    ///
+    /// # Errors
+    /// Where the journal can't be written.
+    pub(super) fn expire_blockhashes(&mut self) -> Result<Slot, ProduceError> {
+        let blocks = MAX_AGE.saturating_add(1);
+        if self.leads() {
+            let made = (0..blocks).map(|_| self.lead(Vec::new())).collect::<Result<_, _>>()?;
+            self.announce(made)?;
+        } else {
+            self.begin_run(blocks, 0)?;
+            self.engine.pass_all();
+            self.tidy();
+        }
+        self.engine.show_sysvars();
+        Ok(self.engine.ledger().tip())
+    }
+
+    /// Replaces the newest `depth` blocks by a branch that is one longer and holds nobody's transactions. Returns its blocks.
+    ///
+    /// # Errors
+    /// Where that would replace what may be final, or the journal can't be written.
+    pub(super) fn reorganize(&mut self, depth: u32) -> Result<Vec<BlockId>, ReorgError> {
+        let depth = u64::from(depth);
+        let ledger = self.engine.ledger();
+        let height = ledger.height();
+        let open = height.saturating_sub(self.engine.finalized_height());
+        let most = self.consensus.as_ref().map_or(open, |consensus| consensus.most_refused().min(open));
+        let first = height.checked_sub(depth).and_then(|fork| ledger.at(fork.checked_add(1)?)).map(|info| info.id());
+        let first = first.filter(|_| depth <= most).ok_or(TooDeep { depth, most })?;
+        if let Some(consensus) = &mut self.consensus {
+            if !consensus.refuse(first) {
+                return Err(TooDeep { depth, most }.into());
+            }
+            self.write(&Record::Refused { slot: first.slot, hash: first.hash.to_string() })?;
+        }
+        let fork = self.engine.ledger().slot_at(height.saturating_sub(depth));
+        let lost = self.back_to(fork)?;
+        let mut branch = Vec::new();
+        for _ in 0..=depth {
+            branch.push(self.lead(Vec::new())?);
+        }
+        let ids = branch.iter().map(|block| block.id).collect();
+        self.say_votes(None);
+        self.announce(branch)?;
+        self.queue_again(&lost);
+        self.engine.show_sysvars();
+        Ok(ids)
+    }
+
+    /// Takes blocks that a peer has told, and follows what is best then. `false` where what one of them builds on is not known.
+    ///
+    /// # Errors
+    /// Where the journal can't be written.
+    pub(super) fn take_blocks(&mut self, blocks: Vec<Arc<Block>>) -> Result<bool, ProduceError> {
+        let Some(consensus) = &mut self.consensus else { return Ok(true) };
+        let mut fits = true;
+        for block in blocks {
+            let Block { id, parent, leader, millis, .. } = *block;
+            let made = Block::new(parent, id.slot, leader, millis, block.transactions.clone());
+            let known = consensus.tree().has(&id.hash) || id.slot <= consensus.tree().root().slot;
+            if !known && made.id == id {
+                fits &= consensus.add(block);
+            }
+        }
+        self.agree()?;
+        Ok(fits)
+    }
+
+    /// Takes in what a peer knows of the votes, and follows what is best then.
+    ///
+    /// # Errors
+    /// Where the journal can't be written.
+    pub(super) fn take_votes(&mut self, said: &Said) -> Result<(), ProduceError> {
+        let Some(consensus) = &mut self.consensus else { return Ok(()) };
+        let mut news = false;
+        for vote in &said.votes {
+            news |= consensus.hear(*vote);
+        }
+        let refused: Vec<BlockId> = said.refused.iter().copied().filter(|id| consensus.refuse(*id)).collect();
+        for id in &refused {
+            self.write(&Record::Refused { slot: id.slot, hash: id.hash.to_string() })?;
+        }
+        if news || !refused.is_empty() { self.agree() } else { Ok(()) }
+    }
+
+    /// Tells what is known of the votes: to one peer, or to all.
+    pub(super) fn say_votes(&self, to: Option<NodeIndex>) {
+        let (Some(consensus), Some(endpoint)) = (&self.consensus, &self.seat.endpoint) else { return };
+        let said = Gossip::Vote(Said { votes: consensus.votes(), refused: consensus.tree().refused() });
+        match to {
+            Some(peer) => endpoint.send(peer, said),
+            None => endpoint.spread(&said, None),
+        }
     }
 
     /// Gives the journal back. A connection may hold the node a little longer, but no further slot is made.
     pub(crate) fn close(&mut self) {
         self.journal.close();
+        self.failed = true;
     }
 
-    /// Writes a record, then lets it take effect.
-    fn record(&mut self, record: &Record) -> Result<(), ProduceError> {
+    /// Whether each block is made by itself: of several nodes one leads, and a node that is alone may skip slots.
+    fn leads(&self) -> bool {
+        self.consensus.is_some() || self.rules.skipped != Probability::NEVER
+    }
+
+    /// What may go into the next block, taken out of the queue.
+    fn candidates(&mut self) -> Vec<Arc<Wired>> {
+        let conditions = self.seat.conditions();
+        if conditions.full_blocks || self.queue.is_empty() {
+            return Vec::new();
+        }
+        self.look(0);
+        let (engine, floor) = (&self.engine, conditions.fee_floor.unwrap_or(0));
+        let tip = engine.ledger().tip();
+        let candidates = self.queue.take(MAX_PER_SLOT, |wired| {
+            let message = &wired.transaction.message;
+            let due = !conditions.expired_blockhashes || engine.check_age(message, tip).is_ok();
+            due && (floor == 0 || unit_price(message) >= floor)
+        });
+        self.look_up();
+        candidates
+    }
+
+    /// Makes the next block, with those of `candidates` that it may include.
+    fn lead(&mut self, candidates: Vec<Arc<Wired>>) -> Result<Arc<Block>, ProduceError> {
+        let (slot, millis) = (self.slot_to_lead(), self.seat.clock.unix_millis());
+        let leader = (self.seat.size > 1).then_some(self.seat.id.index);
+        self.write(&Record::Linked { slot, leader, millis, transactions: wires(&candidates) })?;
+        let block = Arc::new(self.engine.execute_block(slot, leader, millis, &candidates));
+        if let Some(consensus) = &mut self.consensus {
+            consensus.add(Arc::clone(&block));
+            consensus.follow(block.id.hash);
+        }
+        self.tidy();
+        Ok(block)
+    }
+
+    /// The next slot that is not skipped. Slots go on from the newest that was ever seen, on whatever branch.
+    fn slot_to_lead(&self) -> Slot {
+        let heard = self.consensus.as_ref().map_or(0, Consensus::newest_slot);
+        let next = heard.max(self.engine.newest_slot()).saturating_add(1);
+        let skipped = |slot: &Slot| self.skips.draw(*slot).happens(self.rules.skipped);
+        let last = next.saturating_add(MAX_SKIPPED);
+        (next..last).find(|slot| !skipped(slot)).unwrap_or(last)
+    }
+
+    /// Tells the others blocks that were made here, and settles what follows from them.
+    fn announce(&mut self, mut blocks: Vec<Arc<Block>>) -> Result<(), ProduceError> {
+        let news = match blocks.pop() {
+            Some(only) if blocks.is_empty() => Gossip::Block(only),
+            Some(last) => {
+                blocks.push(last);
+                Gossip::Blocks(blocks)
+            }
+            None => return Ok(()),
+        };
+        self.spread(&news, None);
+        self.settle()
+    }
+
+    /// Follows the branch that most votes are for, and settles what the votes say.
+    fn agree(&mut self) -> Result<(), ProduceError> {
+        let mut lost = Vec::new();
+        while let Some(consensus) = &mut self.consensus {
+            let (best, head) = (consensus.best(), consensus.head());
+            if best == head {
+                break;
+            }
+            let tree = consensus.tree();
+            let fork = tree.fork(&head, &best);
+            let (below, path) = (tree.id(&fork), tree.path(&fork, &best));
+            if fork != head
+                && let Some(below) = below
+            {
+                consensus.follow(fork);
+                lost.extend(self.back_to(below.slot)?);
+            }
+            for block in path {
+                if !self.link(&block)? {
+                    break;
+                }
+            }
+        }
+        self.queue_again(&lost);
+        self.engine.show_sysvars();
+        self.settle()
+    }
+
+    /// Takes a block from outside on top of the newest one. `false` where it breaks the rules: it is given up then.
+    fn link(&mut self, block: &Block) -> Result<bool, ProduceError> {
+        let Block { id, leader, millis, ref transactions, .. } = *block;
+        self.write(&Record::Linked { slot: id.slot, leader, millis, transactions: wires(transactions) })?;
+        let before = self.engine.ledger().tip();
+        let made = self.engine.execute_block(id.slot, leader, millis, transactions);
+        let Some(consensus) = &mut self.consensus else { return Ok(true) };
+        if made.id != id {
+            tracing::warn!(node = %self.seat.id, slot = id.slot, "a peer's block breaks the rules");
+            consensus.condemn(id);
+            self.back_to(before)?;
+            return Ok(false);
+        }
+        consensus.follow(id.hash);
+        self.queue.drop_included(transactions);
+        self.tidy();
+        Ok(true)
+    }
+
+    /// Takes all blocks after a slot back. Returns what was in them.
+    fn back_to(&mut self, slot: Slot) -> Result<Vec<Arc<Executed>>, ProduceError> {
+        self.write(&Record::Back { slot })?;
+        let mut lost = Vec::new();
+        while self.engine.ledger().tip() > slot {
+            lost.push(self.engine.take_back());
+        }
+        // Oldest first again.
+        lost.reverse();
+        Ok(lost.into_iter().flatten().collect())
+    }
+
+    /// Sends what a lost branch held again, where a client has asked for it.
+    fn queue_again(&mut self, lost: &[Arc<Executed>]) {
+        for executed in lost {
+            let signature = executed.signature();
+            let Some(wired) = self.queue.remembered(&signature).cloned() else { continue };
+            if self.engine.ledger().transaction(&signature).is_none() && self.queue.add(&wired) == Ok(true) {
+                self.spread(&Gossip::Transaction(wired), None);
+            }
+        }
+    }
+
+    /// Settles what the votes say, and casts the node's own.
+    fn settle(&mut self) -> Result<(), ProduceError> {
+        let Some(consensus) = &mut self.consensus else { return Ok(()) };
+        let settled = consensus.settle();
+        let cast = consensus.cast();
+        let slots = (settled.rooted.slot, settled.finalized.slot);
+        if slots != self.settled {
+            self.write(&Record::Settled { rooted: slots.0, finalized: slots.1 })?;
+            self.settled = slots;
+        }
+        self.engine.settle(settled.confirmed, settled.finalized_height);
+        if cast {
+            self.say_votes(None);
+        }
+        self.tidy();
+        Ok(())
+    }
+
+    /// Tells that something has changed, and forgets transactions that were remembered for another try and need none.
+    fn tidy(&mut self) {
+        self.news.send_replace(());
+        let height = self.engine.ledger().height();
+        if height.abs_diff(self.tidied) < TIDY_BLOCKS {
+            return;
+        }
+        self.tidied = height;
+        let (engine, finalized) = (&self.engine, self.engine.finalized());
+        let ledger = engine.ledger();
+        self.queue.retain(|wired| match ledger.transaction(&wired.signature()) {
+            Some(executed) => executed.slot > finalized,
+            None => engine.check_age(&wired.transaction.message, ledger.tip()).is_ok(),
+        });
+    }
+
+    /// Makes the next slot of a node that is alone. If it is empty and no run covers it, a run of `slots` is recorded.
+    fn produce_within(&mut self, slots: u64, interval: u64) -> Result<Slot, ProduceError> {
+        let candidates = self.candidates();
+        if candidates.is_empty() {
+            if !self.engine.pass_empty() {
+                self.begin_run(slots, interval)?;
+                self.engine.pass_empty();
+            }
+        } else {
+            let (slot, millis) = (self.engine.next_slot(), self.seat.clock.unix_millis());
+            self.write(&Record::Block { slot, millis, transactions: wires(&candidates) })?;
+            self.engine.execute_block(slot, None, millis, &candidates);
+        }
+        self.tidy();
+        Ok(self.engine.ledger().tip())
+    }
+
+    fn begin_run(&mut self, slots: u64, interval: u64) -> Result<(), ProduceError> {
+        let (slot, millis) = (self.engine.next_slot(), self.seat.clock.unix_millis());
+        let run = Record::Empty { slot, slots, millis, interval };
+        self.write(&run)?;
+        self.engine.apply(&run)?;
+        Ok(())
+    }
+
+    fn spread(&self, message: &Message, except: Option<NodeIndex>) {
+        if let Some(endpoint) = &self.seat.endpoint {
+            endpoint.spread(message, except);
+        }
+    }
+
+    /// Writes a record. Its effect may be shown then.
+    fn write(&mut self, record: &Record) -> Result<(), ProduceError> {
         if self.failed {
             return Err(ProduceError::Stopped);
         }
         self.failed = true;
         self.journal.append(record)?;
-        self.engine.apply(record)?;
         self.failed = false;
         Ok(())
     }
+}
+
+/// What the journal says of the agreement with the others.
+fn resume(engine: &Engine, seat: &Seat<Message>, depth: u64, rooted: Slot, refused: Vec<BlockId>) -> Consensus {
+    let (ledger, root) = (engine.ledger(), engine.finalized_height());
+    let id = ledger.at(root).unwrap_or_else(|| ledger.latest()).id();
+    let mut consensus = Consensus::new(seat.id.index, seat.size, depth, id, root);
+    let open = root.saturating_add(1)..=ledger.height();
+    consensus.resume(open.filter_map(|height| engine.block_at(height)).collect(), rooted, refused);
+    consensus
+}
+
+fn wires(transactions: &[Arc<Wired>]) -> Vec<String> {
+    transactions.iter().map(|wired| wired.wire.clone()).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use solana_sdk::account::{AccountSharedData, ReadableAccount};
-    use solana_sdk::signature::Keypair;
+    use solana_sdk::message::{Message, VersionedMessage};
+    use solana_sdk::pubkey::Pubkey;
+    use solana_sdk::signature::{Keypair, Signer};
 
     use super::*;
     use crate::clock::ManualClock;
+    use crate::rpc::CancellationToken;
+    use crate::topology::ChainKind;
 
     const KEYS: usize = 4;
 
@@ -312,6 +630,7 @@ mod tests {
         Mint { to: usize, amount: u64 },
         Produce,
         Mine(u32),
+        Reorg(u32),
         Restart,
     }
 
@@ -323,6 +642,7 @@ mod tests {
             1 => (0..KEYS, any::<u64>()).prop_map(|(to, amount)| Step::Mint { to, amount }),
             4 => Just(Step::Produce),
             1 => (0..30_u32).prop_map(Step::Mine),
+            1 => (0..12_u32).prop_map(Step::Reorg),
             1 => Just(Step::Restart),
         ]
     }
@@ -331,7 +651,7 @@ mod tests {
 
     fn state(validator: &Validator) -> State {
         let tip = validator.engine.ledger().tip();
-        let final_slot = tip.saturating_sub(validator.engine.depth());
+        let final_slot = validator.engine.finalized();
         (tip, validator.engine.accounts(tip), validator.engine.accounts(final_slot))
     }
 
@@ -353,7 +673,11 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("journal");
             let clock = Arc::new(ManualClock::new(1_700_000_000_000));
-            let open = || Validator::restore(Some(&path), clock.clone(), None, 8).unwrap();
+            let open = || {
+                let seat = Seat::alone(ChainKind::Solana, clock.clone(), CancellationToken::new());
+                let rules = Rules { interval: None, depth: 8, skipped: Probability::NEVER };
+                Validator::restore(Some(&path), seat, rules).unwrap()
+            };
             let keys: Vec<Keypair> = (1_u8..).take(KEYS).map(|seed| Keypair::new_from_array([seed; 32])).collect();
             let mut validator = open();
             let supply = lamports(&validator);
@@ -366,7 +690,7 @@ mod tests {
                         let blockhash = validator.engine.ledger().latest().blockhash;
                         let message = Message::new_with_blockhash(&[pay], Some(&from.pubkey()), &blockhash);
                         let message = VersionedMessage::Legacy(message);
-                        validator.submit(&VersionedTransaction::try_new(message, &[from]).unwrap()).unwrap();
+                        validator.submit(VersionedTransaction::try_new(message, &[from]).unwrap(), true).unwrap();
                     }
                     // What would fail is refused, and that is fine.
                     Step::Fund { to, lamports } => drop(validator.fund(&keys[to].pubkey(), lamports)),
@@ -375,6 +699,15 @@ mod tests {
                     }
                     Step::Produce => drop(validator.produce().unwrap()),
                     Step::Mine(slots) => drop(validator.mine(slots).unwrap()),
+                    Step::Reorg(depth) => {
+                        let (before, sure) = (state(&validator), validator.engine.finalized());
+                        match validator.reorganize(depth) {
+                            Ok(branch) => prop_assert_eq!(branch.len(), usize::try_from(depth).unwrap() + 1),
+                            Err(ReorgError::TooDeep(_)) => prop_assert_eq!(state(&validator), before),
+                            Err(error) => panic!("{error}"),
+                        }
+                        prop_assert!(validator.engine.finalized() >= sure);
+                    }
                     Step::Restart => {
                         let before = state(&validator);
                         drop(validator);

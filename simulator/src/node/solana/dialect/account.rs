@@ -12,6 +12,7 @@ use super::params::{Args, ContextConfig, MAX_MULTIPLE_ACCOUNTS, limited, pubkey}
 use super::{Answer, token, with_context};
 use crate::node::solana::engine::Engine;
 use crate::node::solana::ledger::Slot;
+use crate::node::solana::nonce;
 use crate::node::solana::validator::Validator;
 use crate::rpc::{INVALID_REQUEST, RpcError};
 
@@ -179,8 +180,22 @@ fn data(
         Encoding::Base64Zstd => {
             Err(invalid_params("Invalid params: this node does not compress; use the encoding `base64`."))
         }
-        Encoding::JsonParsed => Ok(token::parsed(engine, slot, account).unwrap_or_else(base64)),
+        Encoding::JsonParsed => {
+            Ok(token::parsed(engine, slot, account).or_else(|| parsed_nonce(account)).unwrap_or_else(base64))
+        }
     }
+}
+
+/// A durable nonce's account by its fields, as agave's `parse_nonce` writes them.
+fn parsed_nonce(account: &AccountSharedData) -> Option<Value> {
+    let nonce = nonce::fields(account)?;
+    let info = json!({
+        "authority": nonce.authority.to_string(),
+        "blockhash": nonce.value.to_string(),
+        "feeCalculator": { "lamportsPerSignature": nonce.lamports_per_signature.to_string() },
+    });
+    let parsed = json!({ "info": info, "type": "initialized" });
+    Some(json!({ "program": "nonce", "parsed": parsed, "space": account.data().len() }))
 }
 
 impl DataSlice {

@@ -10,11 +10,16 @@ use super::error::{invalid_params, node_unhealthy};
 use super::params::{Args, BlockContext, ContextConfig, MAX_FEE_ADDRESSES, limited, pubkey};
 use super::{Answer, SOLANA_CORE, with_context};
 use crate::node::solana::genesis::{self, SLOTS_PER_EPOCH};
-use crate::node::solana::ledger::{Executed, MAX_AGE, is_writable};
+use crate::node::solana::ledger::{Executed, MAX_AGE, Slot, is_writable};
 use crate::node::solana::validator::Validator;
+use crate::node::solana::votes::Vote;
+use crate::topology::NodeIndex;
 
 /// Stands for the mainnet feature set that the runtime crates know; a real node derives the number from the features.
 const FEATURE_SET: u32 = 4_020_002;
+
+/// How far behind a node's votes are when it counts as gone (agave: `DELINQUENT_VALIDATOR_SLOT_DISTANCE`).
+const DELINQUENT_SLOTS: u64 = 128;
 
 const MAX_ACCOUNT_BYTES: usize = 10 * 1024 * 1024;
 
@@ -30,49 +35,74 @@ pub(super) fn genesis_hash() -> Answer {
     Ok(json!(genesis::genesis_hash().to_string()))
 }
 
-pub(super) fn identity() -> Answer {
-    Ok(json!({ "identity": genesis::identity().to_string() }))
+pub(super) fn identity(validator: &Validator) -> Answer {
+    Ok(json!({ "identity": genesis::identity(validator.index()).to_string() }))
 }
 
-pub(super) fn nodes() -> Answer {
-    Ok(json!([{
-        "pubkey": genesis::identity().to_string(),
-        "gossip": null, "tvu": null, "tpu": null, "tpuQuic": null, "tpuForwards": null, "tpuForwardsQuic": null,
-        "tpuVote": null, "serveRepair": null, "rpc": null, "pubsub": null,
-        "version": SOLANA_CORE,
-        "featureSet": FEATURE_SET,
-        "shredVersion": 0,
-    }]))
+/// All nodes of the cluster, running or not.
+pub(super) fn nodes(validator: &Validator) -> Answer {
+    let node = |index| {
+        json!({
+            "pubkey": genesis::identity(index).to_string(),
+            "gossip": null, "tvu": null, "tpu": null, "tpuQuic": null, "tpuForwards": null, "tpuForwardsQuic": null,
+            "tpuVote": null, "serveRepair": null, "rpc": null, "pubsub": null,
+            "version": SOLANA_CORE,
+            "featureSet": FEATURE_SET,
+            "shredVersion": 0,
+        })
+    };
+    Ok((0..validator.size()).map(NodeIndex).map(node).collect())
 }
 
-pub(super) fn slot_leader() -> Answer {
-    Ok(json!(genesis::identity().to_string()))
+/// Who led the newest slot. Who leads the next one is decided when it comes.
+pub(super) fn slot_leader(validator: &Validator, args: &Args<'_>) -> Answer {
+    let slot = args.optional::<ContextConfig>(0)?.slot(validator.engine())?;
+    let leader = validator.engine().ledger().slot(slot).and_then(|info| info.leader);
+    Ok(json!(genesis::identity(leader.unwrap_or(validator.index())).to_string()))
 }
 
 pub(super) fn vote_accounts(validator: &Validator) -> Answer {
-    let tip = validator.engine().ledger().tip();
-    let current = json!({
-        "votePubkey": genesis::vote_account().to_string(),
-        "nodePubkey": genesis::identity().to_string(),
-        "activatedStake": 0,
-        "epochVoteAccount": true,
-        "commission": 0,
-        "lastVote": tip,
-        "epochCredits": [],
-        "rootSlot": tip.saturating_sub(validator.engine().depth()),
-    });
-    Ok(json!({ "current": [current], "delinquent": [] }))
+    let account = |index: NodeIndex, last: Slot, root: Slot| {
+        json!({
+            "votePubkey": genesis::vote_account(index).to_string(),
+            "nodePubkey": genesis::identity(index).to_string(),
+            "activatedStake": 0,
+            "epochVoteAccount": true,
+            "commission": 0,
+            "lastVote": last,
+            "epochCredits": [],
+            "rootSlot": root,
+        })
+    };
+    let tip = validator.engine().processed();
+    let Some(consensus) = validator.consensus() else {
+        let current = account(validator.index(), tip, validator.engine().finalized());
+        return Ok(json!({ "current": [current], "delinquent": [] }));
+    };
+    let votes = consensus.votes().into_iter();
+    let (current, delinquent): (Vec<_>, Vec<_>) =
+        votes.partition(|vote| vote.head.slot.saturating_add(DELINQUENT_SLOTS) >= tip);
+    let list = |votes: Vec<Vote>| -> Value {
+        votes.iter().map(|vote| account(vote.voter, vote.head.slot, vote.rooted.slot)).collect()
+    };
+    Ok(json!({ "current": list(current), "delinquent": list(delinquent) }))
 }
 
 pub(super) fn slot(validator: &Validator, args: &Args<'_>) -> Answer {
     Ok(json!(args.optional::<ContextConfig>(0)?.slot(validator.engine())?))
 }
 
+/// How many blocks there are up to the slot that is asked for.
+pub(super) fn block_height(validator: &Validator, args: &Args<'_>) -> Answer {
+    let slot = args.optional::<ContextConfig>(0)?.slot(validator.engine())?;
+    Ok(json!(validator.engine().ledger().height_of(slot)))
+}
+
 pub(super) fn epoch_info(validator: &Validator, args: &Args<'_>) -> Answer {
     let slot = args.optional::<ContextConfig>(0)?.slot(validator.engine())?;
     Ok(json!({
         "absoluteSlot": slot,
-        "blockHeight": slot,
+        "blockHeight": validator.engine().ledger().height_of(slot),
         "epoch": slot / SLOTS_PER_EPOCH,
         "slotIndex": slot % SLOTS_PER_EPOCH,
         "slotsInEpoch": SLOTS_PER_EPOCH,
@@ -116,7 +146,7 @@ pub(super) fn latest_blockhash(validator: &Validator, args: &Args<'_>) -> Answer
     let info = validator.engine().ledger().slot(slot).unwrap_or_else(|| validator.engine().ledger().latest());
     let value = json!({
         "blockhash": info.blockhash.to_string(),
-        "lastValidBlockHeight": slot.saturating_add(MAX_AGE),
+        "lastValidBlockHeight": validator.engine().ledger().height_of(slot).saturating_add(MAX_AGE),
     });
     Ok(with_context(slot, value))
 }
@@ -124,7 +154,8 @@ pub(super) fn latest_blockhash(validator: &Validator, args: &Args<'_>) -> Answer
 pub(super) fn is_blockhash_valid(validator: &Validator, args: &Args<'_>) -> Answer {
     let blockhash: Hash = args.required::<String>(0)?.parse().map_err(|e| invalid_params(format!("{e:?}")))?;
     let slot = args.optional::<ContextConfig>(1)?.slot(validator.engine())?;
-    Ok(with_context(slot, json!(validator.engine().ledger().recent(&blockhash, slot).is_some())))
+    let valid = !validator.engine().view().expired && validator.engine().ledger().recent(&blockhash, slot).is_some();
+    Ok(with_context(slot, json!(valid)))
 }
 
 /// The lowest price in each of the last blocks, or the lowest among those that lock one of the addresses for writing.
@@ -133,13 +164,16 @@ pub(super) fn recent_prioritization_fees(validator: &Validator, args: &Args<'_>)
     let addresses = addresses.iter().map(|text| pubkey(text)).collect::<Result<Vec<Pubkey>, _>>()?;
     let ledger = validator.engine().ledger();
     let lowest = |block: &mut dyn Iterator<Item = &Executed>| block.map(|executed| executed.unit_price).min();
+    let floor = validator.engine().view().fee_floor;
+    let newest = validator.engine().processed();
+    let oldest = ledger.height_of(newest).saturating_sub(MAX_AGE.saturating_sub(1));
     let mut fees: Vec<Value> = Vec::new();
-    for slot in ledger.tip().saturating_sub(MAX_AGE.saturating_sub(1))..=ledger.tip() {
+    for slot in ledger.between(ledger.slot_at(oldest), newest).map(|info| info.slot) {
         let block = || ledger.block(slot).iter().map(AsRef::as_ref);
         let any = lowest(&mut block()).unwrap_or(0);
         let on =
             addresses.iter().filter_map(|address| lowest(&mut block().filter(|executed| writes(executed, address))));
-        let fee = on.fold(any, u64::max);
+        let fee = on.fold(any, u64::max).max(floor);
         fees.push(json!({ "slot": slot, "prioritizationFee": fee }));
     }
     Ok(Value::Array(fees))

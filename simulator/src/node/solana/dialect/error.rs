@@ -9,6 +9,7 @@ const PREFLIGHT_FAILURE: i64 = -32002;
 const SIGNATURE_VERIFICATION_FAILURE: i64 = -32003;
 const BLOCK_NOT_AVAILABLE: i64 = -32004;
 const NODE_UNHEALTHY: i64 = -32005;
+const SLOT_SKIPPED: i64 = -32007;
 const UNSUPPORTED_TRANSACTION_VERSION: i64 = -32015;
 const MIN_CONTEXT_SLOT_NOT_REACHED: i64 = -32016;
 
@@ -27,6 +28,11 @@ pub(super) fn signature_verification_failure() -> RpcError {
 
 pub(super) fn block_not_available(slot: Slot) -> RpcError {
     RpcError::new(BLOCK_NOT_AVAILABLE, format!("Block not available for slot {slot}"))
+}
+
+pub(super) fn slot_skipped(slot: Slot) -> RpcError {
+    let message = format!("Slot {slot} was skipped, or missing due to ledger jump to recent snapshot");
+    RpcError::new(SLOT_SKIPPED, message)
 }
 
 pub(super) fn node_unhealthy() -> RpcError {

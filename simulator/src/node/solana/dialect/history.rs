@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use solana_sdk::pubkey::Pubkey;
 use solana_sdk::signature::Signature;
 
-use super::error::{block_not_available, invalid_params, min_context_slot_not_reached};
+use super::error::{block_not_available, invalid_params, min_context_slot_not_reached, slot_skipped};
 use super::params::{Args, BlockContext, Commitment, MAX_SIGNATURE_STATUSES, limited, signature};
 use super::transaction::{Encoding, parsed_keys, status_of, with_meta};
 use super::{Answer, parsed, with_context};
@@ -91,10 +91,10 @@ pub(super) fn signature_statuses(validator: &Validator, args: &Args<'_>) -> Answ
     let signatures = texts.iter().map(|text| signature(text)).collect::<Result<Vec<_>, _>>()?;
     let everything = args.optional::<StatusConfig>(1)?.search_transaction_history;
     let engine = validator.engine();
-    let tip = engine.ledger().tip();
+    let (ledger, tip) = (engine.ledger(), engine.processed());
     let status = |signature: &Signature| {
-        let executed = engine.ledger().transaction(signature)?;
-        let depth = tip.saturating_sub(executed.slot);
+        let executed = ledger.transaction(signature).filter(|executed| executed.slot <= tip)?;
+        let depth = ledger.height_of(tip).saturating_sub(ledger.height_of(executed.slot));
         if !everything && depth > STATUS_SLOTS {
             return None;
         }
@@ -167,19 +167,21 @@ pub(super) fn block(validator: &Validator, args: &Args<'_>) -> Answer {
     let config: BlockConfig = args.optional(1)?;
     let engine = validator.engine();
     let newest = config.transaction.context.slot(engine)?;
-    let info = engine.ledger().slot(slot).filter(|_| slot <= newest).ok_or_else(|| block_not_available(slot))?;
-    let parent = slot.saturating_sub(1);
-    let previous = if slot == 0 {
-        Default::default()
-    } else {
-        engine.ledger().slot(parent).map_or_else(Default::default, |info| info.blockhash)
-    };
+    let ledger = engine.ledger();
+    if slot > newest {
+        return Err(block_not_available(slot));
+    }
+    let info = ledger.slot(slot).ok_or_else(|| slot_skipped(slot))?;
+    let height = ledger.height_of(slot);
+    let parent = height.checked_sub(1).and_then(|below| ledger.at(below));
+    let previous = parent.map_or_else(Default::default, |parent| parent.blockhash);
+    let parent = parent.map_or(0, |parent| parent.slot);
 
     let mut fields = Map::new();
     fields.insert("blockhash".into(), info.blockhash.to_string().into());
     fields.insert("previousBlockhash".into(), previous.to_string().into());
     fields.insert("parentSlot".into(), parent.into());
-    fields.insert("blockHeight".into(), slot.into());
+    fields.insert("blockHeight".into(), height.into());
     fields.insert("blockTime".into(), time(engine, slot));
     let executed = engine.ledger().block(slot);
     let encoding = config.transaction.encoding.unwrap_or_default();
@@ -217,7 +219,8 @@ pub(super) fn blocks(validator: &Validator, args: &Args<'_>) -> Answer {
     if end.saturating_sub(start) > MAX_BLOCKS {
         return Err(invalid_params(format!("Slot range too large; max {MAX_BLOCKS}")));
     }
-    Ok((start..=end.min(newest)).map(Value::from).collect())
+    let found = validator.engine().ledger().between(start, end.min(newest));
+    Ok(found.map(|info| Value::from(info.slot)).collect())
 }
 
 pub(super) fn blocks_with_limit(validator: &Validator, args: &Args<'_>) -> Answer {
@@ -227,14 +230,18 @@ pub(super) fn blocks_with_limit(validator: &Validator, args: &Args<'_>) -> Answe
     if limit > MAX_BLOCKS {
         return Err(invalid_params(format!("Limit too large; max {MAX_BLOCKS}")));
     }
-    Ok((start..start.saturating_add(limit)).take_while(|slot| *slot <= newest).map(Value::from).collect())
+    let found = validator.engine().ledger().between(start, newest).take(usize::try_from(limit).unwrap_or(usize::MAX));
+    Ok(found.map(|info| Value::from(info.slot)).collect())
 }
 
 pub(super) fn block_time(validator: &Validator, args: &Args<'_>) -> Answer {
     let slot: Slot = args.required(0)?;
     let engine = validator.engine();
-    if slot > engine.ledger().tip() {
+    if slot > engine.processed() {
         return Err(block_not_available(slot));
+    }
+    if engine.ledger().slot(slot).is_none() {
+        return Err(slot_skipped(slot));
     }
     Ok(time(engine, slot))
 }

@@ -23,11 +23,11 @@ pub(super) struct Args<'a>(&'a [Value]);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum Commitment {
-    /// The newest slot.
+    /// The node's newest block.
     Processed,
-    /// One slot later.
+    /// Two thirds of the nodes vote for it.
     Confirmed,
-    /// As deep as the node's configuration says.
+    /// Two thirds of the nodes never leave it, as it is deep enough.
     #[default]
     Finalized,
 }
@@ -84,11 +84,10 @@ impl<'a> Args<'a> {
 impl Commitment {
     /// The newest slot that is as sure.
     pub(super) fn slot(self, engine: &Engine) -> Slot {
-        let tip = engine.ledger().tip();
         match self {
-            Self::Processed => tip,
-            Self::Confirmed => tip.saturating_sub(1),
-            Self::Finalized => tip.saturating_sub(engine.depth()),
+            Self::Processed => engine.processed(),
+            Self::Confirmed => engine.confirmed(),
+            Self::Finalized => engine.finalized(),
         }
     }
 

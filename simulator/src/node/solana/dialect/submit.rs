@@ -15,8 +15,10 @@ use super::error::{invalid_params, node_unhealthy, preflight_failure, signature_
 use super::params::{Args, Commitment, ContextConfig, pubkey};
 use super::{Answer, transaction, with_context};
 use crate::node::solana::engine::Simulation;
+use crate::node::solana::faucet::FaucetError;
 use crate::node::solana::ledger::{MAX_AGE, Slot};
-use crate::node::solana::validator::{FaucetError, ProduceError, QueueFull, Validator};
+use crate::node::solana::queue::QueueFull;
+use crate::node::solana::validator::{ProduceError, Validator};
 use crate::rpc::{INTERNAL_ERROR, RpcError};
 
 /// The most bytes of a transaction (agave: `PACKET_DATA_SIZE`).
@@ -48,6 +50,7 @@ struct SendConfig {
     preflight_commitment: Option<Commitment>,
     encoding: Option<WireEncoding>,
     min_context_slot: Option<Slot>,
+    max_retries: Option<usize>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -85,9 +88,11 @@ pub(super) fn simulate(validator: &mut Validator, args: &Args<'_>) -> Answer {
     let mut transaction = decode_transaction(&text, config.encoding.unwrap_or_default())?;
     let slot = config.context.slot(validator.engine())?;
     let replacement = config.replace_recent_blockhash.then(|| {
-        let info = validator.engine().ledger().slot(slot).unwrap_or_else(|| validator.engine().ledger().latest());
+        let ledger = validator.engine().ledger();
+        let info = ledger.slot(slot).unwrap_or_else(|| ledger.latest());
         transaction.message.set_recent_blockhash(info.blockhash);
-        json!({ "blockhash": info.blockhash.to_string(), "lastValidBlockHeight": slot.saturating_add(MAX_AGE) })
+        let last = ledger.height_of(slot).saturating_add(MAX_AGE);
+        json!({ "blockhash": info.blockhash.to_string(), "lastValidBlockHeight": last })
     });
     if config.sig_verify && !signatures_are_good(&transaction) {
         return Err(signature_verification_failure());
@@ -139,8 +144,16 @@ pub(super) fn send(validator: &mut Validator, args: &Args<'_>) -> Answer {
             return Err(preflight_failure(error, simulation_result(&simulation, Value::Null)));
         }
     }
-    let signature = validator.submit(&transaction).map_err(|full @ QueueFull| internal(full))?;
+    let retried = config.max_retries != Some(0);
+    let signature = validator.submit(transaction, retried).map_err(|full @ QueueFull| internal(full))?;
     Ok(json!(signature.to_string()))
+}
+
+/// The answer to [`send`] of a node that forgets the transaction at once.
+pub(super) fn pretend(args: &Args<'_>) -> Answer {
+    let config: SendConfig = args.optional(1)?;
+    let transaction = decode_transaction(&args.required::<String>(0)?, config.encoding.unwrap_or_default())?;
+    Ok(json!(transaction.signatures.first().map(ToString::to_string)))
 }
 
 pub(super) fn request_airdrop(validator: &mut Validator, args: &Args<'_>) -> Answer {
@@ -175,6 +188,12 @@ pub(super) fn mine(validator: &mut Validator, args: &Args<'_>) -> Answer {
         return Err(invalid_params(format!("Invalid params: at most {MAX_MINED} slots at once.")));
     }
     let tip = validator.mine(slots).map_err(|error: ProduceError| internal(error))?;
+    Ok(json!(tip))
+}
+
+/// Makes every blockhash so far too old, by as many empty slots. Answers with the newest slot.
+pub(super) fn expire_blockhashes(validator: &mut Validator) -> Answer {
+    let tip = validator.expire_blockhashes().map_err(|error: ProduceError| internal(error))?;
     Ok(json!(tip))
 }
 
