@@ -47,7 +47,7 @@ struct Data {
 }
 
 /// The code of a kind: the table that the documentation shows.
-const CODES: [(&str, i32); 65] = [
+const CODES: [(&str, i32); 66] = [
     ("parse_error", -32700),
     ("invalid_request", -32600),
     ("method_not_found", -32601),
@@ -57,6 +57,7 @@ const CODES: [(&str, i32); 65] = [
     ("unknown_key", -32602),
     ("unknown_version", -32602),
     ("unknown_override", -32602),
+    ("unknown_delegation", -32602),
     ("invalid_address", -32602),
     ("wrong_network", -32602),
     ("wrong_asset", -32602),

@@ -12,7 +12,8 @@ use gateway::clock::Clock;
 use gateway::record::{Event, Reason, Record, RecordId, SignedBytes, State};
 use gateway::store::sqlite::SqliteStore;
 use gateway::store::{
-    Accepted, Cancelling, Filter, GatewayId, Hold, Judgement, NewIntent, Sight, SlotRow, Store, StoreError, Usage,
+    Accepted, Cancelling, Filter, GatewayId, Hold, Judgement, NewIntent, Paper, PaperKind, Sight, SlotRow, Store,
+    StoreError, Usage,
 };
 use serde_json::Value;
 use signer::approval::{Approval, Decision};
@@ -147,6 +148,40 @@ impl Store for Glass {
 
     async fn approved(&self, hold: Hold, at: u64) -> Result<(), StoreError> {
         self.inner.approved(hold, at).await
+    }
+
+    // Nor are there deals, data that travels, or papers.
+    async fn let_deal_go(
+        &self,
+        id: RecordId,
+        claims: Claims,
+        request: SignedRequest,
+        at: u64,
+    ) -> Result<(), StoreError> {
+        self.inner.let_deal_go(id, claims, request, at).await
+    }
+
+    async fn attach_travel(
+        &self,
+        id: RecordId,
+        data: String,
+        detail: Value,
+        claims: Claims,
+        at: u64,
+    ) -> Result<(), StoreError> {
+        self.inner.attach_travel(id, data, detail, claims, at).await
+    }
+
+    async fn keep(&self, paper: Paper, claims: Claims, at: u64) -> Result<(), StoreError> {
+        self.inner.keep(paper, claims, at).await
+    }
+
+    async fn papers(&self, kind: PaperKind) -> Result<Vec<Paper>, StoreError> {
+        self.inner.papers(kind).await
+    }
+
+    async fn paper(&self, kind: PaperKind, name: &str) -> Result<Option<Paper>, StoreError> {
+        self.inner.paper(kind, name).await
     }
 
     async fn freeze(&self, hold: Hold, unsigned: Vec<u8>, slots: BTreeSet<Slot>, at: u64) -> Result<u32, StoreError> {
