@@ -25,6 +25,7 @@ mod house;
 mod keys;
 mod lanes;
 mod otc;
+mod policy;
 mod serve;
 mod signer;
 #[cfg(feature = "simulator")]
