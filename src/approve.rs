@@ -15,6 +15,7 @@ use gateway::clock::{Clock as _, SystemClock};
 use gateway::record::{RecordId, State};
 use gateway::screening::waiver::{self, Proposal, WaiverId};
 use serde_json::json;
+use signer::approval::delegation::DelegationId;
 use signer::approval::{Approval, Decision, Statement, Subject};
 use signer::request::deal::{Deal, Terms};
 use signer::request::{Submission, parse_call};
@@ -23,6 +24,8 @@ use signer::roster::CredentialId;
 use crate::cli::Failure;
 use crate::client::GatewayClient;
 use crate::{credential, tx};
+
+pub(crate) mod delegation;
 
 /// What waits, of whom, as whom.
 #[derive(Debug, Args)]
@@ -66,6 +69,15 @@ enum ApproveCommand {
         #[arg(long)]
         yes: bool,
     },
+    /// Has another approver act for you, for a time.
+    Delegate(delegation::Delegate),
+    /// Lists delegations.
+    Delegations,
+    /// Takes a delegation back.
+    Revoke {
+        /// Its name, 64 hex digits.
+        id: DelegationId,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -78,6 +90,9 @@ pub(crate) struct Word {
     /// For so many hours the word holds.
     #[arg(long, default_value_t = 24)]
     hours: u32,
+    /// Say it for this approver, who has delegated to you.
+    #[arg(long)]
+    pub(crate) acting_for: Option<CredentialId>,
 }
 
 impl Word {
@@ -92,6 +107,16 @@ pub(crate) struct Read {
     intent: Intent,
     deal: Option<Deal>,
     pub(crate) statement: Statement,
+}
+
+impl Read {
+    /// The same, said under a delegation where there is one.
+    pub(crate) fn under(self, delegation: Option<Approval>) -> Self {
+        match delegation {
+            Some(envelope) => Self { statement: self.statement.under(envelope), ..self },
+            None => self,
+        }
+    }
 }
 
 /// Does what was typed.
@@ -118,6 +143,9 @@ pub(crate) async fn run(args: ApproveArgs) -> Result<(), Failure> {
             show(&view, &read);
             return Ok(());
         }
+        ApproveCommand::Delegate(what) => return delegation::delegate(&client, id, &key_file, what).await,
+        ApproveCommand::Delegations => return delegation::list(&client).await,
+        ApproveCommand::Revoke { id } => return delegation::revoke(&client, id).await,
         ApproveCommand::Overrides => {
             for view in overrides(&client).await? {
                 let Proposal { address, network, .. } = &view.proposal;
@@ -135,7 +163,8 @@ pub(crate) async fn run(args: ApproveArgs) -> Result<(), Failure> {
     };
     let view = get(&client, word.tx_id).await?;
     let expires = SystemClock.unix_seconds().saturating_add(word.seconds());
-    let read = read(&view, decision, expires)?;
+    let acting = delegation::standing(&client, &id, word.acting_for.as_ref()).await?;
+    let read = read(&view, decision, expires)?.under(acting);
     show(&view, &read);
     if !word.yes && !asked(decision)? {
         return Err("nothing was signed".into());
@@ -212,6 +241,9 @@ pub(crate) fn show(view: &ApprovalView, read: &Read) {
     }
     if let Some(deal) = &read.deal {
         show_terms(deal);
+    }
+    if let Some(envelope) = &read.statement.delegation {
+        println!("  you act    for {}", envelope.approver);
     }
     println!("  intent     {}\n  request    {}", read.statement.intent, hex::encode(read.statement.request));
     println!("by the gateway's word:");

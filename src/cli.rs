@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{approve, credential, otc, serve, tx};
+use crate::{approve, credential, otc, policy, serve, tx};
 
 /// Whatever goes wrong on the way, told to the person who typed.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -38,6 +38,8 @@ enum Command {
     Tx(tx::TxArgs),
     /// Shows payments that wait for people, and signs an approval or a rejection.
     Approve(approve::ApproveArgs),
+    /// Proposes, shows, approves and asks about changes of the policy.
+    Policy(policy::PolicyArgs),
     /// Opens, confirms, releases and aborts deals, delivery versus payment.
     Otc(otc::OtcArgs),
     /// Makes a credential: an Ed25519 key pair in PEM.
@@ -80,6 +82,7 @@ impl Cli {
             Command::Load(args) => crate::load::run(args).await,
             Command::Tx(args) => tx::run(args).await,
             Command::Approve(args) => approve::run(args).await,
+            Command::Policy(args) => policy::run(args).await,
             Command::Otc(args) => otc::run(args).await,
             Command::Credential(args) => {
                 let private = credential::ensure_pair(&args.public_key_file)?;

@@ -28,6 +28,7 @@ mod lanes;
 #[cfg(feature = "simulator")]
 mod load;
 mod otc;
+mod policy;
 mod serve;
 mod signer;
 #[cfg(feature = "simulator")]

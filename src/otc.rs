@@ -116,10 +116,12 @@ pub(crate) async fn run(args: OtcArgs) -> Result<(), Failure> {
     let id = args.credential.ok_or("name your credential: --credential")?;
     let key_file = args.key.ok_or("name the file of your private key: --key")?;
     let client = GatewayClient::new(&args.url, id.clone(), &key_file)?;
-    let signed = |word: &approve::Word, decision: Decision, view: &gateway::api::approval::ApprovalView| {
+    let signed = async |word: &approve::Word, decision: Decision| {
+        let view = approve::get(&client, word.tx_id).await?;
         let expires = SystemClock.unix_seconds().saturating_add(word.seconds());
-        let read = approve::read(view, decision, expires)?;
-        approve::show(view, &read);
+        let acting = approve::delegation::standing(&client, &id, word.acting_for.as_ref()).await?;
+        let read = approve::read(&view, decision, expires)?.under(acting);
+        approve::show(&view, &read);
         if !word.yes && !approve::asked(decision)? {
             return Err::<Value, Failure>("nothing was signed".into());
         }
@@ -136,13 +138,9 @@ pub(crate) async fn run(args: OtcArgs) -> Result<(), Failure> {
             }
             return Ok(());
         }
-        OtcCommand::Confirm(word) => {
-            let waiting = approve::get(&client, word.tx_id).await?;
-            client.call("otc_confirmLeg", signed(word, Decision::Approve, &waiting)?).await?
-        }
+        OtcCommand::Confirm(word) => client.call("otc_confirmLeg", signed(word, Decision::Approve).await?).await?,
         OtcCommand::Abort { word, party: true } => {
-            let waiting = approve::get(&client, word.tx_id).await?;
-            client.call("otc_abort", signed(word, Decision::Reject, &waiting)?).await?
+            client.call("otc_abort", signed(word, Decision::Reject).await?).await?
         }
         OtcCommand::Abort { word, party: false } => client.call("otc_abort", json!({ "tx_id": word.tx_id })).await?,
         OtcCommand::Release { tx_id } => {

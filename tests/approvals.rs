@@ -335,7 +335,7 @@ async fn a_gateway_that_asks_nobody_gets_no_signature() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_list_that_changes_while_people_decide_blocks_what_they_approve() {
+async fn a_list_that_changes_while_people_decide_blocks_what_they_would_approve() {
     let treasury = Treasury::start(Some(QUORUM)).await;
     let tx = treasury.pay("listed").await;
     let cleared =
@@ -347,8 +347,10 @@ async fn a_list_that_changes_while_people_decide_blocks_what_they_approve() {
     assert_eq!(reloaded["changed"], json!(["house"]));
     let looked = json!({ "address": PAYEE, "network": "ethereum:31337" });
     assert_eq!(treasury.call("ed", "screen_address", looked).await.unwrap()["kind"], "listed_address");
+    // It is looked up again at once, and nobody is asked any more.
     for who in APPROVERS {
-        treasury.say(who, &tx, Decision::Approve).await.unwrap();
+        let late = treasury.say(who, &tx, Decision::Approve).await.unwrap_err();
+        assert_eq!(late["data"]["kind"], "not_awaiting_approval");
     }
     let view = treasury.ended(&tx).await;
     assert_eq!((view.state, view.reason.unwrap().kind.as_str()), (State::Blocked, "listed_address"));

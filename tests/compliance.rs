@@ -1,5 +1,5 @@
 //! What compliance sees to: overrides of the screening, payments that are screened again when a list changes, and the data that
-//! the Travel Rule wants. On a simulated chain with real signers.
+//! the Travel Rule wants; and approvers who act for others. On a simulated chain with real signers.
 
 #![cfg(feature = "simulator")]
 #![allow(
@@ -246,4 +246,63 @@ async fn a_payment_to_the_exempt_goes_on_at_once_and_one_without_data_expires() 
     let held = office.call("trader", "tx_submit", payment("held", LISTED)).await.unwrap();
     let view = office.ended(&held["tx_id"]).await;
     assert_eq!((view.state, view.reason.unwrap().kind.as_str()), (State::Expired, "travel_data_missing"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approver_acts_for_another_until_it_is_revoked() {
+    let members = [
+        ("trader", Role::Initiator, "tina", [].as_slice()),
+        ("ops", Role::Operator, "otto", &[]),
+        ("fay", Role::Approver, "fay", &["finance"]),
+        ("finn", Role::Approver, "finn", &["finance"]),
+        ("dan", Role::Approver, "dan", &[]),
+    ];
+    let office = Plan { policy: policy(Some("2 of finance")), ..Plan::new(&members) }.start().await;
+    let parked = async |name: &str| office.call("trader", "tx_submit", payment(name, PAYEE)).await.unwrap();
+    let first = parked("first").await;
+    let id = first["tx_id"].as_str().unwrap();
+
+    // Nobody has delegated to Dan, whose own word is nothing here.
+    let (told, done) = office.type_in("dan", &["approve", "sign", id, "--yes", "--acting-for", "fay"], "").await;
+    assert!(!done && told.contains("has delegated nothing to dan"), "{told}");
+    let (told, done) =
+        office.type_in("fay", &["approve", "delegate", "dan", "--hours", "1", "--wallet", WALLET], "").await;
+    assert!(done && told.contains("Standing") && told.contains("dan acts for fay for cold"), "{told}");
+    let (told, done) = office.type_in("dan", &["approve", "sign", id, "--yes", "--acting-for", "fay"], "").await;
+    assert!(done && told.contains("you act    for fay") && told.contains("1 missing"), "{told}");
+    // Fay's authority is one: what she says herself comes before what Dan says for her.
+    let asked = office.call("fay", "approval_get", json!({ "tx_id": id })).await.unwrap();
+    let say = async |who: &str, view: &Value| {
+        let params = json!({ "tx_id": view["tx"]["tx_id"], "approval": word(who, view, Decision::Approve) });
+        office.call(who, "approval_submit", params).await.unwrap()
+    };
+    assert_eq!(say("fay", &asked).await["quorums"][0]["missing"], 1);
+    say("finn", &asked).await;
+    assert_eq!(office.ended(&first["tx_id"]).await.state, State::Finalized, "signers count as the gateway does");
+
+    // With Finn and Dan for Fay, each signer sees the delegation in what Dan has signed.
+    let second = parked("second").await;
+    let id = second["tx_id"].as_str().unwrap();
+    let asked = office.call("fay", "approval_get", json!({ "tx_id": id })).await.unwrap();
+    say("finn", &asked).await;
+    let (told, done) = office.type_in("dan", &["approve", "sign", id, "--yes", "--acting-for", "fay"], "").await;
+    assert!(done, "{told}");
+    assert_eq!(office.ended(&second["tx_id"]).await.state, State::Finalized);
+
+    // Revoked, it counts for nothing, and neither does what was said under it.
+    let third = parked("third").await;
+    let id = third["tx_id"].as_str().unwrap();
+    let (told, done) = office.type_in("dan", &["approve", "sign", id, "--yes", "--acting-for", "fay"], "").await;
+    assert!(done && told.contains("1 missing"), "{told}");
+    let all = office.call("finn", "approval_delegations", json!({})).await.unwrap();
+    let name = all[0]["id"].as_str().unwrap();
+    let stranger = office.call("finn", "approval_revoke", json!({ "id": name })).await.unwrap_err();
+    assert_eq!(kind(&stranger), "forbidden");
+    let (told, done) = office.type_in("fay", &["approve", "revoke", name], "").await;
+    assert!(done && told.contains("Revoked"), "{told}");
+    let asked = office.call("finn", "approval_get", json!({ "tx_id": id })).await.unwrap();
+    assert_eq!(say("finn", &asked).await["quorums"][0]["missing"], 1);
+    assert_eq!(office.tx(&third["tx_id"]).await.state, State::AwaitingApproval);
+    let (told, done) = office.type_in("dan", &["approve", "sign", id, "--yes", "--acting-for", "fay"], "").await;
+    assert!(!done && told.contains("has delegated nothing"), "{told}");
 }

@@ -172,7 +172,13 @@ async fn its_time_and_an_abort_release_nothing_whoever_approves_later() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_desks_go_is_the_last_word_and_the_command_line_reads_the_terms() {
-    let office = Plan::new(&MEMBERS).start().await;
+    let rule = json!({ "id": "payee", "wallets": [WALLET], "addresses": [PAYEE] });
+    let policy = json!({ "deals_only": [WALLET], "rules": [rule] });
+    let office = Plan { policy, ..Plan::new(&MEMBERS) }.start().await;
+    let mut plain = opening("plain", 3_600, "manual");
+    plain.as_object_mut().unwrap().remove("deal");
+    let plain = office.call("trader", "tx_submit", plain).await.unwrap_err();
+    assert_eq!((&plain["data"]["kind"], &plain["code"]), (&json!("no_deal"), &json!(-33201)));
     let open = ["otc", "open", WALLET, PAYEE, "1000", "--party-a", "fund", "--party-b", "desk", "--fiat-confirmer"];
     let open =
         [&open[..], &["settlement", "--currency", "EUR", "--fiat-amount", "1250000.00", "--fiat-reference"]].concat();

@@ -1,6 +1,7 @@
 //! The methods: thin. Each parses its parameters, calls, and answers.
 
 pub mod approval;
+pub mod delegation;
 mod gw;
 mod key;
 pub mod otc;
@@ -63,6 +64,9 @@ pub(crate) fn module(pipeline: Arc<Pipeline>, clock: Arc<dyn Clock>) -> RpcModul
         "approval_list" => approval::list,
         "approval_get" => approval::get,
         "approval_submit" => approval::submit,
+        "approval_delegate" => delegation::delegate,
+        "approval_delegations" => delegation::list,
+        "approval_revoke" => delegation::revoke,
         "otc_open" => otc::open,
         "otc_get" => otc::get,
         "otc_list" => otc::list,

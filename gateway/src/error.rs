@@ -57,6 +57,7 @@ const CODES: [(&str, i32); 66] = [
     ("unknown_key", -32602),
     ("unknown_version", -32602),
     ("unknown_override", -32602),
+    ("unknown_delegation", -32602),
     ("invalid_address", -32602),
     ("wrong_network", -32602),
     ("wrong_asset", -32602),

@@ -26,6 +26,7 @@ pub mod allocate;
 pub mod approve;
 pub mod broadcast;
 pub mod deal;
+pub mod delegations;
 pub mod evaluate;
 pub mod freeze;
 pub mod lease;
@@ -39,11 +40,12 @@ pub mod track;
 pub mod travel;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use chains::account::{Account, WalletId};
 use chains::network::Network;
+use signer::approval::delegation::DelegationId;
 use signer::policy::Policy;
 use signer::pool::Pool;
 use signer::roster::Roster;
@@ -82,6 +84,8 @@ pub struct Pipeline {
     wallets: BTreeMap<WalletId, Wallet>,
     pub(crate) tenure: Tenure,
     fees: BTreeMap<WalletId, FeePolicy>,
+    /// Delegations that count for nothing any more.
+    revoked: RwLock<Arc<BTreeSet<DelegationId>>>,
     /// The leases of this gateway.
     holds: Mutex<BTreeMap<RecordId, Held>>,
     /// The records that a task of this process is at.
@@ -228,6 +232,7 @@ impl Pipeline {
                 .collect(),
             tenure,
             fees,
+            revoked: RwLock::default(),
             holds: Mutex::default(),
             working: Mutex::default(),
             idle: Notify::new(),
@@ -246,6 +251,7 @@ impl Pipeline {
     /// Where the store can't be read.
     pub async fn start(self: &Arc<Self>) -> Result<(), StoreError> {
         self.load_waivers().await?; // before the first payment is screened
+        self.load_revocations().await?; // and before the first approval is counted
         self.governance.take_up().await?; // before the first payment is judged
         self.take_up().await?;
         for NetworkLane { lane, .. } in self.networks.values() {

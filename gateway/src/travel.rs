@@ -161,3 +161,95 @@ impl Demand {
         self.to.iter().all(|address| named.contains(address))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use chains::effects::Transfer;
+    use serde_json::json;
+
+    use super::*;
+
+    const A: &str = "0x52908400098527886E0F7030069857D2E4169EE7";
+    const B: &str = "0x8617E340B3D01FA5F11F306F4090FD50E238070D";
+    const TOKEN: &str = "erc20:0xA0b86991c6218b36c1d19D4a2e9Eb0cE3606eB48";
+
+    fn network() -> Network {
+        "ethereum:1".parse().unwrap()
+    }
+
+    fn address(text: &str) -> Address {
+        UncheckedAddress::new(text).require_network(network()).unwrap()
+    }
+
+    fn effects(transfers: &[(&str, &str, Amount)]) -> Effects {
+        let transfer = |(asset, to, amount): &(&str, &str, Amount)| Transfer {
+            asset: asset.parse().unwrap(),
+            from: address(B),
+            to: address(to),
+            amount: *amount,
+        };
+        Effects {
+            transfers: transfers.iter().map(transfer).collect(),
+            allowances: Vec::new(),
+            calls: Vec::new(),
+            programs: Vec::new(),
+            proceeds: Vec::new(),
+            change: Amount::ZERO,
+            max_fee: Amount::ZERO,
+            touches: Vec::new(),
+            upkeep: None,
+        }
+    }
+
+    fn rule(exempt: &[&str]) -> TravelRule {
+        let threshold = |asset: &str, above: &str| json!({ "network": "ethereum:1", "asset": asset, "above": above });
+        let thresholds = [threshold("native", "100"), threshold(TOKEN, "1000")];
+        let config: TravelConfig =
+            serde_json::from_value(json!({ "thresholds": thresholds, "exempt": exempt })).unwrap();
+        config.compile().unwrap()
+    }
+
+    fn amount(units: u64) -> Amount {
+        Amount::from_sat(units)
+    }
+
+    #[test]
+    fn what_goes_to_others_is_summed_up_by_asset() {
+        let nobody = |_: &Address| false;
+        let wants =
+            |rule: &TravelRule, transfers: &[(&str, &str, Amount)]| rule.demand(network(), &effects(transfers), nobody);
+        let rule = rule(&[]);
+        assert_eq!(wants(&rule, &[("native", A, amount(100))]), None);
+        let demand = wants(&rule, &[("native", A, amount(60)), ("native", B, amount(41))]).unwrap();
+        assert_eq!((demand.amount, demand.above, demand.to.len()), (amount(101), amount(100), 2));
+        assert_eq!(wants(&rule, &[("native", A, amount(60)), (TOKEN, A, amount(1000))]), None, "each has its own");
+        // Above any threshold, everybody who is above it is named.
+        let both = wants(&rule, &[("native", A, amount(101)), (TOKEN, B, amount(1001))]).unwrap();
+        assert_eq!(both.to, [A, B].map(UncheckedAddress::new));
+        assert!(
+            wants(&rule, &[("native", A, Amount::MAX), ("native", B, amount(1))]).is_some(),
+            "a sum beyond 256 bits"
+        );
+        let elsewhere = rule.demand("ethereum:10".parse().unwrap(), &effects(&[("native", A, amount(101))]), nobody);
+        assert_eq!(elsewhere, None, "a threshold is for one network");
+    }
+
+    #[test]
+    fn the_house_and_the_exempt_need_none_in_any_spelling() {
+        let (own, transfers) = (address(A), effects(&[("native", A, amount(101))]));
+        assert_eq!(rule(&[]).demand(network(), &transfers, |address| *address == own), None);
+        assert_eq!(rule(&[&A.to_lowercase()]).demand(network(), &transfers, |_| false), None);
+        assert!(rule(&[B]).demand(network(), &transfers, |_| false).is_some());
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        let compiled = |config: serde_json::Value| serde_json::from_value::<TravelConfig>(config).unwrap().compile();
+        assert!(matches!(compiled(json!({ "exempt": ["0x12"] })), Err(TravelError::Exempt(_))));
+        let native = json!({ "network": "ethereum:1", "asset": "native", "above": "1" });
+        let twice = compiled(json!({ "thresholds": [native.clone(), native] }));
+        assert!(matches!(twice, Err(TravelError::Twice { .. })));
+        let foreign = json!({ "network": "bitcoin:mainnet", "asset": TOKEN, "above": "1" });
+        assert!(matches!(compiled(json!({ "thresholds": [foreign] })), Err(TravelError::Asset { .. })));
+    }
+}

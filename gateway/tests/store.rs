@@ -20,6 +20,8 @@ mod life;
 mod limits;
 #[path = "store/papers.rs"]
 mod papers;
+#[path = "store/policies.rs"]
+mod policies;
 #[path = "store/postgres.rs"]
 mod postgres;
 #[path = "store/replacing.rs"]

@@ -5,8 +5,10 @@
 //! under which idempotency key, and the digest of the request's raw body. It doesn't name the transaction, so a fee bump
 //! within the intent's `max_fee` needs no new approval, and a retry of the same intent neither.
 //!
+//! - [`delegation`]: approvers who act for others;
 //! - [`passkey`]: signatures by WebAuthn authenticators.
 
+pub mod delegation;
 pub mod passkey;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +18,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use self::delegation::{Delegation, DelegationFault};
 use self::passkey::{Assertion, PasskeyError};
 use crate::policy::quorum::{Group, Person};
 use crate::request::{IntentId, base64_bytes};
@@ -67,6 +70,9 @@ pub struct Statement {
     /// Until when it counts, in seconds since the Unix epoch: a signer that has agreed to no attempt of the intent by then
     /// doesn't count it.
     pub expires: u64,
+    /// The delegation under which the approver speaks for somebody else, as that one signed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delegation: Option<Approval>,
 }
 
 /// Yes or no.
@@ -142,12 +148,32 @@ pub enum ApprovalError {
     /// Whoever asks doesn't approve, under whatever name.
     #[error("{0} is the one who asked, and doesn't approve")]
     Initiator(CredentialId),
+    /// Nobody acts for somebody this way.
+    #[error("the delegation by {delegator}: {fault}")]
+    Delegation {
+        /// Who has delegated.
+        delegator: CredentialId,
+        /// What is wrong with it.
+        fault: DelegationFault,
+    },
 }
 
 impl Statement {
     /// The statement that approves, or rejects, a subject.
     pub fn about(subject: &Subject<'_>, decision: Decision, expires: u64) -> Self {
-        Self { decision, intent: subject.intent, request: Sha256::digest(subject.body).into(), expires }
+        Self {
+            decision,
+            intent: subject.intent,
+            request: Sha256::digest(subject.body).into(),
+            expires,
+            delegation: None,
+        }
+    }
+
+    /// The same, said for whoever has signed the delegation.
+    #[must_use]
+    pub fn under(self, delegation: Approval) -> Self {
+        Self { delegation: Some(delegation), ..self }
     }
 
     /// Its bytes, as they are signed and sent.
@@ -205,13 +231,14 @@ impl Approval {
         }
     }
 
-    /// Checks the approval against the roster and what it is to be about.
+    /// Checks the approval against the roster and what it is to be about. Who acts for somebody is of that one's groups besides;
+    /// whether the delegation holds at the time, and whether its authority is used already, is [`Tally`]'s to say.
     ///
     /// # Errors
     /// For the first thing that doesn't hold. A rejection that holds is no error here.
     pub fn check(&self, roster: &Roster, subject: &Subject<'_>) -> Result<(Statement, Approver), ApprovalError> {
         let name = || self.approver.clone();
-        let (statement, approver): (Statement, Approver) =
+        let (statement, mut approver): (Statement, Approver) =
             self.statement(roster, PAYLOAD_TYPE, &[Role::Approver], Statement::to_payload)?;
         if statement.intent != subject.intent || statement.request != <[u8; 32]>::from(Sha256::digest(subject.body)) {
             return Err(ApprovalError::OtherIntent(name()));
@@ -220,7 +247,54 @@ impl Approval {
         if asks || self.approver == *subject.initiator {
             return Err(ApprovalError::Initiator(name()));
         }
+        if let Some(envelope) = &statement.delegation {
+            let delegator = Delegation::for_subject(envelope, roster, &self.approver, subject)?;
+            approver.groups.extend(delegator.groups);
+        }
         Ok((statement, approver))
+    }
+}
+
+/// Who has approved a subject, and whose authority that used up.
+#[derive(Debug, Default)]
+pub struct Tally {
+    people: BTreeMap<Person, BTreeSet<Group>>,
+    /// Whose authority others have used.
+    acted_for: BTreeSet<Person>,
+}
+
+impl Tally {
+    /// The people, with the groups that each speaks for.
+    pub fn into_people(self) -> BTreeMap<Person, BTreeSet<Group>> {
+        self.people
+    }
+
+    /// Counts a statement that was checked, as of a time in milliseconds since the Unix epoch. What approvers say for themselves
+    /// comes before what others say for them.
+    ///
+    /// # Errors
+    /// Where it is said under a delegation that doesn't hold then, or whose authority is used.
+    pub fn count(
+        &mut self,
+        statement: &Statement,
+        approver: Approver,
+        roster: &Roster,
+        at: u64,
+    ) -> Result<(), ApprovalError> {
+        if let Some(envelope) = &statement.delegation {
+            let (delegation, delegator) = Delegation::read(envelope, roster)?;
+            let fault = |fault| Err(ApprovalError::Delegation { delegator: envelope.approver.clone(), fault });
+            if !delegation.holds_at(at) {
+                return fault(DelegationFault::NotNow);
+            }
+            // One authority counts once: used by its owner, or by one other, and nobody has two that way.
+            let spoken = self.people.contains_key(&delegator.person);
+            if spoken || self.acted_for.contains(&approver.person) || !self.acted_for.insert(delegator.person) {
+                return fault(DelegationFault::Used);
+            }
+        }
+        self.people.entry(approver.person).or_default().extend(approver.groups);
+        Ok(())
     }
 }
 
@@ -237,7 +311,7 @@ pub fn weigh(
     if approvals.len() > MAX_APPROVALS {
         return Err(ApprovalError::TooMany);
     }
-    let mut people: BTreeMap<Person, BTreeSet<Group>> = BTreeMap::new();
+    let mut said = Vec::with_capacity(approvals.len());
     for approval in approvals {
         let (statement, approver) = approval.check(roster, subject)?;
         if statement.decision == Decision::Reject {
@@ -246,9 +320,14 @@ pub fn weigh(
         if statement.expires < at / 1000 {
             return Err(ApprovalError::Expired { approver: approval.approver.clone(), at: statement.expires });
         }
-        people.entry(approver.person).or_default().extend(approver.groups);
+        said.push((statement, approver));
     }
-    Ok(people)
+    said.sort_by_key(|(statement, _)| statement.delegation.is_some());
+    let mut tally = Tally::default();
+    for (statement, approver) in said {
+        tally.count(&statement, approver, roster, at)?;
+    }
+    Ok(tally.into_people())
 }
 
 /// DSSE's pre-authentication encoding of a statement's bytes: what is signed.

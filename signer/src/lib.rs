@@ -42,6 +42,8 @@ pub mod approval;
 mod ceremony;
 pub use ceremony::escrow;
 mod disk;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod ledger;
 mod node;
 mod nonces;

@@ -68,6 +68,9 @@ pub struct Policy {
     /// Whether the gateway signs nothing that a node hasn't tried.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     require_simulation: bool,
+    /// The wallets that pay as legs of deals alone.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    deals_only: BTreeSet<WalletId>,
     /// What it was compiled from.
     #[serde(skip)]
     document: Document,
@@ -273,6 +276,12 @@ pub enum Denial {
         /// The most that it may hold.
         max_count: u64,
     },
+    /// The wallet pays as a leg of deals alone.
+    #[error("wallet {wallet} pays under a deal alone; ask by otc_open")]
+    NoDeal {
+        /// The wallet that would pay.
+        wallet: WalletId,
+    },
     /// It spends from somebody else, and no permitted call of the asset's contract, or of the payer's, covers that.
     #[error("it would spend {asset} of {from}, which isn't this wallet")]
     ForeignFunds {
@@ -357,6 +366,7 @@ impl Policy {
             limits,
             changes: None,
             require_simulation: false,
+            deals_only: BTreeSet::new(),
             document: Document::default(),
             by_wallet,
         }
@@ -398,6 +408,19 @@ impl Policy {
     /// Whether nothing may be signed that a node hasn't tried.
     pub const fn requires_simulation(&self) -> bool {
         self.require_simulation
+    }
+
+    /// Whether a payment of the wallet may be made as it was asked for, as a deal's leg or by itself. The rules know nothing of
+    /// deals: whoever judges asks this besides.
+    ///
+    /// # Errors
+    /// [`Denial::NoDeal`], where the wallet pays under deals alone and this is none.
+    pub fn require_deal(&self, wallet: &WalletId, is_deal: bool) -> Result<(), Denial> {
+        if is_deal || !self.deals_only.contains(wallet) {
+            Ok(())
+        } else {
+            Err(Denial::NoDeal { wallet: wallet.clone() })
+        }
     }
 
     /// The rules of a wallet, in the order of the table.
@@ -442,6 +465,7 @@ impl Denial {
             Self::AboveVelocity { .. } => "above_velocity",
             Self::AboveCount { .. } => "above_count",
             Self::ForeignFunds { .. } => "foreign_funds",
+            Self::NoDeal { .. } => "no_deal",
         }
     }
 }

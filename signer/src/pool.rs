@@ -238,6 +238,8 @@ pub struct Pool {
     installed: RwLock<Option<Arc<Installed>>>,
     health: Health,
     culprits: Mutex<BTreeMap<KeyId, Culprit>>,
+    /// The signers that judge by another policy than this side, as they last said: they are asked after the others.
+    behind: Mutex<BTreeSet<SignerId>>,
     ceremony: tokio::sync::Mutex<()>,
     apart: Option<Apart>,
 }
@@ -339,6 +341,7 @@ impl Pool {
             installed: RwLock::default(),
             health: Health::default(),
             culprits: Mutex::default(),
+            behind: Mutex::default(),
             ceremony: tokio::sync::Mutex::new(()),
             apart,
         }

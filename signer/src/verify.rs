@@ -261,6 +261,7 @@ impl Guard {
                 if intent.action.is_upkeep() {
                     policy::evaluate_upkeep(&self.policy, account, &effects)
                 } else {
+                    self.policy.require_deal(account.wallet(), asked.deal.is_some()).map_err(Refusal::Denied)?;
                     let circumstances = Circumstances { initiator: asked.initiator, at: asked.at };
                     policy::evaluate(&self.policy, account, &circumstances, &effects)
                 }

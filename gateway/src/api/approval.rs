@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use signer::approval::delegation::{Delegation, DelegationFault};
 use signer::approval::{Approval, Approver, Decision, Statement};
 use signer::policy::quorum::Quorum;
 use signer::request::{IntentId, SignedRequest};
@@ -116,6 +117,16 @@ pub(super) fn checked(
     let (statement, approver) = checked.map_err(|error| invalid(error.to_string()))?;
     if statement.expires < at / 1000 {
         return Err(invalid(format!("the approval of {} has expired, at {}", approval.approver, statement.expires)));
+    }
+    if let Some(envelope) = &statement.delegation {
+        let read = Delegation::read(envelope, &context.pipeline.roster);
+        let (delegation, _) = read.map_err(|error| invalid(error.to_string()))?;
+        if !delegation.holds_at(at) {
+            return Err(invalid(DelegationFault::NotNow.to_string()));
+        }
+        if context.pipeline.is_revoked(&statement) {
+            return Err(invalid(DelegationFault::Revoked.to_string()));
+        }
     }
     Ok((statement, approver))
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use signer::approval::{Approval, Decision, Statement, Subject};
+use signer::approval::{Approval, Decision, Statement, Subject, Tally};
 use signer::policy::quorum::{Group, Person, Quorum};
 use signer::request::{IntentId, Submission};
 use tokio::time::MissedTickBehavior;
@@ -96,16 +96,22 @@ impl Pipeline {
 
     fn counted(&self, record: &Record, at: u64) -> (Vec<Approval>, BTreeMap<Person, BTreeSet<Group>>) {
         let subject = record.subject();
-        let mut people: BTreeMap<Person, BTreeSet<Group>> = BTreeMap::new();
-        let mut valid = Vec::new();
+        let mut said = Vec::new();
         for approval in &record.approvals {
             let Ok((statement, approver)) = approval.check(&self.roster, &subject) else { continue };
-            if statement.decision == Decision::Approve && holds(&statement, at) {
-                people.entry(approver.person).or_default().extend(approver.groups);
+            if statement.decision == Decision::Approve && holds(&statement, at) && !self.is_revoked(&statement) {
+                said.push((approval, statement, approver));
+            }
+        }
+        // As signers count them: what approvers say for themselves comes first.
+        said.sort_by_key(|(_, statement, _)| statement.delegation.is_some());
+        let (mut tally, mut valid) = (Tally::default(), Vec::new());
+        for (approval, statement, approver) in said {
+            if tally.count(&statement, approver, &self.roster, at).is_ok() {
                 valid.push(approval.clone());
             }
         }
-        (valid, people)
+        (valid, tally.into_people())
     }
 
     /// What a record waits for.
@@ -171,6 +177,9 @@ impl Pipeline {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            if let Err(error) = self.load_revocations().await {
+                tracing::warn!(%error, "revoked delegations can't be read; those known stay revoked");
+            }
             if let Err(error) = self.look_at_waiting().await {
                 tracing::warn!(%error, "payments that wait for approval can't be looked at");
             }

@@ -64,10 +64,11 @@ impl Pipeline {
     /// Who speaks for the deal that the record is a leg of.
     pub fn voices(&self, record: &Record) -> Vec<Voice> {
         let Some(deal) = &record.deal else { return Vec::new() };
+        let subject = record.subject();
         let voices = self.valid_approvals(record).into_iter().filter_map(|approval| {
-            let known = self.roster.approver(&approval.approver)?;
+            let (_, known) = approval.check(&self.roster, &subject).ok()?;
             let speaks_for = deal.seats(&known.groups);
-            Some(Voice { approver: approval.approver, person: known.person.clone(), speaks_for })
+            Some(Voice { approver: approval.approver, person: known.person, speaks_for })
         });
         voices.filter(|voice| !voice.speaks_for.is_empty()).collect()
     }

@@ -140,6 +140,8 @@ impl Screened {
         let verdict = if record.intent.action.is_upkeep() {
             policy::evaluate_upkeep(policy, account, self.draft.effects())
         } else {
+            let asked = policy.require_deal(account.wallet(), record.deal.is_some());
+            asked.map_err(|denial| Denied { rule: None, denial })?;
             let circumstances = Circumstances { initiator: &record.client, at: standing.at };
             policy::evaluate(policy, account, &circumstances, self.draft.effects())
         };

@@ -51,6 +51,9 @@ pub struct PolicyConfig {
     /// against a call counts; only whoever asks a node can hold this, so signers don't.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub require_simulation: bool,
+    /// Wallets that pay as legs of deals alone, delivery versus payment (`otc_open`), whatever their rules allow.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub deals_only: BTreeSet<WalletId>,
     /// Addresses under a name, for rules to name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub counterparties: Vec<CounterpartyConfig>,
@@ -205,6 +208,9 @@ pub enum PolicyError {
     /// A rule without a name, or with the name of another.
     #[error("rule {0:?}: give every rule a name of its own")]
     Id(String),
+    /// A wallet that is to pay under deals alone, and doesn't exist.
+    #[error("deals_only: there is no wallet {0}")]
+    DealsOnly(WalletId),
     /// A rule for no wallet.
     #[error("rule {rule}: name the wallets that it is for")]
     NoWallet {
@@ -372,7 +378,11 @@ impl PolicyConfig {
         let rules = self.rules.iter().map(compile).collect::<Result<_, _>>()?;
         let policy = Policy::new(denied, rules, self.compile_limits(wallets)?);
         let (changes, document) = (self.changes.clone(), Document::of(self));
-        Ok(Policy { changes, document, require_simulation: self.require_simulation, ..policy })
+        let deals_only = self.deals_only.clone();
+        if let Some(unknown) = deals_only.iter().find(|wallet| !wallets.contains_key(*wallet)) {
+            return Err(PolicyError::DealsOnly(unknown.clone()));
+        }
+        Ok(Policy { changes, document, deals_only, require_simulation: self.require_simulation, ..policy })
     }
 
     fn compile_limits(&self, wallets: &BTreeMap<WalletId, Network>) -> Result<Vec<Limit>, PolicyError> {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chains::account::Account;
+use chains::account::{Account, WalletId};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -23,6 +23,8 @@ pub struct Diff {
     pub more_denied: bool,
     /// Whether an address was denied and isn't.
     pub fewer_denied: bool,
+    /// Wallets that paid under deals alone and may pay otherwise.
+    pub freed_of_deals: BTreeSet<WalletId>,
     /// A transaction that it lets through more easily; none where there is no such.
     pub loosened: Option<Step>,
     /// A transaction that it lets through less easily; none where there is no such.
@@ -70,6 +72,7 @@ pub fn diff(old: &Policy, new: &Policy, accounts: &[Account], from: u64) -> Resu
         reordered: common(&before, &after) != common(&after, &before),
         more_denied: !old.denied.covers(&new.denied),
         fewer_denied: !new.denied.covers(&old.denied),
+        freed_of_deals: old.deals_only.difference(&new.deals_only).cloned().collect(),
         loosened: eased(old, new, accounts, from)?,
         tightened: eased(new, old, accounts, from)?,
     })

@@ -8,7 +8,8 @@
 //! The transactions have one effect, or one call with one receiver of what it brings in: each effect of a transaction has to be permitted for itself, so what no such
 //! transaction does none does, with these exceptions, which are not looked at: payments out of the funds of others, and
 //! token payments by other calls than the token's own `transfer`, `transferFrom` and `approve`. A call is asked about for
-//! itself: what it moves is a question of its own.
+//! itself: what it moves is a question of its own. Instructions of Solana programs that their effects explain are looked at for these
+//! effects alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,6 +1,7 @@
 //! The signers' policies, from the coordinator's side: it asks which one is in force at each, and carries changes to them.
 
-use std::sync::{Arc, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use super::{Installed, Pool};
 use crate::node::wire::{Answer, Command};
@@ -31,7 +32,17 @@ impl Pool {
     /// Which policy is in force at each signer, and which one waits there.
     pub async fn policy_standings(&self) -> Vec<(SignerId, Result<PolicyStanding, PolicyRefusal>)> {
         let answers = self.line.ask_all(&self.signers, &Command::PolicyStanding).await;
-        answers.into_iter().map(|(signer, answer)| (signer, standing(answer))).collect()
+        let standings: Vec<_> = answers.into_iter().map(|(signer, answer)| (signer, standing(answer))).collect();
+        let own = self.policy().map(|policy| policy.digest());
+        let differs = |standing: &PolicyStanding| Some(standing.digest) != own;
+        let behind = standings.iter().filter(|(_, standing)| standing.as_ref().is_ok_and(differs));
+        *self.behind() = behind.map(|(signer, _)| signer.clone()).collect();
+        standings
+    }
+
+    /// The signers that judge by another policy than this side, as they last said.
+    pub(super) fn behind(&self) -> MutexGuard<'_, BTreeSet<SignerId>> {
+        self.behind.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Offers a change to a signer, which judges it by its own roster and its own policy.
@@ -69,6 +80,8 @@ impl Pool {
             accounts: installed.accounts.clone(),
         };
         *installed = installed.as_ref().map(adopted).map(Arc::new);
+        drop(installed);
+        self.behind().clear(); // they were compared with another one
     }
 }
 

@@ -117,7 +117,9 @@ impl Pool {
         let threshold = usize::from(key.info.threshold);
         let left = |signer: &&SignerId| !attempts.refused.contains_key(*signer) && !attempts.silent.contains(*signer);
         let left = key.holders.iter().filter(left).cloned().collect::<Vec<_>>();
-        let ranked = self.health.rank(&left, Instant::now());
+        let mut ranked = self.health.rank(&left, Instant::now());
+        let behind = self.behind().clone();
+        ranked.sort_by_key(|signer| behind.contains(signer));
         if let Some(quorum) = self.choose(&attempts.quarrels, &ranked, threshold) {
             return Ok(quorum);
         }
@@ -154,6 +156,7 @@ impl Pool {
                 FailureKind::StalePolicy(standing) => {
                     let reason = format!("it judges by policy {}, version {}", standing.digest, standing.version);
                     attempts.refused.insert(signer.clone(), reason);
+                    self.behind().insert(signer.clone());
                     attempts.stale.insert(signer, standing);
                 }
                 FailureKind::Silent(error) => self.blame(signer, error.to_string(), attempts, now),

@@ -26,6 +26,7 @@ use crate::roster::Credential;
 
 mod approvals;
 mod deals;
+mod delegations;
 mod programs;
 mod upkeep;
 

@@ -26,7 +26,7 @@ pub(super) fn read(accounts: &[Pubkey], data: &[u8]) -> Option<Step> {
     let mut rest = Reader(rest);
     let other = match (*kind, accounts) {
         (CREATE, [_table, authority, _payer, SYSTEM]) => {
-            (rest.u64()?, rest.u8()?);
+            let (_slot, _bump) = (rest.u64()?, rest.u8()?);
             Other { beneficiaries: vec![*authority], rent: fee::lookup_table_rent(), ..Other::default() }
         }
         (EXTEND, [_table, _authority] | [_table, _authority, _, SYSTEM]) => {

@@ -96,7 +96,7 @@ pub(super) fn read(program: TokenProgram, accounts: &[Pubkey], data: &[u8]) -> O
             paid(program, *mint, *to)
         }
         (MINT_TO_CHECKED, [mint, to, _authority]) => {
-            (rest.u64()?, rest.u8()?);
+            let (_amount, _decimals) = (rest.u64()?, rest.u8()?);
             paid(program, *mint, *to)
         }
         (FREEZE_ACCOUNT | THAW_ACCOUNT, [_, _, _]) | (INITIALIZE_IMMUTABLE_OWNER, [_]) => given([]),
@@ -125,7 +125,7 @@ fn extension(kind: u8, accounts: &[Pubkey], mut rest: Reader<'_>) -> Option<Step
             }
             (HARVEST_WITHHELD_TO_MINT, [_mint, ..]) => given([]),
             (SET_TRANSFER_FEE, [_mint, _authority]) => {
-                (rest.chunk::<2>()?, rest.u64()?);
+                let (_rate, _most) = (rest.chunk::<2>()?, rest.u64()?);
                 given([])
             }
             _ => return None,

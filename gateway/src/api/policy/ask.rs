@@ -177,6 +177,9 @@ impl Judge {
         if record.intent.action.is_upkeep() {
             return policy::evaluate_upkeep(&self.policy, account, effects);
         }
+        if let Err(reason) = self.policy.require_deal(account.wallet(), record.deal.is_some()) {
+            return Verdict::Deny { rule: None, reason };
+        }
         let circumstances = Circumstances { initiator: &record.client, at };
         let verdict = policy::evaluate(&self.policy, account, &circumstances, effects);
         let draws = match &verdict {

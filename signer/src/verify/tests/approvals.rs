@@ -12,7 +12,7 @@ use super::*;
 use crate::approval::passkey::{Assertion, Passkey, PasskeyError};
 use crate::approval::{Proof, pre_authentication};
 
-const LATER: u64 = NOW / 1000 + 3600;
+pub(super) const LATER: u64 = NOW / 1000 + 3600;
 const RELYING_PARTY: &str = "approve.example.org";
 const ORIGIN: &str = "https://approve.example.org";
 
@@ -21,7 +21,7 @@ fn passkey(seed: u8) -> p256::ecdsa::SigningKey {
 }
 
 /// Fay and Finn are of finance; Carla is of finance and the CFO, and has two credentials; the trader has another, as Tina.
-fn people() -> BTreeMap<CredentialId, Approver> {
+pub(super) fn people() -> BTreeMap<CredentialId, Approver> {
     let person = |person: &str, groups: &[&str]| Approver {
         person: person.parse().expect("a name"),
         groups: groups.iter().map(|group| group.parse().expect("a group")).collect(),
@@ -48,12 +48,12 @@ fn treasury() -> Guard {
     guard_of(json!({ "rules": rules }), people())
 }
 
-fn large() -> SigningRequest {
+pub(super) fn large() -> SigningRequest {
     let intent = pays("sol", "native", SOL_PAYEE, "1000");
     request(&intent, built(&intent))
 }
 
-fn seed(name: &str) -> u8 {
+pub(super) fn seed(name: &str) -> u8 {
     match name {
         "fay" => 11,
         "finn" => 12,
@@ -63,14 +63,14 @@ fn seed(name: &str) -> u8 {
     }
 }
 
-fn says(name: &str, request: &SigningRequest, decision: Decision, expires: u64) -> Approval {
+pub(super) fn says(name: &str, request: &SigningRequest, decision: Decision, expires: u64) -> Approval {
     let trader = "trader".parse().expect("a name");
     let subject = Subject { intent: intent_of(request), initiator: &trader, body: &request.evidence.request.body };
     let statement = Statement::about(&subject, decision, expires);
     Approval::sign(name.parse().expect("a name"), &statement, &key(seed(name)))
 }
 
-fn approved_by(names: &[&str]) -> SigningRequest {
+pub(super) fn approved_by(names: &[&str]) -> SigningRequest {
     let mut request = large();
     let approvals = names.iter().map(|name| says(name, &request, Decision::Approve, LATER)).collect();
     request.evidence.approvals = approvals;

@@ -134,6 +134,19 @@ fn where_the_terms_say_so_it_takes_the_desks_go_for_these_very_terms() {
 }
 
 #[test]
+fn a_wallet_of_deals_pays_under_no_other_terms() {
+    let rules = json!([{ "id": "otc", "wallets": ["sol"], "addresses": [SOL_PAYEE] }]);
+    let strict = guard_of(json!({ "rules": rules, "deals_only": ["sol"] }), people());
+    let plain = pays("sol", "native", SOL_PAYEE, "1000");
+    let request = request(&plain, built(&plain));
+    assert_eq!(verdict(&request), Ok(()));
+    let refused = strict.judge(&request, |_| NOW).map(drop);
+    assert_eq!(refused, Err(Refusal::Denied(Denial::NoDeal { wallet: wallet("sol") })));
+    let deal = approved_by(&["fay", "finn", "carla"], "automatic");
+    assert_eq!(strict.judge(&deal, |_| NOW).map(drop), Ok(()));
+}
+
+#[test]
 fn upkeep_is_no_leg_and_a_plain_payment_has_no_terms() {
     let mut params = json!({ "idempotency_key": "deal-1", "intent": pays("sol", "native", SOL_PAYEE, "1") });
     let read = |method: &str, params: &Value| {
