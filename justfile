@@ -64,3 +64,9 @@ scenarios *ARGS:
 # The same, each broken on purpose: each must fail by the claim that it names.
 scenarios-broken *ARGS:
     cargo run --release --features failpoints,mutations -- sim scenarios --broken --reports target/scenarios-broken {{ARGS}}
+
+# Holds the simulated Bitcoin node, bitcoin-cli and the gateway's own client against a real bitcoind, which is built once from Bitcoin Core's
+# source (some twenty minutes on one core; cached outside of the checkout). The parity with anvil is among the ordinary tests.
+parity:
+    programs="$(tests/tools/bitcoind/build)" && PORTCULLIS_BITCOIND="$programs" \
+        cargo test --locked -p simulator --test parity --test clients -- --ignored --nocapture bitcoind bitcoin_cli

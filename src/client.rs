@@ -53,6 +53,7 @@ pub(crate) enum ClientError {
         /// The record, if one was made.
         tx_id: Option<String>,
         /// Whether the same may be asked again later.
+        #[cfg_attr(not(feature = "simulator"), allow(dead_code, reason = "only a load asks again by itself"))]
         retriable: bool,
     },
 }

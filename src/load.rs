@@ -197,9 +197,12 @@ fn mix_text(mix: Mix) -> String {
 fn command(args: &LoadArgs, seed: Seed) -> String {
     let Rate(rate) = args.rate;
     let chains: String = args.chains.iter().map(|chain| format!(" --chain {chain}")).collect();
+    let config = args.config.as_ref().map_or_else(String::new, |file| format!(" --config {}", file.display()));
     format!(
-        "portcullis load --url {} --rate {rate}/m --for {}ms --mix {}{chains} --seed {seed}",
+        "portcullis load --url {} --credential {} --key {}{config} --rate {rate}/m --for {}ms --mix {}{chains} --seed {seed}",
         args.url,
+        args.credential,
+        args.key.display(),
         args.lasts.as_millis(),
         mix_text(args.mix)
     )

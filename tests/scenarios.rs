@@ -68,7 +68,7 @@ fn one_seed_gives_one_run_and_a_broken_one_fails() {
     assert_eq!(code, 1, "{text}");
     assert!(text.contains("again: portcullis sim run"), "{text}");
     let two = json(&file("two.json"));
-    assert_eq!(failed(&two), ["exactly_once"], "{text}");
+    assert_eq!(failed(&two), ["exactly_once", "conservation"], "{text}");
 
     let orders = |report: &Value| -> Vec<Value> {
         report["payments"].as_array().unwrap().iter().map(|payment| payment["order"].clone()).collect()

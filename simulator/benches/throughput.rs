@@ -16,6 +16,8 @@
 
 #[path = "throughput/ethereum.rs"]
 mod ethereum;
+#[path = "throughput/solana.rs"]
+mod solana;
 
 use std::time::Duration;
 
@@ -80,6 +82,8 @@ fn main() {
         .measurement_time(Duration::from_secs(5))
         .configure_from_args();
     let ethereum = ethereum::measure(&mut criterion);
+    let solana = solana::measure(&mut criterion);
     criterion.final_summary();
     print("ethereum", &ethereum);
+    print("solana", &solana);
 }

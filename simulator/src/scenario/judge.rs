@@ -13,7 +13,7 @@ pub const FINALIZED: &str = "finalized";
 /// The state of one that a person must look at.
 pub const QUARANTINED: &str = "quarantined";
 /// So many cases against a claim are told.
-const TOLD: usize = 8;
+const TOLD: usize = 6;
 
 /// What a run left behind. What is said of chains comes from their nodes, past the gateway.
 #[derive(Clone, Debug, Default)]
@@ -82,6 +82,9 @@ pub fn judge(scenario: &Scenario, evidence: &Evidence) -> Vec<Verdict> {
 fn verdict(claim: Claim, mut against: Vec<String>, holds: String) -> Verdict {
     let count = against.len();
     against.truncate(TOLD);
+    if count > TOLD {
+        against.push(format!("and {} more", count.saturating_sub(TOLD)));
+    }
     let found = match count {
         0 => holds,
         1 => "1 case against it".to_owned(),
@@ -129,8 +132,8 @@ fn exactly_once(evidence: &Evidence) -> Verdict {
         match got {
             got if got == amount && is_final => once = once.saturating_add(1),
             0 if !is_final => never = never.saturating_add(1),
-            // It is out, and the run ended before the gateway saw it final.
-            got if got == amount && !fate.ended => once = once.saturating_add(1),
+            // It is out, and the gateway doesn't say that it isn't: the run ended before it was seen final, or a person must look.
+            got if got == amount && (!fate.ended || fate.state == QUARANTINED) => once = once.saturating_add(1),
             got => {
                 let state = if fate.state.is_empty() { "never taken" } else { &fate.state };
                 against.push(format!("{} of {amount} is {state}, and its payee got {got}", name(fate)));

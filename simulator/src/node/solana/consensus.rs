@@ -31,7 +31,6 @@ pub(super) struct Consensus {
     votes: Votes,
     head: Hash,
     rooted: Hash,
-    confirmed: Height,
 }
 
 /// How sure the blocks of the branch are that a node follows.
@@ -47,7 +46,7 @@ impl Consensus {
     /// The part of node `own` of `nodes`, which knows nothing but the newest final block. Blocks are rooted `depth` blocks deep.
     pub(super) fn new(own: NodeIndex, nodes: u16, depth: u64, root: BlockId, height: Height) -> Self {
         let (head, rooted) = (root.hash, root.hash);
-        Self { own, depth, tree: Tree::new(root, height), votes: Votes::new(nodes), head, rooted, confirmed: height }
+        Self { own, depth, tree: Tree::new(root, height), votes: Votes::new(nodes), head, rooted }
     }
 
     /// Takes up what the node followed and had rooted before it was restarted.
@@ -107,7 +106,7 @@ impl Consensus {
 
     /// Gives a block up that breaks the rules.
     pub(super) fn condemn(&mut self, id: BlockId) {
-        self.tree.refuse(id);
+        self.tree.condemn(id.hash);
     }
 
     /// Which block to follow.
@@ -136,7 +135,6 @@ impl Consensus {
         let confirmed = self.tree.down(&self.head).find(heavy).and_then(|at| self.tree.height(&at));
         // A vote for a block is in the next one.
         let confirmed = confirmed.unwrap_or(0).min(height.saturating_sub(1));
-        self.confirmed = confirmed;
 
         let deep = confirmed.min(height.saturating_sub(self.depth));
         let deepest = self.tree.down(&self.head).find(|at| self.tree.height(at).is_some_and(|at| at <= deep));

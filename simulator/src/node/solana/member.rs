@@ -52,7 +52,12 @@ impl ChainNode for SolanaNode {
 
     /// Leads slots. Returns the newest.
     async fn produce(&self, blocks: u32) -> Result<Vec<String>, NodeError> {
-        Ok(vec![self.mine(blocks).await?.to_string()])
+        let lead = move |validator: &mut Validator| match blocks {
+            // The next slot of a run, where the node is alone.
+            1 => validator.produce(),
+            blocks => validator.mine(blocks),
+        };
+        Ok(vec![self.on_thread(lead).await?.to_string()])
     }
 
     /// Returns the slots of the new branch.

@@ -20,6 +20,8 @@ pub(super) struct Tree {
     known: HashMap<Hash, Known>,
     /// Blocks that were given up, known or not, with all that build on them.
     refused: HashMap<Hash, Slot>,
+    /// Blocks that break the rules.
+    condemned: HashSet<Hash>,
     newest: Slot,
 }
 
@@ -39,7 +41,13 @@ impl Tree {
     /// Nothing but the newest final block.
     pub(super) fn new(root: BlockId, height: Height) -> Self {
         let known = Known { id: root, height, block: None, children: Vec::new() };
-        Self { root: root.hash, known: HashMap::from([(root.hash, known)]), refused: HashMap::new(), newest: root.slot }
+        Self {
+            root: root.hash,
+            known: HashMap::from([(root.hash, known)]),
+            refused: HashMap::new(),
+            condemned: HashSet::new(),
+            newest: root.slot,
+        }
     }
 
     /// The newest final block.
@@ -90,13 +98,19 @@ impl Tree {
         self.refused.insert(id.hash, id.slot);
     }
 
+    /// Gives a block up for good, with all that build on it.
+    pub(super) fn condemn(&mut self, hash: Hash) {
+        self.condemned.insert(hash);
+    }
+
     /// Takes a refusal back.
     pub(super) fn accept(&mut self, hash: &Hash) -> bool {
         self.refused.remove(hash).is_some()
     }
 
+    /// Whether a block was given up, on command or because it breaks the rules.
     pub(super) fn is_refused(&self, hash: &Hash) -> bool {
-        self.refused.contains_key(hash)
+        self.refused.contains_key(hash) || self.condemned.contains(hash)
     }
 
     /// All blocks that were given up and are not final history.
@@ -194,6 +208,7 @@ impl Tree {
             kept.insert(known.id.hash, known);
         }
         self.known = kept;
+        self.condemned.retain(|hash| self.known.contains_key(hash));
         self.root = *root;
         let mut slot = 0;
         if let Some(known) = self.known.get_mut(root) {

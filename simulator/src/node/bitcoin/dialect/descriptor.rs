@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::str::FromStr;
 
+use bitcoin::script::Instruction;
 use bitcoin::{Address, Network, Script, ScriptBuf};
 use serde_json::{Value, json};
 
@@ -25,6 +26,7 @@ pub(super) fn of(script: &Script) -> String {
     let key = |from: usize, to: usize| hex::encode(bytes.get(from..to).unwrap_or_default());
     let body = match kind {
         OutputType::PubKey => format!("pk({})", key(1, bytes.len().saturating_sub(1))),
+        OutputType::MultiSig(_) => multisig(script).unwrap_or_else(|| format!("raw({})", script.to_hex_string())),
         OutputType::WitnessV1Taproot => format!("rawtr({})", key(2, bytes.len())),
         _ => match Address::from_script(script, Network::Regtest) {
             Ok(address) => format!("addr({address})"),
@@ -35,6 +37,20 @@ pub(super) fn of(script: &Script) -> String {
         Some(checksum) => format!("{body}#{checksum}"),
         None => body,
     }
+}
+
+/// Bare multisig by its keys (BIP-383). `None` where one of them can't be a key; that it is on the curve, bitcoind doesn't ask.
+fn multisig(script: &Script) -> Option<String> {
+    let required = script.as_bytes().first()?.checked_sub(0x50)?;
+    let mut body = format!("multi({required}");
+    for instruction in script.instructions() {
+        if let Instruction::PushBytes(key) = instruction.ok()? {
+            let key = key.as_bytes();
+            matches!((key.first()?, key.len()), (2 | 3, 33) | (4, 65)).then_some(())?;
+            body.push_str(&format!(",{}", hex::encode(key)));
+        }
+    }
+    Some(body + ")")
 }
 
 /// A descriptor's checksum (BIP-380). `None` where it has a character that descriptors don't have.

@@ -145,6 +145,21 @@ pub(super) fn peers(node: &Node, _: &Args<'_>) -> Answer {
     Ok(shown.collect())
 }
 
+/// The networks that bitcoind knows: the nodes' own is like IPv4.
+fn networks() -> Value {
+    let network = |name: &str| {
+        let reachable = name == "ipv4";
+        json!({
+            "name": name,
+            "limited": !reachable,
+            "reachable": reachable,
+            "proxy": "",
+            "proxy_randomize_credentials": false,
+        })
+    };
+    ["ipv4", "ipv6", "onion", "i2p", "cjdns"].into_iter().map(network).collect()
+}
+
 pub(super) fn network_info(node: &Node, _: &Args<'_>) -> Answer {
     let policy = node.read(|engine| *engine.policy())?;
     let (inbound, outbound) = connections(node);
@@ -160,7 +175,7 @@ pub(super) fn network_info(node: &Node, _: &Args<'_>) -> Answer {
         "connections": inbound.saturating_add(outbound),
         "connections_in": inbound,
         "connections_out": outbound,
-        "networks": [],
+        "networks": networks(),
         "relayfee": btc(policy.min_relay_fee),
         "incrementalfee": btc(policy.incremental_fee),
         "localaddresses": [],

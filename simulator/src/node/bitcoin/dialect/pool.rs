@@ -116,7 +116,8 @@ pub(super) fn estimate_fee(engine: &Engine, args: &Args<'_>) -> Answer {
         Some(rate) => object.insert("feerate".into(), btc(rate.max(engine.min_fee_rate()))),
         None => object.insert("errors".into(), json!(["Insufficient data or no feerate found"])),
     };
-    object.insert("blocks".into(), blocks.into());
+    // Core tells the target that it could answer for: none while it can't.
+    object.insert("blocks".into(), if object.contains_key("feerate") { blocks } else { 0 }.into());
     Ok(Value::Object(object))
 }
 

@@ -12,9 +12,8 @@ use super::scripts::{asm, output_script};
 use super::{Answer, code};
 use crate::node::bitcoin::Node;
 use crate::node::bitcoin::amount::btc;
-use crate::node::bitcoin::chain::Chain;
 use crate::node::bitcoin::engine::Engine;
-use crate::node::bitcoin::mempool::{Candidate, Mempool};
+use crate::node::bitcoin::mempool::Candidate;
 use crate::node::bitcoin::reject::{Reject, RejectKind};
 use crate::node::bitcoin::rules::Coin;
 use crate::rpc::RpcError;
@@ -128,11 +127,9 @@ pub(super) fn get(engine: &Engine, args: &Args<'_>) -> Answer {
         return Ok(serialize_hex(tx).into());
     }
 
-    let coins = match place {
-        Some((known, index)) => index.checked_sub(1).and_then(|index| known.spent.as_ref()?.get(index).cloned()),
-        None => spent_by_waiting(tx, chain, mempool),
-    };
-    let detail = if verbosity == 1 { Detail::Plain } else { Detail::Prevouts };
+    // What a transaction spends is kept with its block, so bitcoind doesn't tell it of one that waits.
+    let coins = place.and_then(|(known, index)| known.spent.as_ref()?.get(index.checked_sub(1)?).cloned());
+    let detail = if verbosity == 1 || place.is_none() { Detail::Plain } else { Detail::Prevouts };
     let mut object = transaction(tx, coins.as_deref(), detail);
     if let Some((known, _)) = place {
         if given.is_some() {
@@ -148,13 +145,6 @@ pub(super) fn get(engine: &Engine, args: &Args<'_>) -> Answer {
         }
     }
     Ok(Value::Object(object))
-}
-
-/// The coins that a transaction in the mempool spends.
-fn spent_by_waiting(tx: &Transaction, chain: &Chain, mempool: &Mempool) -> Option<Vec<Coin>> {
-    let coin =
-        |outpoint: &OutPoint| chain.coin(outpoint).cloned().or_else(|| mempool.coin(outpoint, chain.next_height()));
-    tx.input.iter().map(|input| coin(&input.previous_output)).collect()
 }
 
 /// The highest fee rate that the caller accepts, in satoshis per 1000 virtual bytes. `None`: any.

@@ -255,8 +255,13 @@ impl World {
     }
 }
 
+/// How many histories are tried: `PROPTEST_CASES`, or a handful.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|count| count.parse().ok()).unwrap_or(24)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 4_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 4_000, ..ProptestConfig::default() })]
 
     #[test]
     fn what_is_final_is_one_branch_and_all_meet_on_it(
