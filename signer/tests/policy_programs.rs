@@ -332,7 +332,7 @@ fn files_are_read_once_and_leave_no_trace() {
         assert!(!written.to_string().contains("_file"));
         assert!(!judge(&config.compile(&wallets()).expect("sound"), &swap()).is_denial());
     }
-    assert!(read(&[idl.clone()], &mut config).is_err(), "a file is missing");
+    assert!(read(std::slice::from_ref(&idl), &mut config).is_err(), "a file is missing");
     let twice = json!([abi[0], { "type": "function", "name": "deposit", "inputs": [], "outputs": [],
         "stateMutability": "view" }]);
     for vault in [twice.to_string(), "[]".to_owned(), "{}".to_owned()] {
