@@ -414,7 +414,8 @@ fn seat<M: Message>(
     };
     let clock = SkewedClock::new(Arc::clone(&ground.clock), Arc::clone(&ground.faults), id);
     let endpoint: Option<Endpoint<M>> = network.map(|network| network.join(id.index));
-    let seat = Seat { id, clock: Arc::new(clock), gate: Some(gate), endpoint, origin, size, shutdown: shutdown.clone() };
+    let seat =
+        Seat { id, clock: Arc::new(clock), gate: Some(gate), endpoint, origin, size, shutdown: shutdown.clone() };
     (seat, Life { shutdown, killed })
 }
 
