@@ -26,7 +26,7 @@ const SOL: u64 = 1_000_000_000;
 /// So many accounts pay.
 const PAYERS: u8 = 100;
 /// So many transfers each in one run.
-const EACH: u32 = 10;
+const EACH: u32 = 40;
 /// Of them are in flight at once.
 const AT_ONCE: usize = 32;
 /// The time between the slots of three nodes, as on mainnet. A slot has room for 2,000 transfers.

@@ -1,13 +1,13 @@
 //! What nodes tell each other: blocks, the transactions in them, and votes.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use sha2::{Digest, Sha256};
 use solana_sdk::hash::Hash;
 use solana_sdk::signature::Signature;
-use solana_sdk::transaction::VersionedTransaction;
+use solana_sdk::transaction::{TransactionError, VersionedTransaction};
 
 use super::ledger::{BlockId, Slot};
 use super::votes::Vote;
@@ -21,18 +21,29 @@ pub struct Wired {
     pub transaction: VersionedTransaction,
     /// In base64, as the journal keeps it.
     pub wire: String,
+    /// What [`Self::check`] found, which follows from the bytes alone: nodes of one process share it.
+    checked: OnceLock<Result<Hash, TransactionError>>,
 }
 
 impl Wired {
     pub(super) fn new(transaction: VersionedTransaction) -> Self {
         let bytes = bincode::serialize(&transaction).expect("a transaction that was decoded can be encoded");
-        Self { transaction, wire: BASE64_STANDARD.encode(bytes) }
+        Self { transaction, wire: BASE64_STANDARD.encode(bytes), checked: OnceLock::new() }
     }
 
     /// Reads the wire form. `None` where it is none.
     pub(super) fn read(wire: &str) -> Option<Self> {
         let transaction = bincode::deserialize(&BASE64_STANDARD.decode(wire).ok()?).ok()?;
-        Some(Self { transaction, wire: wire.to_owned() })
+        Some(Self { transaction, wire: wire.to_owned(), checked: OnceLock::new() })
+    }
+
+    /// Checks its form and its signatures, and hashes its message.
+    pub(super) fn check(&self) -> Result<Hash, TransactionError> {
+        let check = || {
+            self.transaction.sanitize().map_err(|_| TransactionError::SanitizeFailure)?;
+            self.transaction.verify_and_hash_message()
+        };
+        self.checked.get_or_init(check).clone()
     }
 
     /// The signature that names it.

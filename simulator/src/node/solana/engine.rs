@@ -188,6 +188,8 @@ impl Engine {
                 while self.ledger.tip() > *slot {
                     self.take_back();
                 }
+                // What was left of a run is taken back with it.
+                self.run = Run::default();
                 Ok(())
             }
             Record::Settled { finalized, .. } => {
@@ -217,7 +219,7 @@ impl Engine {
         let mut executed = Vec::with_capacity(transactions.len());
         let mut included = Vec::with_capacity(transactions.len());
         for wired in transactions {
-            match self.execute(slot, &wired.transaction, &seen) {
+            match self.execute(slot, wired, &seen) {
                 Ok((hash, outcome)) => {
                     seen.insert(hash);
                     executed.push((hash, outcome));
@@ -443,11 +445,10 @@ impl Engine {
     fn execute(
         &mut self,
         slot: Slot,
-        transaction: &VersionedTransaction,
+        wired: &Wired,
         earlier: &HashSet<Hash>,
     ) -> Result<(Hash, Executed), TransactionError> {
-        transaction.sanitize().map_err(|_| TransactionError::SanitizeFailure)?;
-        let hash = transaction.verify_and_hash_message()?;
+        let (hash, transaction) = (wired.check()?, &wired.transaction);
         let parent = self.ledger.tip();
         let recent = self.ledger.recent(transaction.message.recent_blockhash(), parent).is_some();
         let nonce = if recent { None } else { self.nonce_of(&transaction.message, parent, slot) };
