@@ -24,9 +24,8 @@ pub(super) async fn propose(
         sqlx::query_scalar("SELECT max(version) FROM policy_change WHERE state IN ('proposed', 'approved')")
             .fetch_one(&mut *db)
             .await?;
-    let latest: Option<i64> = sqlx::query_scalar("SELECT max(version) FROM policy_change WHERE state = 'active'")
-        .fetch_one(&mut *db)
-        .await?;
+    let latest: Option<i64> =
+        sqlx::query_scalar("SELECT max(version) FROM policy_change WHERE state = 'active'").fetch_one(&mut *db).await?;
     admit(record, open.map(unsigned_int).transpose()?, latest.map(unsigned_int).transpose()?)?;
     sqlx::query("INSERT INTO policy_change (version, digest, state, content) VALUES ($1, $2, $3, $4)")
         .bind(signed_int(record.version().get()))

@@ -6,9 +6,9 @@ use signer::policy::document::PolicyDigest;
 use signer::request::Claims;
 
 use super::writes::use_token;
+use crate::store::StoreError;
 use crate::store::policies::{PolicyRecord, PolicyStep, admit};
 use crate::store::rows::{from_json, signed_int, to_json, unsigned_int};
-use crate::store::StoreError;
 
 pub(super) fn propose(
     db: &Connection,
@@ -25,12 +25,9 @@ pub(super) fn propose(
     };
     let open = number("SELECT max(version) FROM policy_change WHERE state IN ('proposed', 'approved')")?;
     admit(record, open, number("SELECT max(version) FROM policy_change WHERE state = 'active'")?)?;
-    db.prepare_cached("INSERT INTO policy_change (version, digest, state, content) VALUES (?1, ?2, ?3, ?4)")?.execute(params![
-        signed_int(record.version().get()),
-        record.digest.to_string(),
-        record.state.as_str(),
-        to_json(record)?
-    ])?;
+    db.prepare_cached("INSERT INTO policy_change (version, digest, state, content) VALUES (?1, ?2, ?3, ?4)")?.execute(
+        params![signed_int(record.version().get()), record.digest.to_string(), record.state.as_str(), to_json(record)?],
+    )?;
     Ok(())
 }
 
@@ -46,8 +43,12 @@ pub(super) fn step(
         use_token(db, claims, at)?;
     }
     let found = db
-        .prepare_cached("SELECT number, content FROM policy_change WHERE version = ?1 AND digest = ?2 ORDER BY number DESC LIMIT 1")?
-        .query_row(params![signed_int(version.get()), digest.to_string()], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))
+        .prepare_cached(
+            "SELECT number, content FROM policy_change WHERE version = ?1 AND digest = ?2 ORDER BY number DESC LIMIT 1",
+        )?
+        .query_row(params![signed_int(version.get()), digest.to_string()], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
+        })
         .optional()?;
     let (number, content) = found.ok_or(StoreError::NoPolicyChange(version))?;
     let record = from_json::<PolicyRecord>(&content)?.stepped(step, at)?;
