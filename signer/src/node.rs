@@ -131,7 +131,10 @@ pub(crate) enum NodeError {
 /// Why a command is not carried out; becomes an [`Answer`].
 enum Stop {
     Refused(String),
-    Fault { culprit: Option<SignerId>, reason: String },
+    Fault {
+        culprit: Option<SignerId>,
+        reason: String,
+    },
     Failed(String),
     /// The request was judged under another policy than the one in force here.
     StalePolicy,

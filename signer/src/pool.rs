@@ -23,9 +23,9 @@ use chains::network::Network;
 use serde::{Deserialize, Serialize};
 
 use crate::ceremony::dkg;
+pub use crate::ceremony::import::{ImportError, ImportedKey};
 pub use crate::ledger::Clock;
 use crate::ledger::SystemClock;
-pub use crate::ceremony::import::{ImportError, ImportedKey};
 use crate::node::wire::{Answer, Command, Peer};
 use crate::node::{self, Handle, Node};
 use crate::policy::Policy;
@@ -41,9 +41,9 @@ use crate::verify::Guard;
 use apart::Apart;
 pub use apart::{ApartConfig, ApartSigner, Region};
 pub use error::{Culprit, PoolError, SignError};
+pub use policy::PolicyRefusal;
 use quorum::Health;
 use rekey::Gate;
-pub use policy::PolicyRefusal;
 pub use rekey::Rekeyed;
 pub use sign::SignOutcome;
 
