@@ -42,8 +42,8 @@ mod token;
 pub mod trace;
 pub mod versions;
 
-pub use config::{ContractConfig, PolicyConfig, PolicyError, RuleConfig};
 use change::ChangesConfig;
+pub use config::{ContractConfig, PolicyConfig, PolicyError, RuleConfig};
 use denylist::Denylist;
 pub use diff::diff;
 use document::{Document, PolicyDigest};
