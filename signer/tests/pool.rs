@@ -220,6 +220,8 @@ async fn every_signer_judges_for_itself(means: Means) {
     assert_eq!(world.pool.sign(good.clone()).await, Err(SignError::NotInstalled));
     world.install(wallets).await;
 
+    // Under the policy that is installed.
+    let good = world.pay_sol(1, 1_000_000);
     let mut stranger = good.clone();
     stranger.wallet = "nobody".parse().unwrap();
     assert!(matches!(world.pool.sign(stranger).await, Err(SignError::UnknownWallet(_))));

@@ -59,7 +59,7 @@ fn call(program: Pubkey, accounts: Vec<AccountMeta>, data: &[u8]) -> Instruction
 }
 
 /// The intent that asks for exactly these instructions.
-fn asks(instructions: &[Instruction]) -> Intent {
+pub(crate) fn asks(instructions: &[Instruction]) -> Intent {
     let text = |key: &Pubkey| UncheckedAddress::new(key.to_string());
     let asked = instructions.iter().map(|instruction| ProgramInstruction {
         program: text(&instruction.program_id),

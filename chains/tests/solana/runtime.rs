@@ -10,9 +10,12 @@ use litesvm::types::TransactionResult;
 use solana_program_pack::Pack;
 use solana_sdk::account::Account;
 use solana_sdk::pubkey::Pubkey;
+use spl_associated_token_account_interface::instruction::create_associated_token_account_idempotent;
+use spl_token_interface::instruction as spl;
 use spl_token_interface::state::{Account as TokenAccount, AccountState, Mint};
 
 use crate::fixture::{CHAIN, MINIMUM, Wallet, key, pay_sol, pay_spl, state, token, under_blockhash, wallet};
+use crate::programs::asks;
 
 const FUNDS: u64 = 1_000_000_000;
 
@@ -162,4 +165,49 @@ fn a_message_is_taken_once() {
     let mut other = state.clone();
     other.compute.unit_limit += 1;
     run(&mut svm, &wallet, &pay_sol(key(5), MINIMUM), &other).0.expect("another message");
+}
+
+/// Instructions of the known programs do on the runtime what their effects tell: lamports are wrapped, some of the tokens may be
+/// spent, the rest is unwrapped again.
+#[test]
+fn instructions_do_what_their_effects_tell() {
+    let wallet = wallet();
+    let own = wallet.address();
+    let mut svm = world(&wallet);
+    let wrapped = Pubkey::from_str_const("So11111111111111111111111111111111111111112");
+    let token = spl_token_interface::ID;
+    let account = associated_token_account(&own, &wrapped, TokenProgram::Token);
+    let rent = svm.minimum_balance_for_rent_exemption(165);
+    let mut data = vec![0; Mint::LEN];
+    let packed = Mint { decimals: 9, is_initialized: true, ..Mint::default() };
+    Mint::pack(packed, &mut data).expect("82 bytes");
+    install(&mut svm, wrapped, TokenProgram::Token, data);
+
+    let wraps = asks(&[
+        create_associated_token_account_idempotent(&own, &own, &wrapped, &token),
+        solana_system_interface::instruction::transfer(&own, &account, 500_000),
+        spl::sync_native(&token, &account).expect("well formed"),
+        spl::approve_checked(&token, &account, &wrapped, &key(5), &own, &[], 300_000, 9).expect("well formed"),
+    ]);
+    let mut state = read(&svm, &wallet, key(5), None, MessageVersion::V0);
+    state.compute.unit_limit = 200_000;
+    let (result, max_fee) = run(&mut svm, &wallet, &wraps, &state);
+    result.expect("it runs");
+    assert_eq!(token_balance(&svm, &account), Some(500_000));
+    let cost = state.balance.get() - svm.get_balance(&own).expect("it has the rest");
+    assert_eq!(cost - 500_000, max_fee, "fee and rent are what the effects tell");
+    let held = svm.get_account(&account).expect("it was created");
+    let held = TokenAccount::unpack(&held.data).expect("a token account");
+    assert_eq!((held.delegate, held.delegated_amount), (Some(key(5)).into(), 300_000));
+
+    let unwraps = asks(&[
+        spl::revoke(&token, &account, &own, &[]).expect("well formed"),
+        spl::close_account(&token, &account, &own, &own, &[]).expect("well formed"),
+    ]);
+    let before = svm.get_balance(&own).expect("it has the rest");
+    let mut state = read(&svm, &wallet, key(5), None, MessageVersion::Legacy);
+    state.compute.unit_limit = 100_000;
+    let (result, max_fee) = run(&mut svm, &wallet, &unwraps, &state);
+    result.expect("it runs");
+    assert_eq!(svm.get_balance(&own), Some(before + rent + 500_000 - max_fee), "all of it comes back");
 }

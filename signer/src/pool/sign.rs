@@ -48,12 +48,12 @@ impl Pool {
     pub async fn sign(&self, request: SigningRequest) -> Result<SignOutcome, SignError> {
         let installed = self.installed.read().unwrap_or_else(PoisonError::into_inner).clone();
         let installed = installed.ok_or(SignError::NotInstalled)?;
+        let account = installed.accounts.get(&request.wallet);
+        let account = account.ok_or_else(|| SignError::UnknownWallet(request.wallet.clone()))?;
         let named = request.policy;
         if installed.guard.policy().digest() != named {
             return Err(SignError::PolicyStale { named, by: Vec::new() });
         }
-        let account = installed.accounts.get(&request.wallet);
-        let account = account.ok_or_else(|| SignError::UnknownWallet(request.wallet.clone()))?;
         let entered = self.enter(account.key()).await;
         let (key, _lease) = entered.ok_or_else(|| SignError::UnknownKey(account.key().clone()))?;
         let json = serde_json::to_vec(&request)

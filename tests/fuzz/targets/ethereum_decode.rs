@@ -37,7 +37,7 @@ fuzz_target!(|data: &[u8]| {
     assert!(parties.contains(&ChainAddress::Ethereum(Address::from(*to))), "who is called is a party");
     if let Some((selector, arguments)) = input.split_first_chunk::<4>() {
         let first = effects.calls.first().expect("the transaction's own call");
-        assert_eq!((first.selector.0, &*first.arguments, first.depth), (*selector, arguments, 0));
+        assert_eq!((first.selector.0, first.arguments.to_vec(), first.depth), (*selector, arguments.to_vec(), 0));
         assert!(effects.calls.iter().skip(1).all(|call| call.depth > 0));
     } else {
         assert!(effects.calls.is_empty() && input.is_empty());
