@@ -73,6 +73,27 @@ async fn a_run_that_was_under_way_is_finished() {
 }
 
 #[tokio::test]
+async fn what_was_taken_back_stays_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start_in(dir.path()).await;
+    node.node.mine(3).await.unwrap();
+    assert_eq!(node.node.reorganize(3).await.unwrap(), [4, 5, 6, 7]);
+    node.node.mine(2).await.unwrap();
+    assert_eq!(node.node.reorganize(1).await.unwrap(), [10, 11]);
+    let shown = async |node: &Node| {
+        let height = node.ok("getBlockHeight", json!([{ "commitment": "processed" }])).await;
+        (node.blockhash().await, height)
+    };
+    let before = shown(&node).await;
+    assert_eq!(before.1, 7);
+    node.stop().await;
+    let node = Node::start_in(dir.path()).await;
+    assert_eq!(shown(&node).await, before);
+    assert_eq!(node.node.mine(1).await.unwrap(), 12);
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_day_of_empty_slots_is_one_line() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start_in(dir.path()).await;
