@@ -111,7 +111,10 @@ pub fn unsigned<C: Chain>(chain: &C, account: &Account, bytes: &[u8]) -> Option<
     Some(effects)
 }
 
-fn payloads_of<C: Chain>(chain: &C, account: &Account, bytes: &[u8]) -> Option<((C::Unsigned, Effects), Vec<Payload>)> {
+/// A transaction, what it does, and what is signed for it.
+type Read<C> = ((<C as Chain>::Unsigned, Effects), Vec<Payload>);
+
+fn payloads_of<C: Chain>(chain: &C, account: &Account, bytes: &[u8]) -> Option<Read<C>> {
     let unsigned = chain.decode_unsigned(bytes).ok()?;
     let effects = chain.effects(account, &unsigned).ok()?;
     let payloads = chain.payloads(account, &unsigned).ok()?;
