@@ -8,8 +8,8 @@
 //! - `rule`, `evaluate`: the rule table, and how it is asked;
 //! - [`quorum`]: who has to approve; [`hours`]: when a rule holds;
 //! - [`limit`]: how much and how often over time; what a transaction draws is said here and counted by the caller;
-//! - [`trace`]: why a verdict is what it is, and the nearest change that would pass; [`prove`]: whether any rule allows
-//!   something; [`diff`]: what another policy would change;
+//! - [`trace`]: why a verdict is what it is, and the nearest change that would pass; [`mod@prove`]: whether any rule allows
+//!   something; [`mod@diff`]: what another policy would change;
 //! - [`code`]: what code a called contract must have, for who can ask a node;
 //! - [`program`]: which instructions of Solana programs a rule is for;
 //! - `denylist`: addresses that nothing may touch, under every spelling of the same key.

@@ -1,7 +1,7 @@
 //! What a run is told as: one value, which is written as JSON, as a self-contained page and as a summary for the terminal.
 //!
-//! - [`build`]: fates, faults and verdicts become series, percentiles and tables;
-//! - [`html`]: the page, with its charts drawn in [`chart`];
+//! - [`mod@build`]: fates, faults and verdicts become series, percentiles and tables;
+//! - [`mod@html`]: the page, with its charts drawn in [`chart`];
 //! - [`text`]: the summary.
 
 pub mod build;

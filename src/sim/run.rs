@@ -5,7 +5,7 @@
 //! - [`site`]: the folder with the gateway's configuration, the processes, and who is killed when; [`crew`]: signers apart;
 //! - [`town`]: the simulated world of the scenario;
 //! - [`books`]: what the nodes say of wallets, payees and transactions;
-//! - [`table`]: all shipped scenarios, one after the other.
+//! - [`mod@table`]: all shipped scenarios, one after the other.
 
 mod books;
 mod crew;

@@ -199,8 +199,10 @@ pub(crate) fn eth_wallet() -> WalletSpec {
     WalletSpec { wallet, network: Network::Ethereum(EVM), key, path: "m".parse().unwrap() }
 }
 
-/// What the signers' files say, for these wallets.
+/// What the signers' files say, those of [`Site::prepare_with_ethereum`] where its wallet is among these.
 pub(crate) fn policy(wallets: &[WalletSpec]) -> Policy {
+    let mut named = vec![wallet()];
+    named.extend(wallets.contains(&eth_wallet()).then(eth_wallet));
     let rule = |spec: &WalletSpec| match spec.network {
         Network::Solana(_) => json!({
             "id": "sol-payees",
@@ -210,9 +212,9 @@ pub(crate) fn policy(wallets: &[WalletSpec]) -> Policy {
         }),
         _ => json!({ "id": "eth-payees", "wallets": ["eth-main"], "addresses": [ETH_PAYEE] }),
     };
-    let rules = json!({ "rules": wallets.iter().map(rule).collect::<Vec<_>>() });
+    let rules = json!({ "rules": named.iter().map(rule).collect::<Vec<_>>() });
     let config: PolicyConfig = serde_json::from_value(rules).unwrap();
-    let networks = wallets.iter().map(|spec| (spec.wallet.clone(), spec.network));
+    let networks = named.iter().map(|spec| (spec.wallet.clone(), spec.network));
     config.compile(&networks.collect::<BTreeMap<WalletId, Network>>()).unwrap()
 }
 

@@ -3,7 +3,7 @@
 //! A rule's predicates are intervals and finite sets, so that endlessly many transactions fall into finitely many kinds,
 //! of which every rule says the same: a value that some rule names, or any other one; an amount from one rule's bound up to
 //! the next. [`prove`] tries one transaction of each kind that the question admits, and the answer is
-//! [`evaluate`](super::evaluate)'s own.
+//! [`evaluate`](fn@super::evaluate)'s own.
 //!
 //! The transactions have one effect, or one call with one receiver of what it brings in: each effect of a transaction has to be permitted for itself, so what no such
 //! transaction does none does, with these exceptions, which are not looked at: payments out of the funds of others, and
@@ -129,7 +129,7 @@ pub enum ProveError {
 
 /// Finds out whether the policy allows anything that the question describes. `accounts` are the wallets that there are.
 ///
-/// A witness is a transaction that [`evaluate`](super::evaluate) allows, with or without approval, and whose draws every
+/// A witness is a transaction that [`evaluate`](fn@super::evaluate) allows, with or without approval, and whose draws every
 /// limit has room for while nothing else is drawn. `None` says that there is none, within what the module names.
 ///
 /// # Errors

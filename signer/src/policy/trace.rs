@@ -1,6 +1,6 @@
 //! Why a verdict is what it is: what every rule says to every input, and the nearest change that would pass.
 //!
-//! The verdict is [`evaluate`](super::evaluate)'s. What would pass is found by trying: a change is named only after the
+//! The verdict is [`evaluate`](fn@super::evaluate)'s. What would pass is found by trying: a change is named only after the
 //! changed transaction was evaluated and not denied.
 
 use std::collections::BTreeSet;

@@ -14,6 +14,9 @@ const MIGRATIONS: [&str; 5] = [
     include_str!("schema/0005_wallets.sql"),
 ];
 
+/// The lock of whoever creates the first table: "portcull" in ASCII.
+const CREATING: i64 = 0x706f_7274_6375_6c6c;
+
 /// Makes the row that versions the tables. Two gateways that start at once may both try. A server that answers before a commit
 /// is on its disk is no store.
 pub(super) async fn prepare(db: &mut PgConnection) -> Result<(), Fault> {
@@ -22,6 +25,8 @@ pub(super) async fn prepare(db: &mut PgConnection) -> Result<(), Fault> {
         let why = "synchronous_commit is off, so what was accepted could be lost; turn it on";
         return Err(Fault::Store(StoreError::Database(why.to_owned())));
     }
+    // `IF NOT EXISTS` alone fails where two create at once.
+    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(CREATING).execute(&mut *db).await?;
     let there: Option<String> =
         sqlx::query_scalar("SELECT to_regclass('schema_version')::text").fetch_one(&mut *db).await?;
     if there.is_none() {
