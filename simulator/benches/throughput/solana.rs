@@ -31,6 +31,8 @@ const EACH: u32 = 40;
 const AT_ONCE: usize = 32;
 /// The time between the slots of three nodes, as on mainnet. A slot has room for 2,000 transfers.
 const INTERVAL: Duration = Duration::from_millis(400);
+/// What one run takes.
+const SLOTS: u32 = 2;
 /// An account without lamports can't be opened with one.
 const PAYEE_BEGINS_WITH: u64 = SOL;
 
@@ -166,7 +168,7 @@ fn nodes(runtime: &Runtime, count: u16, preflight: bool) -> impl FnMut() -> Dura
                 .buffer_unordered(AT_ONCE);
             sent.for_each(async |answer| assert!(answer["result"].is_string(), "{answer}")).await;
             if interval.is_none() {
-                world.solana().mine(1).await.unwrap();
+                world.solana().mine(SLOTS).await.unwrap();
             }
             for url in &urls {
                 client.wait(url, &payers.payee, payers.paid()).await;

@@ -7,8 +7,13 @@
 //! - A block is final where two thirds of all nodes have rooted it or what builds on it. Two final blocks are always of one branch: any
 //!   two sets of two thirds of the nodes share one, and its roots are all of one branch.
 //!
-//! A node that roots a branch which the others have since left may follow them once two thirds have rooted theirs: without a third
-//! of its own side the block that it had rooted can't have become final anywhere.
+//! When messages cross, nodes may root blocks of different branches. A node lets go of what it has rooted where that can't become final
+//! any more:
+//!
+//! - where two thirds of the nodes have rooted another branch;
+//! - where more than a third have rooted branches that go before its own ([`Tree::goes_before`]). None of these nodes has rooted, or will
+//!   root, a branch that goes after its own, as long as two thirds don't; so the branch that is let go never has two thirds of the
+//!   roots. And of branches that none has two thirds of, one is always left by this.
 //!
 //! On command a block is refused with all that build on it. Refusals travel with the votes, and end where anyone has rooted the block.
 
@@ -31,6 +36,8 @@ pub(super) struct Consensus {
     votes: Votes,
     head: Hash,
     rooted: Hash,
+    /// What it had rooted last and let go.
+    left: Hash,
 }
 
 /// How sure the blocks of the branch are that a node follows.
@@ -46,7 +53,7 @@ impl Consensus {
     /// The part of node `own` of `nodes`, which knows nothing but the newest final block. Blocks are rooted `depth` blocks deep.
     pub(super) fn new(own: NodeIndex, nodes: u16, depth: u64, root: BlockId, height: Height) -> Self {
         let (head, rooted) = (root.hash, root.hash);
-        Self { own, depth, tree: Tree::new(root, height), votes: Votes::new(nodes), head, rooted }
+        Self { own, depth, tree: Tree::new(root, height), votes: Votes::new(nodes), head, rooted, left: rooted }
     }
 
     /// Takes up what the node followed and had rooted before it was restarted.
@@ -139,6 +146,7 @@ impl Consensus {
         let deep = confirmed.min(height.saturating_sub(self.depth));
         let deepest = self.tree.down(&self.head).find(|at| self.tree.height(at).is_some_and(|at| at <= deep));
         if let Some(deepest) = deepest
+            && !self.tree.goes_before(&self.left, &deepest)
             && self.tree.height(&deepest) > self.tree.height(&self.rooted)
         {
             self.rooted = deepest;
@@ -192,21 +200,26 @@ impl Consensus {
         self.tree.weigh(self.votes.counted().map(|vote| vote.rooted.hash).chain([self.rooted]))
     }
 
-    /// Lets go of refusals of what anyone has rooted, and of what the node has rooted where two thirds of the nodes have rooted something
-    /// else.
+    /// Lets go of refusals of what anyone has rooted, and of what the node has rooted where that can't become final any more.
     fn release(&mut self) {
         let quorum = self.votes.quorum();
+        let mut hopeless = false;
         for (block, weight) in self.roots() {
             if self.tree.accept(&block) {
                 tracing::debug!(%block, "a refused block is rooted all the same");
             }
-            if weight < quorum {
-                continue;
-            }
-            if !self.tree.is_on(&block, &self.rooted) && !self.tree.is_on(&self.rooted, &block) {
-                self.rooted = self.tree.root().hash;
-            }
+            hopeless |= weight >= quorum && self.parts(&block, &self.rooted);
         }
+        let before = self.votes.counted().filter(|vote| self.tree.goes_before(&vote.rooted.hash, &self.rooted)).count();
+        if hopeless || before >= self.votes.veto() {
+            self.left = self.rooted;
+            self.rooted = self.tree.root().hash;
+        }
+    }
+
+    /// Whether two blocks are of different branches.
+    fn parts(&self, one: &Hash, other: &Hash) -> bool {
+        !self.tree.is_on(one, other) && !self.tree.is_on(other, one)
     }
 }
 

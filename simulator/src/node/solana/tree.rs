@@ -143,6 +143,17 @@ impl Tree {
         self.down(other).find(|at| below.contains(at)).unwrap_or(self.root)
     }
 
+    /// Whether two blocks are of different branches, and the branch of the first goes before the other: where they part, its block has the
+    /// lower hash. All branches are in one order by this.
+    pub(super) fn goes_before(&self, one: &Hash, other: &Hash) -> bool {
+        let fork = self.fork(one, other);
+        let after = |block: &Hash| self.down(block).take_while(|at| *at != fork).last();
+        match (after(one), after(other)) {
+            (Some(one), Some(other)) => one < other,
+            _ => false,
+        }
+    }
+
     /// The blocks above `below` up to `to`, oldest first.
     pub(super) fn path(&self, below: &Hash, to: &Hash) -> Vec<Arc<Block>> {
         let mut path: Vec<_> =

@@ -43,6 +43,11 @@ impl Votes {
         twice.div_ceil(3).max(1)
     }
 
+    /// How many nodes must hold out that the others can't settle anything.
+    pub(super) fn veto(&self) -> usize {
+        usize::from(self.nodes).saturating_sub(self.quorum()).saturating_add(1)
+    }
+
     /// Takes a vote in. `false` where a later one is known, or its voter is none of the cluster's nodes.
     pub(super) fn take(&mut self, vote: Vote) -> bool {
         let known = self.latest.get(&vote.voter).map_or(0, |known| known.number);
@@ -94,6 +99,8 @@ mod tests {
     fn two_thirds_of_all_nodes_settle() {
         let quorum = |nodes| Votes::new(nodes).quorum();
         assert_eq!((1..=7).map(quorum).collect::<Vec<_>>(), [1, 2, 2, 3, 4, 4, 5]);
+        let veto = |nodes| Votes::new(nodes).veto();
+        assert_eq!((1..=7).map(veto).collect::<Vec<_>>(), [1, 1, 2, 2, 2, 3, 3]);
     }
 
     #[test]

@@ -161,6 +161,23 @@ impl World {
         branch
     }
 
+    /// What every node follows, has rooted and has refused.
+    fn describe(&self) -> String {
+        let describe = |node: &Node| {
+            let consensus = &node.consensus;
+            let tree = consensus.tree();
+            let name = |hash: &Hash| {
+                let mark = if tree.is_refused(hash) { "!" } else { "" };
+                format!("{mark}{}.{}", tree.id(hash).map_or(0, |id| id.slot), &hash.to_string()[..3])
+            };
+            let branch: Vec<_> = tree.down(&consensus.head).map(|at| name(&at)).collect();
+            let refused: Vec<_> = tree.refused().iter().map(|id| name(&id.hash)).collect();
+            let votes: Vec<_> = consensus.votes.counted().map(|vote| (vote.voter.0, name(&vote.head.hash))).collect();
+            format!("{branch:?} rooted {} refused {refused:?} votes {votes:?}", name(&consensus.rooted))
+        };
+        self.nodes.iter().map(describe).collect::<Vec<_>>().join("\n")
+    }
+
     fn busy(&self) -> Vec<(usize, usize)> {
         let all = (0..self.size()).flat_map(|from| (0..self.size()).map(move |to| (from, to)));
         all.filter(|(from, to)| !self.links[*from][*to].is_empty()).collect()
@@ -280,8 +297,8 @@ proptest! {
         }
         let head = world.nodes[0].consensus.head();
         for node in &world.nodes {
-            prop_assert_eq!(node.consensus.head(), head);
-            prop_assert!(node.settled.finalized_height > 0, "something became final");
+            prop_assert_eq!(node.consensus.head(), head, "{}", world.describe());
+            prop_assert!(node.settled.finalized_height > 0, "nothing became final\n{}", world.describe());
         }
         // What any node ever held for final is of the one branch.
         let mut branch: HashSet<Hash> = world.branch(head).iter().map(|block| block.id.hash).collect();
