@@ -114,7 +114,7 @@ async fn a_quorum_overrides_a_list_for_a_time_and_never_the_policy() {
 
     // What the store kept is what counts after a restart.
     office.pipeline().screening().set_waivers(Vec::new());
-    let other = propose(&office, LISTED, 3_600).await.unwrap();
+    let other = propose(&office, LISTED, 7_200).await.unwrap(); // a proposal that differs from the rejected one
     assert_eq!(other["state"], "proposed");
     let all = office.call("fay", "screen_overrides", json!({})).await.unwrap();
     let states: Vec<&Value> = all.as_array().unwrap().iter().map(|waiver| &waiver["state"]).collect();
