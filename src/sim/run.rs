@@ -276,16 +276,21 @@ async fn sights(board: &Board, client: &GatewayClient) -> BTreeSet<Sight> {
     sights
 }
 
-/// Whether it was in a block, and out of it again.
+/// Whether it was in a block, and out of it again: back in the mempool, or in another block by the time that the gateway looked.
 fn was_taken_back(view: &TxView) -> bool {
-    let mut included = false;
-    view.history.iter().any(|step| match step.state {
-        State::Included | State::Confirmed => {
-            included = true;
-            false
+    let mut last: Option<Option<&Value>> = None;
+    view.history.iter().any(|step| {
+        let before = last;
+        match step.state {
+            State::InMempool | State::Broadcasting => before.is_some(),
+            State::Included | State::Confirmed | State::Finalized | State::Failed => {
+                let detail = step.detail.as_ref();
+                let block = detail.and_then(|detail| detail.get("block").or_else(|| detail.pointer("/inclusion/block")));
+                last = Some(block);
+                before.is_some_and(|before| before != block)
+            }
+            _ => false,
         }
-        State::InMempool | State::Broadcasting => included,
-        _ => false,
     })
 }
 
