@@ -3,12 +3,8 @@
 //! The gateway is believed nothing: the payment is read from the raw body of the client's request on this machine, and what is
 //! signed is made of that body. What the gateway tells beside it is only compared.
 
-use std::io::{BufRead as _, Write as _};
-use std::path::PathBuf;
-
 use chains::intent::{Action, Intent, ProgramInstruction};
 use clap::{Args, Subcommand};
-use ed25519_dalek::SigningKey;
 use gateway::api::approval::ApprovalView;
 use gateway::api::screen::OverrideView;
 use gateway::clock::{Clock as _, SystemClock};
@@ -16,29 +12,23 @@ use gateway::record::{RecordId, State};
 use gateway::screening::waiver::{self, Proposal, WaiverId};
 use serde_json::json;
 use signer::approval::delegation::DelegationId;
-use signer::approval::{Approval, Decision, Statement, Subject};
+use signer::approval::{Approval, Decision, PAYLOAD_TYPE, Statement, Subject};
 use signer::request::deal::{Deal, Terms};
 use signer::request::{Submission, parse_call};
 use signer::roster::CredentialId;
 
 use crate::cli::Failure;
 use crate::client::GatewayClient;
-use crate::{credential, tx};
+use crate::person::{Person, PersonArgs};
+use crate::{person, tx};
 
 pub(crate) mod delegation;
 
-/// What waits, of whom, as whom.
+/// What waits, of whom, as whom: an approver.
 #[derive(Debug, Args)]
 pub(crate) struct ApproveArgs {
-    /// The gateway's endpoint.
-    #[arg(long, env = "PORTCULLIS_URL", default_value = "http://127.0.0.1:8645", global = true)]
-    url: String,
-    /// The name of your credential; its role is approver.
-    #[arg(long, env = "PORTCULLIS_CREDENTIAL", global = true)]
-    credential: Option<CredentialId>,
-    /// The file with its private key, PEM.
-    #[arg(long, env = "PORTCULLIS_KEY", global = true)]
-    key: Option<PathBuf>,
+    #[command(flatten)]
+    person: PersonArgs,
     #[command(subcommand)]
     command: ApproveCommand,
 }
@@ -124,9 +114,8 @@ impl Read {
 /// # Errors
 /// What went wrong.
 pub(crate) async fn run(args: ApproveArgs) -> Result<(), Failure> {
-    let id = args.credential.ok_or("name your credential: --credential")?;
-    let key_file = args.key.ok_or("name the file of your private key: --key")?;
-    let client = GatewayClient::new(&args.url, id.clone(), &key_file)?;
+    let person = args.person.open()?;
+    let client = &person.client;
     let (word, decision) = match args.command {
         ApproveCommand::List => {
             let waiting: Vec<ApprovalView> = client.call("approval_list", json!({})).await?;
@@ -138,16 +127,16 @@ pub(crate) async fn run(args: ApproveArgs) -> Result<(), Failure> {
             return Ok(());
         }
         ApproveCommand::Show { tx_id } => {
-            let view = get(&client, tx_id).await?;
+            let view = get(client, tx_id).await?;
             let read = read(&view, Decision::Approve, 0)?;
             show(&view, &read);
             return Ok(());
         }
-        ApproveCommand::Delegate(what) => return delegation::delegate(&client, id, &key_file, what).await,
-        ApproveCommand::Delegations => return delegation::list(&client).await,
-        ApproveCommand::Revoke { id } => return delegation::revoke(&client, id).await,
+        ApproveCommand::Delegate(what) => return delegation::delegate(&person, what).await,
+        ApproveCommand::Delegations => return delegation::list(client).await,
+        ApproveCommand::Revoke { id } => return delegation::revoke(client, id).await,
         ApproveCommand::Overrides => {
-            for view in overrides(&client).await? {
+            for view in overrides(client).await? {
                 let Proposal { address, network, .. } = &view.proposal;
                 println!("{}  {:?}, {} missing  {address} on {network}", view.id, view.state, view.missing);
             }
@@ -155,21 +144,12 @@ pub(crate) async fn run(args: ApproveArgs) -> Result<(), Failure> {
         }
         ApproveCommand::Override { id: name, reject, yes } => {
             let decision = if reject { Decision::Reject } else { Decision::Approve };
-            let key = credential::read_private_key(&key_file)?;
-            return decide_override(&client, &id, &key, &name, decision, yes).await;
+            return decide_override(&person, &name, decision, yes).await;
         }
         ApproveCommand::Sign(word) => (word, Decision::Approve),
         ApproveCommand::Reject(word) => (word, Decision::Reject),
     };
-    let view = get(&client, word.tx_id).await?;
-    let expires = SystemClock.unix_seconds().saturating_add(word.seconds());
-    let acting = delegation::standing(&client, &id, word.acting_for.as_ref()).await?;
-    let read = read(&view, decision, expires)?.under(acting);
-    show(&view, &read);
-    if !word.yes && !asked(decision)? {
-        return Err("nothing was signed".into());
-    }
-    let approval = Approval::sign(id, &read.statement, &credential::read_private_key(&key_file)?);
+    let approval = word_on(&person, &word, decision).await?;
     let after: ApprovalView =
         client.call("approval_submit", json!({ "tx_id": word.tx_id, "approval": approval })).await?;
     println!("\nsigned; the payment is {}", after.tx.state);
@@ -179,6 +159,23 @@ pub(crate) async fn run(args: ApproveArgs) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Shows a payment, asks, and signs the person's word on it.
+///
+/// # Errors
+/// Where it isn't shown, or not signed.
+pub(crate) async fn word_on(person: &Person, word: &Word, decision: Decision) -> Result<Approval, Failure> {
+    let view = get(&person.client, word.tx_id).await?;
+    let expires = SystemClock.unix_seconds().saturating_add(word.seconds());
+    let acting = delegation::standing(&person.client, &person.id, word.acting_for.as_ref()).await?;
+    let read = read(&view, decision, expires)?.under(acting);
+    show(&view, &read);
+    if !word.yes && !person::agrees(decision, "this")? {
+        return Err("nothing was signed".into());
+    }
+    let about = format!("{}: {}", person::verb(decision), tx::describe(&read.intent));
+    person.sign(PAYLOAD_TYPE, read.statement.to_payload(), &about).await
 }
 
 /// What an approver needs, of exactly this payment.
@@ -262,14 +259,8 @@ async fn overrides(client: &GatewayClient) -> Result<Vec<OverrideView>, Failure>
 }
 
 /// Shows an override as the operator's own request says it, asks, and signs.
-async fn decide_override(
-    client: &GatewayClient,
-    approver: &CredentialId,
-    key: &SigningKey,
-    name: &str,
-    decision: Decision,
-    yes: bool,
-) -> Result<(), Failure> {
+async fn decide_override(person: &Person, name: &str, decision: Decision, yes: bool) -> Result<(), Failure> {
+    let client = &person.client;
     let found = overrides(client).await?.into_iter().find(|view| view.id.to_string() == name);
     let view = found.ok_or_else(|| format!("there is no override {name}"))?;
     let waiver = WaiverId::of(&view.request.body);
@@ -282,11 +273,12 @@ async fn decide_override(
     println!("  asked by   {}", view.proposed_by);
     println!("  clears     {address} on {network}, for every payment");
     println!("  because    {reason:?}\n  until      {expires} (seconds since 1970)");
-    if !yes && !asked(decision)? {
+    if !yes && !person::agrees(decision, "this")? {
         return Err("nothing was signed".into());
     }
     let payload = waiver::Word { decision, waiver }.to_payload();
-    let approval = Approval::sign_payload(approver.clone(), waiver::PAYLOAD_TYPE, payload, key);
+    let about = format!("{}: {address} on {network} is cleared", person::verb(decision));
+    let approval = person.sign(waiver::PAYLOAD_TYPE, payload, &about).await?;
     let params = json!({ "override": waiver, "approval": approval });
     let after: OverrideView = client.call("screen_approveOverride", params).await?;
     println!("\nsigned; the override is {:?}, {} missing", after.state, after.missing);
@@ -309,20 +301,4 @@ fn show_terms(deal: &Deal) {
             false => "",
         }
     );
-}
-
-/// Asks the person, who types `y` or nothing happens.
-///
-/// # Errors
-/// Where nobody can be asked.
-pub(crate) fn asked(decision: Decision) -> Result<bool, Failure> {
-    let what = match decision {
-        Decision::Approve => "approve",
-        Decision::Reject => "reject",
-    };
-    print!("\n{what} this? [y/N] ");
-    std::io::stdout().flush()?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
-    Ok(answer.trim().eq_ignore_ascii_case("y"))
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::person::passkey;
 use crate::{approve, credential, otc, policy, serve, tx};
 
 /// Whatever goes wrong on the way, told to the person who typed.
@@ -44,6 +45,8 @@ enum Command {
     Otc(otc::OtcArgs),
     /// Makes a credential: an Ed25519 key pair in PEM.
     Credential(CredentialArgs),
+    /// Makes a passkey for approvals, in your browser.
+    Passkey(passkey::PasskeyArgs),
 }
 
 /// Where the configuration is.
@@ -89,6 +92,7 @@ impl Cli {
                 println!("public   {}\nprivate  {}", args.public_key_file.display(), private.display());
                 Ok(())
             }
+            Command::Passkey(args) => passkey::make(args).await,
         }
     }
 }

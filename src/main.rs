@@ -7,7 +7,8 @@
 //! - `lanes`: a configured network as the pipeline's lane;
 //! - `serve`, `dev`, `demo`: running it, on real or on simulated chains;
 //! - `client`, `tx`: asking a running gateway;
-//! - `approve`, `otc`: what people say of payments that wait for them, and deals;
+//! - `person`: who asks and signs, by a key or by a passkey in the browser;
+//! - `approve`, `policy`, `otc`: what people say of payments that wait for them, changes of the policy, and deals;
 //! - `keys`: escrow, recovery and import while no gateway runs;
 //! - `load`: payments at a schedule against a running gateway;
 //! - `sim`: what is done with simulated chains, the crash matrix first of all.
@@ -28,6 +29,7 @@ mod lanes;
 #[cfg(feature = "simulator")]
 mod load;
 mod otc;
+mod person;
 mod policy;
 mod serve;
 mod signer;

@@ -1,7 +1,5 @@
 //! `portcullis otc`: deals, delivery versus payment: opened and released by the desk, confirmed and aborted by people.
 
-use std::path::PathBuf;
-
 use chains::account::WalletId;
 use chains::address::UncheckedAddress;
 use chains::amount::Amount;
@@ -12,27 +10,20 @@ use gateway::api::otc::DealView;
 use gateway::clock::{Clock as _, SystemClock};
 use gateway::record::RecordId;
 use serde_json::{Value, json};
-use signer::approval::{Approval, Decision};
+use signer::approval::Decision;
 use signer::policy::quorum::Group;
 use signer::request::deal::{Currency, Deal, Fiat, FiatAmount, FiatReference, Release, Terms};
-use signer::roster::CredentialId;
 
+use crate::approve;
 use crate::cli::Failure;
 use crate::client::GatewayClient;
-use crate::{approve, credential};
+use crate::person::PersonArgs;
 
 /// Which deal, of whom, as whom.
 #[derive(Debug, Args)]
 pub(crate) struct OtcArgs {
-    /// The gateway's endpoint.
-    #[arg(long, env = "PORTCULLIS_URL", default_value = "http://127.0.0.1:8645", global = true)]
-    url: String,
-    /// The name of your credential.
-    #[arg(long, env = "PORTCULLIS_CREDENTIAL", global = true)]
-    credential: Option<CredentialId>,
-    /// The file with its private key, PEM.
-    #[arg(long, env = "PORTCULLIS_KEY", global = true)]
-    key: Option<PathBuf>,
+    #[command(flatten)]
+    person: PersonArgs,
     #[command(subcommand)]
     command: OtcCommand,
 }
@@ -113,24 +104,15 @@ struct Open {
 /// # Errors
 /// What went wrong.
 pub(crate) async fn run(args: OtcArgs) -> Result<(), Failure> {
-    let id = args.credential.ok_or("name your credential: --credential")?;
-    let key_file = args.key.ok_or("name the file of your private key: --key")?;
-    let client = GatewayClient::new(&args.url, id.clone(), &key_file)?;
+    let person = args.person.open()?;
+    let client = &person.client;
     let signed = async |word: &approve::Word, decision: Decision| {
-        let view = approve::get(&client, word.tx_id).await?;
-        let expires = SystemClock.unix_seconds().saturating_add(word.seconds());
-        let acting = approve::delegation::standing(&client, &id, word.acting_for.as_ref()).await?;
-        let read = approve::read(&view, decision, expires)?.under(acting);
-        approve::show(&view, &read);
-        if !word.yes && !approve::asked(decision)? {
-            return Err::<Value, Failure>("nothing was signed".into());
-        }
-        let approval = Approval::sign(id.clone(), &read.statement, &credential::read_private_key(&key_file)?);
-        Ok(json!({ "tx_id": word.tx_id, "approval": approval }))
+        let approval = approve::word_on(&person, word, decision).await?;
+        Ok::<_, Failure>(json!({ "tx_id": word.tx_id, "approval": approval }))
     };
     let view: DealView = match &args.command {
         OtcCommand::Open(open) => client.call("otc_open", open.params()?).await?,
-        OtcCommand::Get { tx_id } => get(&client, *tx_id).await?,
+        OtcCommand::Get { tx_id } => get(client, *tx_id).await?,
         OtcCommand::List => {
             let deals: Vec<DealView> = client.call("otc_list", json!({})).await?;
             for view in deals {
@@ -145,7 +127,7 @@ pub(crate) async fn run(args: OtcArgs) -> Result<(), Failure> {
         OtcCommand::Abort { word, party: false } => client.call("otc_abort", json!({ "tx_id": word.tx_id })).await?,
         OtcCommand::Release { tx_id } => {
             // The go is for what this machine reads, not for what the gateway tells.
-            let waiting = approve::get(&client, *tx_id).await?;
+            let waiting = approve::get(client, *tx_id).await?;
             let read = approve::read(&waiting, Decision::Approve, 0)?;
             approve::show(&waiting, &read);
             let digest = hex::encode(read.statement.request);

@@ -3,7 +3,6 @@
 //! The gateway is believed nothing: what a change does is read from the two documents on this machine, and what is signed names the
 //! digests of these very documents. Every signer compares them with what it has.
 
-use std::io::{BufRead as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -13,30 +12,22 @@ use gateway::store::policies::PolicyState;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use signer::approval::Decision;
-use signer::policy::change::{ChangeStatement, Version};
+use signer::policy::change::{ChangeStatement, PAYLOAD_TYPE, Version};
 use signer::policy::document::Document;
 use signer::request::parse_call;
 use signer::request::proposal::Proposal;
-use signer::roster::CredentialId;
 
 use crate::cli::Failure;
 use crate::client::GatewayClient;
-use crate::credential;
+use crate::person::{self, PersonArgs};
 
 mod render;
 
 /// What is to be done, where, as whom.
 #[derive(Debug, Args)]
 pub(crate) struct PolicyArgs {
-    /// The gateway's endpoint.
-    #[arg(long, env = "PORTCULLIS_URL", default_value = "http://127.0.0.1:8645", global = true)]
-    url: String,
-    /// The name of your credential.
-    #[arg(long, env = "PORTCULLIS_CREDENTIAL", global = true)]
-    credential: Option<CredentialId>,
-    /// The file with its private key, PEM.
-    #[arg(long, env = "PORTCULLIS_KEY", global = true)]
-    key: Option<PathBuf>,
+    #[command(flatten)]
+    person: PersonArgs,
     #[command(subcommand)]
     command: PolicyCommand,
 }
@@ -125,9 +116,8 @@ struct Versions {
 /// # Errors
 /// What went wrong.
 pub(crate) async fn run(args: PolicyArgs) -> Result<(), Failure> {
-    let id = args.credential.ok_or("name your credential: --credential")?;
-    let key_file = args.key.ok_or("name the file of your private key: --key")?;
-    let client = GatewayClient::new(&args.url, id.clone(), &key_file)?;
+    let person = args.person.open()?;
+    let client = &person.client;
     let (word, decision) = match args.command {
         PolicyCommand::Versions => return list(client.call("policy_versions", json!({})).await?),
         PolicyCommand::Propose { document, note } => {
@@ -140,34 +130,35 @@ pub(crate) async fn run(args: PolicyArgs) -> Result<(), Failure> {
             let view = client.call("policy_rollback", json!({ "version": version, "note": note })).await?;
             return proposed(&view);
         }
-        PolicyCommand::Show { version } => return show(&get(&client, version).await?),
+        PolicyCommand::Show { version } => return show(&get(client, version).await?),
         PolicyCommand::Activate { version } => {
             let view: DocumentView = client.call("policy_activate", json!({ "version": version })).await?;
             println!("version {} is in force", view.version.version);
             return Ok(());
         }
         PolicyCommand::Diff { document } => {
-            return answer(&client, "policy_diff", json!({ "document": read(&document)? })).await;
+            return answer(client, "policy_diff", json!({ "document": read(&document)? })).await;
         }
         PolicyCommand::Prove { question, version } => {
             let question: Value = serde_json::from_str(&question)?;
-            return answer(&client, "policy_prove", json!({ "question": question, "version": version })).await;
+            return answer(client, "policy_prove", json!({ "question": question, "version": version })).await;
         }
         PolicyCommand::Replay { document, from, to } => {
             let params = json!({ "document": read(&document)?, "from": from, "to": to });
-            return answer(&client, "policy_replay", params).await;
+            return answer(client, "policy_replay", params).await;
         }
         PolicyCommand::Approve(word) => (word, Decision::Approve),
         PolicyCommand::Reject(word) => (word, Decision::Reject),
     };
-    let view = get(&client, word.version).await?;
+    let view = get(client, word.version).await?;
     show(&view)?;
-    if !word.yes && !asked(decision)? {
+    if !word.yes && !person::agrees(decision, "this policy")? {
         return Err("nothing was signed".into());
     }
     let expires = SystemClock.unix_seconds().saturating_add(u64::from(word.days).saturating_mul(86_400));
     let statement = statement(&view, decision, expires)?;
-    let approval = statement.sign(id, &credential::read_private_key(&key_file)?);
+    let about = format!("{}: version {} of the policy", person::verb(decision), word.version);
+    let approval = person.sign(PAYLOAD_TYPE, statement.to_payload(), &about).await?;
     let method = match decision {
         Decision::Approve => "policy_approve",
         Decision::Reject => "policy_reject",
@@ -269,17 +260,4 @@ fn state(view: &VersionView) -> &'static str {
         PolicyState::Approved => "approved, waiting for its delay",
         PolicyState::Rejected => "rejected",
     }
-}
-
-/// Asks the person, who types `y` or nothing happens.
-fn asked(decision: Decision) -> Result<bool, Failure> {
-    let what = match decision {
-        Decision::Approve => "approve",
-        Decision::Reject => "reject",
-    };
-    print!("\n{what} this policy? [y/N] ");
-    std::io::stdout().flush()?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
-    Ok(answer.trim().eq_ignore_ascii_case("y"))
 }

@@ -92,7 +92,7 @@ pub struct Approver {
     pub person: Person,
     /// The groups that the person is in.
     pub groups: BTreeSet<Group>,
-    /// The person's passkeys.
+    /// The person's passkeys. Who has any signs by one of them; the credential's key then does no more than call the gateway.
     pub passkeys: Vec<passkey::Passkey>,
 }
 
@@ -120,6 +120,9 @@ pub enum ApprovalError {
     /// The signature is not the approver's over these bytes.
     #[error("the approval of {0} isn't signed by them")]
     Signature(CredentialId),
+    /// An approver who has passkeys signs by one of them: a key in a file proves nobody's presence.
+    #[error("{0} has a passkey, and approves by nothing else")]
+    PasskeyWanted(CredentialId),
     /// The passkey's answer doesn't hold.
     #[error("the approval of {approver}: {source}")]
     Passkey {
@@ -194,6 +197,11 @@ impl Approval {
         Self { approver, payload, signature: Proof::Ed25519(signature) }
     }
 
+    /// The bytes of a statement with what one of the approver's passkeys has answered to their [`challenge`].
+    pub fn by_passkey(approver: CredentialId, payload: Vec<u8>, assertion: Assertion) -> Self {
+        Self { approver, payload, signature: Proof::Passkey(assertion) }
+    }
+
     /// Checks that an approver of the roster, in one of these roles, has signed a statement of this payload type, and reads it.
     /// `spell` gives a statement's bytes: it has one spelling, so that two readers can't read two things.
     ///
@@ -216,6 +224,7 @@ impl Approval {
         }
         let signed = pre_authentication_of(payload_type, &self.payload);
         match &self.signature {
+            Proof::Ed25519(_) if !approver.passkeys.is_empty() => return Err(ApprovalError::PasskeyWanted(name())),
             Proof::Ed25519(signature) => Signature::from_slice(signature)
                 .and_then(|signature| credential.public_key.verify_strict(&signed, &signature))
                 .map_err(|_| ApprovalError::Signature(name()))?,
@@ -328,6 +337,11 @@ pub fn weigh(
         tally.count(&statement, approver, roster, at)?;
     }
     Ok(tally.into_people())
+}
+
+/// What a passkey signs as its challenge for the bytes of a statement: the SHA-256 of [`pre_authentication_of`] them.
+pub fn challenge(payload_type: &str, payload: &[u8]) -> [u8; 32] {
+    Sha256::digest(pre_authentication_of(payload_type, payload)).into()
 }
 
 /// DSSE's pre-authentication encoding of a statement's bytes: what is signed.

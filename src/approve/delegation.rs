@@ -1,7 +1,6 @@
 //! Acting for others: an approver's signed delegation, made, listed and revoked.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use chains::account::WalletId;
 use chains::amount::Amount;
@@ -11,12 +10,12 @@ use gateway::api::delegation::{DelegationState, DelegationView};
 use gateway::clock::{Clock as _, SystemClock};
 use serde_json::json;
 use signer::approval::Approval;
-use signer::approval::delegation::{Delegation, DelegationId, UpTo};
+use signer::approval::delegation::{Delegation, DelegationId, PAYLOAD_TYPE, UpTo};
 use signer::roster::CredentialId;
 
 use crate::cli::Failure;
 use crate::client::GatewayClient;
-use crate::credential;
+use crate::person::Person;
 
 /// What is delegated.
 #[derive(Debug, Args)]
@@ -41,12 +40,7 @@ pub(crate) struct Delegate {
 ///
 /// # Errors
 /// What went wrong.
-pub(crate) async fn delegate(
-    client: &GatewayClient,
-    delegator: CredentialId,
-    key_file: &Path,
-    what: Delegate,
-) -> Result<(), Failure> {
+pub(crate) async fn delegate(person: &Person, what: Delegate) -> Result<(), Failure> {
     let Delegate { delegate, hours, wallet, up_to, asset } = what;
     let from = SystemClock.unix_seconds();
     let terms = Delegation {
@@ -56,8 +50,9 @@ pub(crate) async fn delegate(
         wallets: BTreeSet::from_iter(wallet),
         up_to: up_to.map(|amount| UpTo { asset, amount }),
     };
-    let envelope = terms.sign(delegator, &credential::read_private_key(key_file)?);
-    let view: DelegationView = client.call("approval_delegate", json!({ "delegation": envelope })).await?;
+    let about = format!("{} acts for {}", terms.delegate, person.id);
+    let envelope = person.sign(PAYLOAD_TYPE, terms.to_payload(), &about).await?;
+    let view: DelegationView = person.client.call("approval_delegate", json!({ "delegation": envelope })).await?;
     tell(&view);
     Ok(())
 }

@@ -285,7 +285,8 @@ fn was_taken_back(view: &TxView) -> bool {
             State::InMempool | State::Broadcasting => before.is_some(),
             State::Included | State::Confirmed | State::Finalized | State::Failed => {
                 let detail = step.detail.as_ref();
-                let block = detail.and_then(|detail| detail.get("block").or_else(|| detail.pointer("/inclusion/block")));
+                let block =
+                    detail.and_then(|detail| detail.get("block").or_else(|| detail.pointer("/inclusion/block")));
                 last = Some(block);
                 before.is_some_and(|before| before != block)
             }

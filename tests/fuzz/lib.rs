@@ -57,7 +57,7 @@ pub fn wallets() -> BTreeMap<WalletId, Network> {
     [ethereum(), bitcoin(), solana()].map(|account| (account.wallet().clone(), account.network())).into()
 }
 
-/// A roster with an initiator and an approver, who has a passkey.
+/// A roster with an initiator and two approvers: Ada, who signs by her key, and Pia, who has a passkey.
 pub fn roster() -> Roster {
     let credential = |id: &str, role: Role, seed: u8| Credential {
         id: id.parse().expect("a name"),
@@ -65,14 +65,16 @@ pub fn roster() -> Roster {
         public_key: SigningKey::from_bytes(&[seed; 32]).verifying_key(),
     };
     let passkey = Passkey::new(P256, "example.org".to_owned(), vec!["https://example.org".to_owned()]);
-    let approver = Approver {
-        person: "ada".parse().expect("a name"),
-        groups: ["finance".parse().expect("a name")].into(),
-        passkeys: vec![passkey.expect("a point")],
+    let approver = |person: &str, passkeys: Vec<Passkey>| {
+        let groups = ["finance".parse().expect("a name")].into();
+        let approver = Approver { person: person.parse().expect("a name"), groups, passkeys };
+        (person.parse().expect("a name"), approver)
     };
-    Roster::new(vec![credential("trader", Role::Initiator, 1), credential("ada", Role::Approver, 2)])
-        .and_then(|roster| roster.with_people([("ada".parse().expect("a name"), approver)].into()))
-        .expect("two names and two keys")
+    let people = [approver("ada", Vec::new()), approver("pia", vec![passkey.expect("a point")])];
+    let credentials = [("trader", Role::Initiator, 1), ("ada", Role::Approver, 2), ("pia", Role::Approver, 3)];
+    Roster::new(credentials.map(|(id, role, seed)| credential(id, role, seed)).to_vec())
+        .and_then(|roster| roster.with_people(people.into()))
+        .expect("three names and three keys")
 }
 
 /// A file of this process in memory.

@@ -28,6 +28,7 @@ use gateway::server::{self, Listening};
 use gateway::store::sqlite::SqliteStore;
 use gateway::travel::TravelConfig;
 use serde_json::{Value, json};
+use signer::approval::passkey::Passkey;
 use signer::approval::{Approval, Approver, Decision, Statement, Subject};
 use signer::policy::{Policy, PolicyConfig};
 use signer::pool::{ImportedKey, KeySpec, Pool, PoolConfig, SchemeId, SignerConfig, WalletSpec};
@@ -40,6 +41,7 @@ use simulator::node::ethereum::EthereumConfig;
 use simulator::node::solana::SolanaConfig;
 use simulator::world::{World, WorldConfig};
 use tokio::io::AsyncWriteExt as _;
+use tokio::process::{Child, Command};
 
 /// How long anything may take.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -59,6 +61,8 @@ pub struct Plan {
     pub members: Vec<Member>,
     /// The same as the gateway has it, where that differs.
     pub gateway_members: Option<Vec<Member>>,
+    /// The passkeys of some of them, everywhere.
+    pub passkeys: BTreeMap<&'static str, Passkey>,
     /// The policy, everywhere.
     pub policy: Value,
     /// How long payments wait.
@@ -86,6 +90,7 @@ impl Plan {
         Self {
             members: members.to_vec(),
             gateway_members: None,
+            passkeys: BTreeMap::new(),
             policy: json!({ "rules": [rule] }),
             approvals: ApprovalsConfig::default(),
             travel: json!({}),
@@ -115,7 +120,7 @@ impl Plan {
         let config: PolicyConfig = serde_json::from_value(self.policy.clone()).unwrap();
         let policy: Policy = config.compile(&networks).unwrap();
         let pool = pool(dir.path()).await;
-        pool.install(roster(&self.members), policy.clone(), vec![spec.clone()]).await.unwrap();
+        pool.install(roster(&self.members, &self.passkeys), policy.clone(), vec![spec.clone()]).await.unwrap();
         let account: Account = pool.account(&spec).unwrap();
 
         let (policy, clock): (_, Arc<dyn Clock>) = (Arc::new(policy), Arc::new(SystemClock));
@@ -139,7 +144,7 @@ impl Plan {
             fees: FeePolicy::default(),
         };
         let lane = Arc::new(NodeLane::new(Ethereum::new(chain_id), Nodes::new(vec![client]).unwrap()));
-        let gateway_roster = roster(self.gateway_members.as_ref().unwrap_or(&self.members));
+        let gateway_roster = roster(self.gateway_members.as_ref().unwrap_or(&self.members), &self.passkeys);
         let pipeline = Pipeline::new(Parts {
             store: Arc::new(SqliteStore::open(&dir.path().join("store")).unwrap()),
             pool,
@@ -182,20 +187,24 @@ impl Office {
 
     /// Runs `portcullis` as a member, who types `typed`. Answers what was printed, and whether it was done.
     pub async fn type_in(&self, who: &str, args: &[&str], typed: &str) -> (String, bool) {
+        let output = self.type_to(who, args, typed).await.wait_with_output().await.unwrap();
+        let told = [output.stdout, output.stderr].concat();
+        (String::from_utf8(told).unwrap(), output.status.success())
+    }
+
+    /// Starts `portcullis` as a member, who types `typed`.
+    pub async fn type_to(&self, who: &str, args: &[&str], typed: &str) -> Child {
         let key_file = self.dir.path().join(format!("{who}.key"));
         std::fs::write(&key_file, key(who).to_pkcs8_pem(LineEnding::LF).unwrap().as_bytes()).unwrap();
         let (name, rest) = args.split_first().unwrap();
-        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
         let url = format!("http://{}", self.listening.addr);
         command.args([*name, "--url", &url, "--credential", who, "--key"]);
         command.arg(key_file).args(rest).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
+        let mut child = command.kill_on_drop(true).spawn().unwrap();
         let mut input = child.stdin.take().unwrap();
         let _ = input.write_all(typed.as_bytes()).await; // whoever isn't asked doesn't listen
-        drop(input);
-        let output = child.wait_with_output().await.unwrap();
-        let told = [output.stdout, output.stderr].concat();
-        (String::from_utf8(told).unwrap(), output.status.success())
+        child
     }
 
     /// The record.
@@ -262,7 +271,7 @@ pub fn key(who: &str) -> SigningKey {
     SigningKey::from_bytes(&seed)
 }
 
-fn roster(members: &[Member]) -> Roster {
+fn roster(members: &[Member], passkeys: &BTreeMap<&str, Passkey>) -> Roster {
     let credential = |(id, role, ..): &Member| Credential {
         id: id.parse().unwrap(),
         role: *role,
@@ -270,7 +279,8 @@ fn roster(members: &[Member]) -> Roster {
     };
     let people = members.iter().map(|(id, _, person, groups)| {
         let groups = groups.iter().map(|group| group.parse().unwrap()).collect();
-        (id.parse().unwrap(), Approver { person: person.parse().unwrap(), groups, passkeys: Vec::new() })
+        let passkeys = passkeys.get(id).cloned().into_iter().collect();
+        (id.parse().unwrap(), Approver { person: person.parse().unwrap(), groups, passkeys })
     });
     Roster::new(members.iter().map(credential).collect()).unwrap().with_people(people.collect()).unwrap()
 }

@@ -26,7 +26,7 @@ fuzz_target!(|data: &[u8]| {
         let assertion = Assertion { authenticator_data, client_data, signature: signature.to_vec() };
         let written = serde_json::to_vec(&assertion).expect("an assertion has a JSON");
         assert_eq!(serde_json::from_slice::<Assertion>(&written).expect("it reads again"), assertion);
-        let approver = "ada".parse().expect("a name");
+        let approver = "pia".parse().expect("a name");
         let approval = Approval { approver, payload: payload.clone(), signature: Proof::Passkey(assertion) };
         let found = approval.statement(&roster(), PAYLOAD_TYPE, &[Role::Approver], Statement::to_payload);
         assert!(found.is_err(), "no authenticator has signed this");

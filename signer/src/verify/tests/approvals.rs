@@ -20,7 +20,7 @@ fn passkey(seed: u8) -> p256::ecdsa::SigningKey {
     p256::ecdsa::SigningKey::from_slice(&[seed; 32]).expect("a scalar")
 }
 
-/// Fay and Finn are of finance; Carla is of finance and the CFO, and has two credentials; the trader has another, as Tina.
+/// Fay, Finn and Pia, who has a passkey, are of finance; Carla is of finance and the CFO, and has two credentials; the trader has another, as Tina.
 pub(super) fn people() -> BTreeMap<CredentialId, Approver> {
     let person = |person: &str, groups: &[&str]| Approver {
         person: person.parse().expect("a name"),
@@ -30,7 +30,8 @@ pub(super) fn people() -> BTreeMap<CredentialId, Approver> {
     let pem = passkey(7).verifying_key().to_public_key_pem(LineEnding::LF).expect("a key");
     let key = Passkey::new(&pem, RELYING_PARTY.to_owned(), vec![ORIGIN.to_owned()]).expect("a passkey");
     let all = [
-        ("fay", Approver { passkeys: vec![key], ..person("fay", &["finance"]) }),
+        ("fay", person("fay", &["finance"])),
+        ("pia", Approver { passkeys: vec![key], ..person("pia", &["finance"]) }),
         ("finn", person("finn", &["finance"])),
         ("carla", person("carla", &["finance", "cfo"])),
         ("carla-2", person("carla", &["finance", "cfo"])),
@@ -59,6 +60,7 @@ pub(super) fn seed(name: &str) -> u8 {
         "finn" => 12,
         "carla" => 13,
         "carla-2" => 14,
+        "pia" => 16,
         _ => 15,
     }
 }
@@ -213,7 +215,7 @@ impl Answer {
 #[test]
 fn a_passkey_approves_what_it_was_asked_for_and_nothing_else() {
     let with = |change: &dyn Fn(&mut Answer)| {
-        let mut request = approved_by(&["fay", "finn", "carla"]);
+        let mut request = approved_by(&["pia", "finn", "carla"]);
         let approval = &mut request.evidence.approvals[0];
         let mut answer = Answer::to(&approval.payload);
         change(&mut answer);
@@ -232,6 +234,10 @@ fn a_passkey_approves_what_it_was_asked_for_and_nothing_else() {
     assert_eq!(with(&|answer| answer.flags = 0x01), Err(PasskeyError::User), "present, not verified");
     assert_eq!(with(&|answer| answer.flags = 0x04), Err(PasskeyError::User), "verified, not present");
     assert_eq!(with(&|answer| answer.seed = 8), Err(PasskeyError::Signature), "another passkey");
+    // Who has a passkey approves by nothing else.
+    let pia = "pia".parse().expect("a name");
+    let by_key = verdict(&approved_by(&["pia", "finn", "carla"]));
+    assert_eq!(by_key, Err(Refusal::Approval(ApprovalError::PasskeyWanted(pia))));
 }
 
 #[test]
