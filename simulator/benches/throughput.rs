@@ -14,6 +14,10 @@
     reason = "a bench states its assumptions bluntly, and its figures are for people"
 )]
 
+#[path = "throughput/bitcoin.rs"]
+mod bitcoin;
+#[path = "throughput/client.rs"]
+mod client;
 #[path = "throughput/ethereum.rs"]
 mod ethereum;
 #[path = "throughput/solana.rs"]
@@ -81,9 +85,11 @@ fn main() {
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(5))
         .configure_from_args();
+    let bitcoin = self::bitcoin::measure(&mut criterion);
     let ethereum = ethereum::measure(&mut criterion);
     let solana = solana::measure(&mut criterion);
     criterion.final_summary();
+    print("bitcoin", &bitcoin);
     print("ethereum", &ethereum);
     print("solana", &solana);
 }

@@ -24,6 +24,7 @@ use simulator::world::{NodeCounts, World, WorldConfig};
 use tokio::runtime::Runtime;
 
 use crate::Figure;
+use crate::client::Client;
 
 const CHAIN: u64 = 31_337;
 const GWEI: u128 = 1_000_000_000;
@@ -155,14 +156,14 @@ fn one_node_asked(runtime: &Runtime) -> impl FnMut() -> Duration {
         runtime.block_on(async {
             let began = Instant::now();
             let sent = futures::stream::iter(raw.iter().zip(senders.iter().cycle())).map(async |(raw, sender)| {
-                client.amount(&url, "eth_getBalance", json!([sender, "pending"])).await;
+                amount(&client, &url, "eth_getBalance", json!([sender, "pending"])).await;
                 client.call(&url, "eth_sendRawTransaction", json!([raw])).await
             });
             let sent = sent.buffer_unordered(AT_ONCE);
             sent.for_each(async |answer| assert!(answer["result"].is_string(), "{answer}")).await;
             node.mine(1).await.unwrap();
             let took = began.elapsed();
-            assert_eq!(client.paid(&url).await, payers.paid());
+            assert_eq!(paid(&client, &url).await, payers.paid());
             node.mine(1).await.unwrap();
             took
         })
@@ -183,7 +184,7 @@ fn one_node(runtime: &Runtime) -> impl FnMut() -> Duration {
             sent.for_each(async |sent| assert!(sent.is_ok(), "{sent:?}")).await;
             node.mine(1).await.unwrap();
             let took = began.elapsed();
-            assert_eq!(client.paid(&node.url()).await, payers.paid());
+            assert_eq!(paid(&client, &node.url()).await, payers.paid());
             // An empty block, so that the base fee doesn't rise for ever.
             node.mine(1).await.unwrap();
             took
@@ -215,7 +216,7 @@ fn three_nodes(runtime: &Runtime) -> impl FnMut() -> Duration {
         let urls: Vec<_> = world.ethereum_nodes().nodes().map(|node| node.url()).collect();
         let address = payers.addresses().last().unwrap();
         for url in &urls {
-            while client.amount(url, "eth_getBalance", json!([address, "latest"])).await.is_zero() {
+            while amount(&client, url, "eth_getBalance", json!([address, "latest"])).await.is_zero() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }
@@ -232,7 +233,7 @@ fn three_nodes(runtime: &Runtime) -> impl FnMut() -> Duration {
                 .buffer_unordered(AT_ONCE);
             sent.for_each(async |answer| assert!(answer["result"].is_string(), "{answer}")).await;
             for url in &urls {
-                while client.paid(url).await != payers.paid() {
+                while paid(&client, url).await != payers.paid() {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
             }
@@ -241,27 +242,11 @@ fn three_nodes(runtime: &Runtime) -> impl FnMut() -> Duration {
     }
 }
 
-/// A plain JSON-RPC client.
-struct Client(reqwest::Client);
+async fn amount(client: &Client, url: &str, method: &str, params: Value) -> U256 {
+    serde_json::from_value(client.call(url, method, params).await["result"].take()).unwrap()
+}
 
-impl Client {
-    fn new() -> Self {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        Self(reqwest::Client::new())
-    }
-
-    async fn call(&self, url: &str, method: &str, params: Value) -> Value {
-        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
-        let text = self.0.post(url).body(body).send().await.unwrap().text().await.unwrap();
-        serde_json::from_str(&text).unwrap()
-    }
-
-    async fn amount(&self, url: &str, method: &str, params: Value) -> U256 {
-        serde_json::from_value(self.call(url, method, params).await["result"].take()).unwrap()
-    }
-
-    /// What the payee has in blocks.
-    async fn paid(&self, url: &str) -> U256 {
-        self.amount(url, "eth_getBalance", json!([PAYEE, "latest"])).await
-    }
+/// What the payee has in blocks.
+async fn paid(client: &Client, url: &str) -> U256 {
+    amount(client, url, "eth_getBalance", json!([PAYEE, "latest"])).await
 }

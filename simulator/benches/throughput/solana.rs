@@ -8,7 +8,7 @@ use base64::prelude::BASE64_STANDARD;
 use criterion::Criterion;
 use futures::StreamExt as _;
 use litesvm::LiteSVM;
-use serde_json::{Value, json};
+use serde_json::json;
 use simulator::clock::SystemClock;
 use simulator::node::solana::SolanaConfig;
 use simulator::world::{NodeCounts, World, WorldConfig};
@@ -21,6 +21,7 @@ use solana_sdk::transaction::VersionedTransaction;
 use tokio::runtime::Runtime;
 
 use crate::Figure;
+use crate::client::Client;
 
 const SOL: u64 = 1_000_000_000;
 /// So many accounts pay.
@@ -151,13 +152,13 @@ fn nodes(runtime: &Runtime, count: u16, preflight: bool) -> impl FnMut() -> Dura
     let urls: Vec<_> = world.solana_nodes().nodes().map(|node| node.url()).collect();
     runtime.block_on(async {
         for url in &urls {
-            client.wait(url, &payers.payee, PAYEE_BEGINS_WITH).await;
+            has(&client, url, &payers.payee, PAYEE_BEGINS_WITH).await;
         }
     });
     move || {
         let _folder = &folder;
         runtime.block_on(async {
-            let signed = payers.sign(client.blockhash(&urls[0]).await);
+            let signed = payers.sign(blockhash(&client, &urls[0]).await);
             let options =
                 json!({ "encoding": "base64", "skipPreflight": !preflight, "preflightCommitment": "processed" });
             let encode = |signed: &VersionedTransaction| BASE64_STANDARD.encode(bincode::serialize(signed).unwrap());
@@ -171,39 +172,23 @@ fn nodes(runtime: &Runtime, count: u16, preflight: bool) -> impl FnMut() -> Dura
                 world.solana().mine(SLOTS).await.unwrap();
             }
             for url in &urls {
-                client.wait(url, &payers.payee, payers.paid()).await;
+                has(&client, url, &payers.payee, payers.paid()).await;
             }
             began.elapsed()
         })
     }
 }
 
-/// A plain JSON-RPC client.
-struct Client(reqwest::Client);
+/// A blockhash that no fork takes away.
+async fn blockhash(client: &Client, url: &str) -> Hash {
+    let answer = client.call(url, "getLatestBlockhash", json!([{ "commitment": "finalized" }])).await;
+    answer["result"]["value"]["blockhash"].as_str().unwrap().parse().unwrap()
+}
 
-impl Client {
-    fn new() -> Self {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        Self(reqwest::Client::new())
-    }
-
-    async fn call(&self, url: &str, method: &str, params: Value) -> Value {
-        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
-        let text = self.0.post(url).body(body).send().await.unwrap().text().await.unwrap();
-        serde_json::from_str(&text).unwrap()
-    }
-
-    /// A blockhash that no fork takes away.
-    async fn blockhash(&self, url: &str) -> Hash {
-        let answer = self.call(url, "getLatestBlockhash", json!([{ "commitment": "finalized" }])).await;
-        answer["result"]["value"]["blockhash"].as_str().unwrap().parse().unwrap()
-    }
-
-    /// Waits until an account has so many lamports.
-    async fn wait(&self, url: &str, address: &Pubkey, lamports: u64) {
-        let params = json!([address.to_string(), { "commitment": "processed" }]);
-        while self.call(url, "getBalance", params.clone()).await["result"]["value"] != lamports {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+/// Waits until an account has so many lamports.
+async fn has(client: &Client, url: &str, address: &Pubkey, lamports: u64) {
+    let params = json!([address.to_string(), { "commitment": "processed" }]);
+    while client.call(url, "getBalance", params.clone()).await["result"]["value"] != lamports {
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
