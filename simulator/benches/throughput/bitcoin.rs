@@ -26,7 +26,7 @@ use crate::Figure;
 use crate::client::Client;
 
 /// So many coins are spent in one run, each once.
-const COINS: u32 = 1_000;
+const COINS: u32 = 3_000;
 /// Of the payments so many are in flight at once.
 const AT_ONCE: usize = 32;
 const SATOSHIS: Amount = Amount::from_sat(1_000);
@@ -157,7 +157,7 @@ fn nodes(runtime: &Runtime, count: u16) -> impl FnMut() -> Duration {
         })
         .collect();
     runtime.block_on(async {
-        let all = BEGINS_WITH * u64::from(COINS) + Amount::from_sat(100_000);
+        let all = BEGINS_WITH * u64::from(COINS) + Amount::from_sat(1_000_000);
         let txid = world.bitcoin().fund(&payer.address().to_string(), all).await.unwrap();
         let raw = client.call(&urls[0], "getrawtransaction", json!([txid])).await;
         let funding: Transaction = deserialize_hex(raw["result"].as_str().unwrap()).unwrap();
