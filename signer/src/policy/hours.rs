@@ -4,7 +4,7 @@
 //! hours = { days = ["mon", "tue", "wed", "thu", "fri"], from = "09:00", to = "17:30", zone = "Europe/Zurich" }
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::civil::{Time, Weekday};
 use jiff::tz::TimeZone;
@@ -56,6 +56,22 @@ pub(super) struct Hours {
     zone: TimeZone,
 }
 
+/// What the clocks of the zones show at one instant: each is read once, however many windows are looked at.
+pub(super) struct Clocks<'h> {
+    unix_millis: u64,
+    /// Those that were read, by their zones.
+    read: BTreeMap<&'h str, Option<Clock>>,
+}
+
+/// What one of them shows.
+#[derive(Clone, Copy)]
+struct Clock {
+    today: Day,
+    yesterday: Day,
+    /// Minutes after midnight.
+    minute: u16,
+}
+
 /// What is wrong with a time window.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -92,18 +108,33 @@ impl HoursConfig {
 impl Hours {
     /// Whether the window is open at an instant, in milliseconds since 1970. An instant beyond the calendar finds it closed.
     pub(super) fn contains(&self, unix_millis: u64) -> bool {
-        let Some(at) = i64::try_from(unix_millis).ok().and_then(|millis| Timestamp::from_millisecond(millis).ok())
-        else {
-            return false;
-        };
-        let local = at.to_zoned(self.zone.clone()).datetime();
-        let minute = minute_of(local.time());
-        let today = Day::from(local.weekday());
+        self.is_open(&mut Clocks::at(unix_millis))
+    }
+
+    /// Whether the window is open at the instant of the clocks.
+    pub(super) fn is_open<'h>(&'h self, clocks: &mut Clocks<'h>) -> bool {
+        let Some(Clock { today, yesterday, minute }) = clocks.read(self) else { return false };
         if self.from < self.to {
             return self.days.contains(&today) && (self.from..self.to).contains(&minute);
         }
-        let yesterday = Day::from(local.weekday().previous());
         (self.days.contains(&today) && minute >= self.from) || (self.days.contains(&yesterday) && minute < self.to)
+    }
+}
+
+impl<'h> Clocks<'h> {
+    /// The clocks of all zones at an instant, in milliseconds since 1970.
+    pub(super) const fn at(unix_millis: u64) -> Self {
+        Self { unix_millis, read: BTreeMap::new() }
+    }
+
+    /// The clock of a window's zone; none beyond the calendar.
+    fn read(&mut self, hours: &'h Hours) -> Option<Clock> {
+        *self.read.entry(&hours.config.zone).or_insert_with(|| {
+            let at = Timestamp::from_millisecond(i64::try_from(self.unix_millis).ok()?).ok()?;
+            let local = at.to_zoned(hours.zone.clone()).datetime();
+            let (today, yesterday) = (local.weekday().into(), local.weekday().previous().into());
+            Some(Clock { today, yesterday, minute: minute_of(local.time()) })
+        })
     }
 }
 
