@@ -45,7 +45,7 @@ impl CodeHash {
 pub fn code_demands(policy: &Policy, account: &Account, effects: &Effects) -> BTreeSet<CodeDemand> {
     let (_, permitting) = policy.index.by_effect(&policy.index.of_wallet(account.wallet()));
     let demand = |call| {
-        let rules = policy.rules_at(&policy.index.naming_call(&permitting, call));
+        let rules = policy.rules_at(&policy.index.fitting_call(&permitting, call));
         let hashes = rules.into_iter().flat_map(|rule| rule.code_of(account, call));
         let code = hashes.collect::<Option<BTreeSet<CodeHash>>>()?;
         (!code.is_empty()).then_some(code)

@@ -165,7 +165,8 @@ impl<'a> Desk<'a> {
             return Err(Refused { nearest: None, reason: Denial::UnlistedContract { contract, selector } });
         }
         let free = index.naming_call_with_any_arguments(&named, call);
-        let bound = self.policy.keep(&named.without(&free), |rule| rule.is_for_call(self.account, call));
+        let bound = index.fitting_call(&named.without(&free), call);
+        let bound = self.policy.keep(&bound, |rule| rule.is_for_call(self.account, call));
         let rules = self.policy.rules_at(&free.or(&bound));
         if rules.is_empty() {
             let nearest = self.policy.rules_at(&named).first().copied();

@@ -12,6 +12,7 @@ use chains::account::WalletId;
 use chains::address::Address;
 use chains::asset::Asset;
 use chains::effects::{Call, Effects, ProgramCall};
+use chains::ethereum::function::{Argument, Function, Place};
 
 use super::Selector;
 use super::rule::{Form, Rule};
@@ -31,9 +32,7 @@ struct Keys {
     initiators: Keyed<CredentialId>,
     assets: Keyed<Asset>,
     addresses: Keyed<Address>,
-    functions: Keyed<(Address, Selector)>,
-    /// Of the rules that name a function, those that don't mind its arguments.
-    any_arguments: Keyed<(Address, Selector)>,
+    functions: BTreeMap<(Address, Selector), Callers>,
     programs: Keyed<Address>,
     /// The rules that hold at some hours only.
     timed: Places,
@@ -50,6 +49,27 @@ struct Keyed<K> {
     naming: BTreeMap<K, Places>,
     /// The rules that are for any.
     any: Places,
+}
+
+/// The rules that name a function, by what they demand of its arguments.
+#[derive(Debug, Default)]
+struct Callers {
+    all: Places,
+    /// Those that don't mind the arguments.
+    free: Places,
+    /// Those that don't demand one of some values, whichever form is looked at.
+    open: Places,
+    /// Those that do.
+    bound: Vec<Bound>,
+}
+
+/// Rules that demand values at a place of a function's arguments.
+#[derive(Debug)]
+struct Bound {
+    function: Function,
+    at: Place,
+    /// The rules by the values, as they are encoded.
+    values: BTreeMap<Vec<u8>, Places>,
 }
 
 impl Index {
@@ -97,12 +117,24 @@ impl Index {
 
     /// Of these rules, those that name a call's contract with its function.
     pub(super) fn naming_call(&self, places: &Places, call: &Call) -> Places {
-        self.0.functions.naming(places, &function(call))
+        self.callers(call).map(|callers| places.and(&callers.all)).unwrap_or_default()
     }
 
     /// Of these rules, those that name a call's contract with its function and don't mind the arguments.
     pub(super) fn naming_call_with_any_arguments(&self, places: &Places, call: &Call) -> Places {
-        self.0.any_arguments.naming(places, &function(call))
+        self.callers(call).map(|callers| places.and(&callers.free)).unwrap_or_default()
+    }
+
+    /// Of these rules, those that may be for a call, by its arguments. No other one is.
+    pub(super) fn fitting_call(&self, places: &Places, call: &Call) -> Places {
+        let callers = self.callers(call).filter(|_| !places.is_empty());
+        let Some(Callers { open, bound, .. }) = callers else { return Places::default() };
+        let fitting = bound.iter().filter_map(|bound| bound.demanding(call));
+        places.and(&fitting.fold(open.clone(), |all, some| all.or(some)))
+    }
+
+    fn callers(&self, call: &Call) -> Option<&Callers> {
+        self.0.functions.get(&(Address::Ethereum(call.contract), Selector(call.selector.0)))
     }
 
     /// Of these rules, those that name a call's program, by whichever instruction.
@@ -124,7 +156,7 @@ impl Index {
             add(self.for_address(&self.for_asset(&of_payments, asset), to));
         }
         for call in &effects.calls {
-            add(self.naming_call(denying, call));
+            add(self.fitting_call(denying, call));
             add(self.naming_address(denying, &Address::Ethereum(call.contract)));
         }
         for call in &effects.programs {
@@ -134,11 +166,6 @@ impl Index {
         effects.proceeds.iter().for_each(|proceeds| add(self.naming_address(denying, &proceeds.to)));
         touched
     }
-}
-
-/// What is called.
-fn function(call: &Call) -> (Address, Selector) {
-    (Address::Ethereum(call.contract), Selector(call.selector.0))
 }
 
 impl Keys {
@@ -151,11 +178,7 @@ impl Keys {
         self.programs.add(place, Some(rule.programs.keys()));
         for (contract, functions) in &rule.calls {
             for (selector, forms) in functions {
-                let function = [(contract.clone(), *selector)];
-                self.functions.add(place, Some(&function));
-                if forms.iter().any(Form::takes_any_arguments) {
-                    self.any_arguments.add(place, Some(&function));
-                }
+                self.functions.entry((contract.clone(), *selector)).or_default().add(place, forms);
             }
         }
         for (does, places) in [
@@ -168,6 +191,41 @@ impl Keys {
                 places.push(place);
             }
         }
+    }
+}
+
+impl Callers {
+    /// Adds the next rule of the table that names the function.
+    fn add(&mut self, place: usize, forms: &[Form]) {
+        self.all.push(place);
+        if forms.iter().any(Form::takes_any_arguments) {
+            self.free.push(place);
+        }
+        match forms.iter().map(Form::demanded_values).collect::<Option<Vec<_>>>() {
+            None => self.open.push(place),
+            Some(demanded) => {
+                demanded.into_iter().for_each(|(function, at, values)| self.bind(place, function, at, values));
+            }
+        }
+    }
+
+    /// Adds a rule of which some form demands one of these values at a place of the function's arguments.
+    fn bind(&mut self, place: usize, function: &Function, at: &Place, values: &[Argument]) {
+        let same = |bound: &Bound| bound.function == *function && bound.at == *at;
+        let known = self.bound.iter().position(same).unwrap_or(self.bound.len());
+        if known == self.bound.len() {
+            self.bound.push(Bound { function: function.clone(), at: at.clone(), values: BTreeMap::new() });
+        }
+        let Some(bound) = self.bound.get_mut(known) else { return };
+        values.iter().for_each(|value| bound.values.entry(value.encoded()).or_default().push(place));
+    }
+}
+
+impl Bound {
+    /// The rules that demand the value which a call has.
+    fn demanding(&self, call: &Call) -> Option<&Places> {
+        let arguments = self.function.arguments(&call.arguments).ok()?;
+        self.values.get(&Argument::at(&arguments, &self.at)?.encoded())
     }
 }
 

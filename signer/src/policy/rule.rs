@@ -167,6 +167,15 @@ impl Form {
         self.function.is_none() || self.constraints.is_empty()
     }
 
+    /// The first place of the function's arguments that one of some values is demanded of, with these; none where there is none.
+    pub(super) fn demanded_values(&self) -> Option<(&Function, &Place, &[Argument])> {
+        let function = self.function.as_ref()?;
+        self.constraints.iter().find_map(|constraint| match &constraint.demand {
+            Demand::OneOf(values) => Some((function, &constraint.at, values.as_slice())),
+            Demand::Wallet | Demand::Within { .. } => None,
+        })
+    }
+
     /// Whether a call has the arguments that are demanded. What can't be read fits nothing that is demanded of it.
     fn fits(&self, account: &Account, call: &Call) -> bool {
         let Some(function) = self.function.as_ref().filter(|_| !self.takes_any_arguments()) else { return true };

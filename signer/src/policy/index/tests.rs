@@ -62,13 +62,20 @@ const MONDAY: u64 = 20_759 * 24 * 3_600_000;
 
 /// What a rule says of calls: of each contract or program named, in which of some ways.
 fn calls(names: &'static Names) -> impl Strategy<Value = (&'static str, Value)> {
-    let named = vec((select(&names.addresses[..]), 0..3_u8), 0..3);
+    let named = vec((select(&names.addresses[..]), 0..4_u8), 0..3);
     named.prop_map(|named| {
         let contract = |(address, way): (&str, u8)| match way {
             0 => json!({ "address": address, "selectors": ["0xa9059cbb"] }),
             1 => json!({ "address": address, "selectors": ["0x095ea7b3"] }),
-            _ => json!({ "address": address, "functions": [
+            2 => json!({ "address": address, "functions": [
                 { "signature": "transfer(address,uint256)", "arguments": [{ "at": "0", "one_of": [EVM.addresses[0]] }] },
+                { "signature": "transfer(address,uint256)", "arguments": [
+                    { "at": "0", "one_of": [EVM.addresses[1]] }, { "at": "1", "one_of": ["2", "3"] },
+                ] },
+            ] }),
+            _ => json!({ "address": address, "functions": [
+                { "signature": "transfer(address,uint256)", "arguments": [{ "at": "1", "one_of": ["1", "2"] }] },
+                { "signature": "approve(address,uint256)", "arguments": [{ "at": "1", "max": "3" }] },
             ] }),
         };
         let program = |(address, way): (&str, u8)| match way {
@@ -216,6 +223,8 @@ proptest! {
         prop_assert_eq!(index.naming_address(&some, to), scan(&names));
         for call in &done.calls {
             prop_assert_eq!(index.naming_call(&some, call), scan(&|rule| rule.names_call(call)));
+            let fits = |rule: &Rule| rule.is_for_call(&account, call);
+            prop_assert_eq!(policy.keep(&index.fitting_call(&some, call), fits), scan(&fits));
             // Arguments that can't be read fit where any do.
             let garbage = Call { arguments: vec![7; 5].into(), ..call.clone() };
             let free = index.naming_call_with_any_arguments(&some, call);
