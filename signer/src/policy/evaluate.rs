@@ -8,7 +8,6 @@ use chains::amount::Amount;
 use chains::asset::Asset;
 use chains::effects::{Allowance, Call, Effects, ProgramCall, Transfer};
 
-use super::hours::Clocks;
 use super::index::Places;
 use super::quorum::Quorum;
 use super::rule::Rule;
@@ -58,10 +57,12 @@ pub(super) fn permit<'a>(
 /// Of these rules, those that are for who asks, and hold when it is asked.
 pub(super) fn in_force(policy: &Policy, places: &Places, circumstances: &Circumstances<'_>) -> Places {
     let asked = policy.index.for_initiator(places, circumstances.initiator);
-    let timed = policy.index.timed(&asked);
-    let mut clocks = Clocks::at(circumstances.at);
-    let open = policy.keep(&timed, |rule| rule.is_open(&mut clocks));
-    asked.without(&timed).or(&open)
+    policy.index.timed(&asked).fold(asked.clone(), |in_force, of_zone| {
+        let hours = of_zone.iter().find_map(|place| policy.rules.get(place)?.hours.as_ref());
+        let clock = hours.and_then(|hours| hours.clock(circumstances.at));
+        let closed = policy.keep(&of_zone, |rule| !clock.is_some_and(|clock| rule.is_open(clock)));
+        in_force.without(&closed)
+    })
 }
 
 /// The rule of the wallet that lets a transaction which moves nothing have its fee, whoever asks and whenever.

@@ -34,8 +34,8 @@ struct Keys {
     addresses: Keyed<Address>,
     functions: BTreeMap<(Address, Selector), Callers>,
     programs: Keyed<Address>,
-    /// The rules that hold at some hours only.
-    timed: Places,
+    /// The rules that hold at some hours only, by the zone of these.
+    zones: BTreeMap<String, Places>,
     denying: Places,
     /// The rules that name no contract and no program.
     naming_no_call: Places,
@@ -90,9 +90,9 @@ impl Index {
         self.0.initiators.narrow(places, initiator)
     }
 
-    /// Of these rules, those that don't hold at all times.
-    pub(super) fn timed(&self, places: &Places) -> Places {
-        places.and(&self.0.timed)
+    /// Of these rules, those that don't hold at all times, each zone's for themselves.
+    pub(super) fn timed(&self, places: &Places) -> impl Iterator<Item = Places> {
+        self.0.zones.values().map(|timed| places.and(timed)).filter(|timed| !timed.is_empty())
     }
 
     /// Of these rules, those that deny, and those that don't.
@@ -181,8 +181,10 @@ impl Keys {
                 self.functions.entry((contract.clone(), *selector)).or_default().add(place, forms);
             }
         }
+        if let Some(hours) = &rule.hours {
+            self.zones.entry(hours.zone().to_owned()).or_default().push(place);
+        }
         for (does, places) in [
-            (rule.hours.is_some(), &mut self.timed),
             (rule.denies(), &mut self.denying),
             (rule.names_no_call(), &mut self.naming_no_call),
             (rule.denies_anything(), &mut self.denying_anything),

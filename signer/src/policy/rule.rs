@@ -11,7 +11,7 @@ use chains::ethereum::function::{Argument, Function, Place};
 use serde::{Serialize, Serializer};
 
 use super::code::CodeHash;
-use super::hours::{Clocks, Hours};
+use super::hours::{Clock, Hours};
 use super::program::ProgramForm;
 use super::quorum::Quorum;
 use super::{Circumstances, Selector};
@@ -87,9 +87,9 @@ impl Rule {
             && self.hours.as_ref().is_none_or(|hours| hours.contains(circumstances.at))
     }
 
-    /// Whether the rule holds at the time of the clocks.
-    pub(super) fn is_open<'r>(&'r self, clocks: &mut Clocks<'r>) -> bool {
-        self.hours.as_ref().is_none_or(|hours| hours.is_open(clocks))
+    /// Whether the rule holds when the clock of its hours' zone shows this.
+    pub(super) fn is_open(&self, clock: Clock) -> bool {
+        self.hours.as_ref().is_none_or(|hours| hours.is_open(clock))
     }
 
     pub(super) fn is_for_asset(&self, asset: Asset) -> bool {
