@@ -29,7 +29,7 @@ attack:
     CASES=100000 cargo test --release -p signer --lib -- node::tests::attack --nocapture
     CASES=10000 cargo test --release -p signer --lib -- node::tests::nonces node::tests::fields --nocapture
 
-# The policy's evaluator against a naive interpreter: a million transactions, and a thousand policies against trying
+# The policy's evaluator against naive interpreters: a million transactions on Ethereum and as many on Solana, and a thousand policies against trying
 # everything. Some minutes.
 policy:
     CASES=1000000 cargo test --release -p signer --test policy_model -- --nocapture

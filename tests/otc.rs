@@ -177,6 +177,9 @@ async fn the_desks_go_is_the_last_word_and_the_command_line_reads_the_terms() {
     let office = Plan { policy, ..Plan::new(&MEMBERS) }.start().await;
     let mut plain = opening("plain", 3_600, "manual");
     plain.as_object_mut().unwrap().remove("deal");
+    let asked = office.call("trader", "policy_evaluate", json!({ "intent": plain["intent"].clone() })).await.unwrap();
+    assert_eq!(asked["trace"]["verdict"]["reason"]["kind"], "no_deal");
+    assert_eq!(asked["trace"]["nearest"]["changes"], json!([{ "input": "deal", "wanted": { "kind": "deal" } }]));
     let plain = office.call("trader", "tx_submit", plain).await.unwrap_err();
     assert_eq!((&plain["data"]["kind"], &plain["code"]), (&json!("no_deal"), &json!(-33201)));
     let open = ["otc", "open", WALLET, PAYEE, "1000", "--party-a", "fund", "--party-b", "desk", "--fiat-confirmer"];

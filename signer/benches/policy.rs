@@ -2,7 +2,13 @@
 //!
 //! `cargo bench -p signer --bench policy` prints one line for each shape of the table. The target is 50 µs at p99.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "a bench states its assumptions bluntly")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a bench states its assumptions bluntly"
+)]
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -25,17 +31,70 @@ const EVALUATIONS: u64 = 100_000;
 const TOKEN: &str = "0xA0b86991c6218b36c1d19D4a2e9Eb0cE3606eB48";
 const NETWORK: Network = Network::Ethereum(1);
 
+/// What a table's rules have in common.
+#[derive(Clone, Copy, PartialEq)]
+enum Shape {
+    /// Each is for one of so many wallets; one in ten holds in office hours.
+    Wallets(u64),
+    /// They are for one wallet, at all times.
+    OneWallet,
+    /// They are for one wallet; one in ten holds in office hours.
+    OfficeHours,
+    /// They are for one wallet, each in hours of its own.
+    OwnHours,
+    /// They are for one wallet, and all that permit name the same payees.
+    SamePayees,
+    /// They are for one wallet, and bind the receiver among the arguments of the token's own call.
+    Arguments,
+}
+
+const SHAPES: [(&str, Shape); 6] = [
+    ("100 wallets", Shape::Wallets(100)),
+    ("1 wallet", Shape::OneWallet),
+    ("1 wallet, 1 rule in 10 with hours", Shape::OfficeHours),
+    ("1 wallet, hours for each rule", Shape::OwnHours),
+    ("1 wallet, the same payees", Shape::SamePayees),
+    ("1 wallet, arguments bound", Shape::Arguments),
+];
+
 fn main() {
     println!("{RULES} rules of {ADDRESSES} addresses, {EVALUATIONS} payments of a token, a verdict each");
-    for (shape, wallets, hours) in
-        [("100 wallets", 100, true), ("1 wallet", 1, false), ("1 wallet, 1 rule in 10 with hours", 1, true)]
-    {
-        measure(shape, wallets, hours);
+    SHAPES.iter().for_each(|(name, shape)| measure(name, *shape));
+}
+
+impl Shape {
+    const fn wallets(self) -> u64 {
+        if let Self::Wallets(wallets) = self { wallets } else { 1 }
+    }
+
+    /// The number of the address at a place of a rule.
+    fn address(self, rule: u64, place: u64) -> u64 {
+        if self == Self::SamePayees && !denies(rule) { place } else { (rule + 1) * ADDRESSES + place }
+    }
+
+    fn hours(self, rule: u64) -> Option<Value> {
+        let (from, to, zone) = match self {
+            Self::Wallets(_) | Self::OfficeHours if rule % 10 == 5 => ("09:00".to_owned(), "17:30", "Europe/Zurich"),
+            // All are open at noon in UTC.
+            Self::OwnHours => {
+                let zone =
+                    ["UTC", "Europe/Zurich", "Europe/London", "Africa/Lagos"][usize::try_from(rule % 4).unwrap()];
+                (format!("{:02}:{:02}", rule % 11, rule % 60), "17:30", zone)
+            }
+            _ => return None,
+        };
+        let days = ["mon", "tue", "wed", "thu", "fri"];
+        Some(json!({"days": days, "from": from, "to": to, "zone": zone}))
     }
 }
 
-fn measure(shape: &str, wallets: u64, hours: bool) {
-    let policy = policy(wallets, hours);
+const fn denies(rule: u64) -> bool {
+    rule % 20 == 7
+}
+
+fn measure(name: &str, shape: Shape) {
+    let policy = policy(shape);
+    let wallets = shape.wallets();
     let initiator: CredentialId = "desk".parse().unwrap();
     // 4 November 2026, noon in UTC.
     let circumstances = Circumstances { initiator: &initiator, at: 1_793_793_600_000 };
@@ -46,8 +105,8 @@ fn measure(shape: &str, wallets: u64, hours: bool) {
         let number = round.wrapping_mul(7_919) % RULES;
         let account = accounts.get(usize::try_from(number % wallets).unwrap()).unwrap();
         // Every fourth payment is to nobody whom a rule names.
-        let to =
-            if round % 4 == 0 { address(u64::MAX - round) } else { address(number * ADDRESSES + round % ADDRESSES) };
+        let place = round % ADDRESSES;
+        let to = address(if round % 4 == 0 { u64::MAX - round } else { shape.address(number, place) });
         let effects = pays(account, &to, 1 + round % 1_200);
         let began = Instant::now();
         let verdict = black_box(evaluate(black_box(&policy), account, &circumstances, black_box(&effects)));
@@ -62,42 +121,47 @@ fn measure(shape: &str, wallets: u64, hours: bool) {
     times.sort_unstable();
     let at = |percent: usize| *times.get(times.len() * percent / 100).unwrap();
     let [allow, require, deny] = verdicts;
-    println!("{shape:34} p50 {:?}, p99 {:?}; {allow} allowed, {require} with approval, {deny} denied", at(50), at(99));
+    println!("{name:34} p50 {:?}, p99 {:?}; {allow} allowed, {require} with approval, {deny} denied", at(50), at(99));
 
     let effects = pays(accounts.first().unwrap(), &address(u64::MAX), 1);
     let began = Instant::now();
     let trace = black_box(evaluate_traced(&policy, accounts.first().unwrap(), &circumstances, &effects));
-    println!("{shape:34} a trace of {} rules in {:?}", trace.rules.len(), began.elapsed());
+    println!("{name:34} a trace of {} rules in {:?}", trace.rules.len(), began.elapsed());
 }
 
-fn policy(wallets: u64, hours: bool) -> Policy {
-    let rules: Vec<Value> = (0..RULES).map(|number| rule(number, wallets, hours)).collect();
+fn policy(shape: Shape) -> Policy {
+    let rules: Vec<Value> = (0..RULES).map(|number| rule(number, shape)).collect();
     let config: PolicyConfig = serde_json::from_value(json!({ "rules": rules })).unwrap();
-    let wallets: BTreeMap<WalletId, Network> = (0..wallets).map(|wallet| (name(wallet), NETWORK)).collect();
+    let wallets: BTreeMap<WalletId, Network> = (0..shape.wallets()).map(|wallet| (name(wallet), NETWORK)).collect();
     config.compile(&wallets).unwrap()
 }
 
-/// One in twenty denies, one in ten asks for approval, one in ten holds in office hours.
-fn rule(number: u64, wallets: u64, hours: bool) -> Value {
-    let addresses: Vec<String> = (0..ADDRESSES).map(|place| address(number * ADDRESSES + place).to_string()).collect();
+/// One in twenty denies, one in ten asks for approval.
+fn rule(number: u64, shape: Shape) -> Value {
+    let addresses = (0..ADDRESSES).map(|place| address(shape.address(number, place)).to_string());
+    let addresses: Vec<String> = addresses.collect();
     let mut rule = json!({
-        "id": format!("rule-{number}"), "wallets": [name(number % wallets)], "assets": [format!("erc20:{TOKEN}")],
+        "id": format!("rule-{number}"), "wallets": [name(number % shape.wallets())], "assets": [format!("erc20:{TOKEN}")],
         "addresses": addresses,
     });
-    let rule_fields = rule.as_object_mut().unwrap();
-    if number % 20 == 7 {
-        rule_fields.insert("effect".to_owned(), json!("deny"));
+    if denies(number) {
+        rule["effect"] = json!("deny");
         return rule;
     }
-    rule_fields.insert("contracts".to_owned(), json!([{"address": TOKEN, "selectors": ["0xa9059cbb"]}]));
-    rule_fields.insert("max_amount".to_owned(), json!("1000"));
+    let arguments = json!([{"at": "0", "one_of": addresses}]);
+    rule["contracts"] = match shape {
+        Shape::Arguments => {
+            let function = json!({"signature": "transfer(address,uint256)", "arguments": arguments});
+            json!([{"address": TOKEN, "functions": [function]}])
+        }
+        _ => json!([{"address": TOKEN, "selectors": ["0xa9059cbb"]}]),
+    };
+    rule["max_amount"] = json!("1000");
     if number % 10 == 3 {
-        rule_fields.insert("require".to_owned(), json!("2 of finance and 1 of cfo"));
+        rule["require"] = json!("2 of finance and 1 of cfo");
     }
-    if hours && number % 10 == 5 {
-        let days = ["mon", "tue", "wed", "thu", "fri"];
-        let office = json!({"days": days, "from": "09:00", "to": "17:30", "zone": "Europe/Zurich"});
-        rule_fields.insert("hours".to_owned(), office);
+    if let Some(hours) = shape.hours(number) {
+        rule["hours"] = hours;
     }
     rule
 }

@@ -5,7 +5,7 @@
 //!
 //! - [`config`]: the policy as people write it, and its compilation; [`document`]: its exact bytes, and their digest;
 //! - [`change`]: how it is changed, by whom; [`versions`]: which version is in force at a signer;
-//! - `rule`, `evaluate`: the rule table, and how it is asked;
+//! - `rule`, `index`, `evaluate`: the rule table, where to look in it, and how it is asked;
 //! - [`quorum`]: who has to approve; [`hours`]: when a rule holds;
 //! - [`limit`]: how much and how often over time; what a transaction draws is said here and counted by the caller;
 //! - [`trace`]: why a verdict is what it is, and the nearest change that would pass; [`mod@prove`]: whether any rule allows
@@ -14,7 +14,7 @@
 //! - [`program`]: which instructions of Solana programs a rule is for;
 //! - `denylist`: addresses that nothing may touch, under every spelling of the same key.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -33,6 +33,7 @@ pub mod diff;
 pub mod document;
 mod evaluate;
 pub mod hours;
+mod index;
 pub mod limit;
 pub mod program;
 pub mod prove;
@@ -48,6 +49,7 @@ use denylist::Denylist;
 pub use diff::diff;
 use document::{Document, PolicyDigest};
 use evaluate::{Permission, Refused};
+use index::{Index, Places};
 use limit::{Draw, Limit};
 pub use program::Discriminator;
 pub use prove::prove;
@@ -74,9 +76,9 @@ pub struct Policy {
     /// What it was compiled from.
     #[serde(skip)]
     document: Document,
-    /// Where each wallet's rules are in the table. It follows from the rules.
+    /// Where in the rules to look. It follows from them.
     #[serde(skip)]
-    by_wallet: BTreeMap<WalletId, Vec<usize>>,
+    index: Index,
 }
 
 /// Who asks, and when: what a rule may depend on beside the transaction itself.
@@ -354,12 +356,7 @@ pub fn screen(policy: &Policy, effects: &Effects) -> Option<Address> {
 
 impl Policy {
     fn new(denied: Denylist, rules: Vec<Rule>, limits: Vec<Limit>) -> Self {
-        let mut by_wallet: BTreeMap<WalletId, Vec<usize>> = BTreeMap::new();
-        for (index, rule) in rules.iter().enumerate() {
-            for wallet in &rule.wallets {
-                by_wallet.entry(wallet.clone()).or_default().push(index);
-            }
-        }
+        let index = Index::new(&rules);
         Self {
             denied,
             rules,
@@ -368,7 +365,7 @@ impl Policy {
             require_simulation: false,
             deals_only: BTreeSet::new(),
             document: Document::default(),
-            by_wallet,
+            index,
         }
     }
 
@@ -416,16 +413,31 @@ impl Policy {
     /// # Errors
     /// [`Denial::NoDeal`], where the wallet pays under deals alone and this is none.
     pub fn require_deal(&self, wallet: &WalletId, is_deal: bool) -> Result<(), Denial> {
-        if is_deal || !self.deals_only.contains(wallet) {
+        if is_deal || !self.pays_in_deals_only(wallet) {
             Ok(())
         } else {
             Err(Denial::NoDeal { wallet: wallet.clone() })
         }
     }
 
+    /// Whether whatever the wallet pays has to be a leg of a deal.
+    fn pays_in_deals_only(&self, wallet: &WalletId) -> bool {
+        self.deals_only.contains(wallet)
+    }
+
     /// The rules of a wallet, in the order of the table.
-    fn rules_of(&self, wallet: &WalletId) -> impl Iterator<Item = &Rule> {
-        self.by_wallet.get(wallet).into_iter().flatten().filter_map(|index| self.rules.get(*index))
+    fn rules_of(&self, wallet: &WalletId) -> Vec<&Rule> {
+        self.rules_at(&self.index.of_wallet(wallet))
+    }
+
+    /// The rules at some places, in the order of the table.
+    fn rules_at(&self, places: &Places) -> Vec<&Rule> {
+        places.iter().filter_map(|place| self.rules.get(place)).collect()
+    }
+
+    /// Of the rules at some places, the places of those that a predicate takes.
+    fn keep<'a>(&'a self, places: &Places, mut takes: impl FnMut(&'a Rule) -> bool) -> Places {
+        places.iter().filter(|place| self.rules.get(*place).is_some_and(&mut takes)).collect()
     }
 }
 

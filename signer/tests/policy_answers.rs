@@ -164,6 +164,37 @@ fn a_question_has_a_witness_or_none() {
 }
 
 #[test]
+fn a_wallet_of_deals_pays_under_no_other_terms() {
+    let mut config = treasury();
+    config["deals_only"] = json!(["eth"]);
+    let plain = trace(config.clone(), "bob", &pays(PAYEE, 10));
+    assert_eq!(plain["verdict"]["reason"]["kind"], "no_deal");
+    assert_eq!(plain["nearest"]["changes"], json!([{"input": "deal", "wanted": {"kind": "deal"}}]));
+    assert_eq!(plain["nearest"]["verdict"], trace(treasury(), "bob", &pays(PAYEE, 10))["verdict"]);
+    // What keeps a leg from passing is named as well, and where nothing helps a leg, a deal doesn't either.
+    let large = trace(config.clone(), "bob", &pays(PAYEE, 1001));
+    let kinds: Vec<&Value> =
+        large["nearest"]["changes"].as_array().expect("a list").iter().map(|miss| &miss["wanted"]["kind"]).collect();
+    assert_eq!(kinds, ["amount_at_most", "approval", "deal"]);
+    let nothing = trace(json!({"rules": [], "deals_only": ["eth"]}), "bob", &pays(PAYEE, 1));
+    assert_eq!((&nothing["verdict"]["reason"]["kind"], &nothing["nearest"]), (&json!("no_deal"), &Value::Null));
+
+    let (free, bound) = (policy(treasury()), policy(config));
+    let ask = |policy: &Policy, json: Value| prove(policy, &accounts(), &question(json)).expect("an answer");
+    let small = json!({"wallets": {"one_of": ["eth"]}, "max_amount": "10", "without_approval": true});
+    assert!(ask(&free, small.clone()).is_some_and(|witness| !witness.deal));
+    assert_eq!(ask(&bound, small), None, "a deal waits for its parties");
+    assert!(ask(&bound, json!({"wallets": {"one_of": ["eth"]}})).is_some_and(|witness| witness.deal));
+
+    let found = diff(&bound, &free, &accounts(), NOON).expect("an answer");
+    assert_eq!((found.freed_of_deals.len(), found.tightened), (1, None));
+    let Some(Verdict::Deny { reason, .. }) = found.loosened.map(|step| step.otherwise) else { panic!("it is freed") };
+    assert_eq!(reason.kind(), "no_deal");
+    let found = diff(&free, &bound, &accounts(), NOON).expect("an answer");
+    assert!(found.freed_of_deals.is_empty() && found.loosened.is_none() && found.tightened.is_some());
+}
+
+#[test]
 fn every_chain_has_its_witness() {
     let bitcoin = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
     let solana = "7v91N7iZ9mNicL8WfG6cgSCKyRXydQjLh6UYBWwm6y1Q";

@@ -227,6 +227,11 @@ impl Argument {
         arguments.get(*first)?.member(rest)
     }
 
+    /// Its encoding by the ABI, as the only value. Equal arguments have equal ones.
+    pub fn encoded(&self) -> Vec<u8> {
+        self.0.abi_encode()
+    }
+
     /// An unsigned integer's value.
     pub fn as_uint(&self) -> Option<Amount> {
         match &self.0 {

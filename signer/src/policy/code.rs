@@ -13,7 +13,6 @@ use chains::effects::Effects;
 use serde::{Deserialize, Serialize};
 
 use super::Policy;
-use super::rule::Rule;
 
 /// The Keccak-256 of the code that a contract has on chain (`eth_getCode`), `0x` and 64 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -44,9 +43,10 @@ impl CodeHash {
 /// What the rules that permit the calls of `effects` want to be true of the contracts' code. A call that some rule permits
 /// whatever the code is, wants nothing.
 pub fn code_demands(policy: &Policy, account: &Account, effects: &Effects) -> BTreeSet<CodeDemand> {
-    let rules: Vec<&Rule> = policy.rules_of(account.wallet()).filter(|rule| !rule.denies()).collect();
+    let (_, permitting) = policy.index.by_effect(&policy.index.of_wallet(account.wallet()));
     let demand = |call| {
-        let hashes = rules.iter().flat_map(|rule| rule.code_of(account, call));
+        let rules = policy.rules_at(&policy.index.fitting_call(&permitting, call));
+        let hashes = rules.into_iter().flat_map(|rule| rule.code_of(account, call));
         let code = hashes.collect::<Option<BTreeSet<CodeHash>>>()?;
         (!code.is_empty()).then_some(code)
     };

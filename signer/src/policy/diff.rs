@@ -82,7 +82,11 @@ pub fn diff(old: &Policy, new: &Policy, accounts: &[Account], from: u64) -> Resu
 fn eased(strict: &Policy, lax: &Policy, accounts: &[Account], from: u64) -> Result<Option<Step>, ProveError> {
     let question = Question { from, ..Question::default() };
     let found = search(&[lax, strict], accounts, &question, |account, circumstances, effects| {
+        let by_itself = lax.require_deal(account.wallet(), false);
         let lax = passes(lax, account, circumstances, effects)?;
+        if let (Ok(()), Err(reason)) = (by_itself, strict.require_deal(account.wallet(), false)) {
+            return Some((lax, Verdict::Deny { rule: None, reason }));
+        }
         let eased = match (&lax, passes(strict, account, circumstances, effects)) {
             (_, None) => true,
             (Verdict::Allow { .. }, Some(Verdict::Require { .. })) => true,

@@ -8,6 +8,7 @@ use chains::amount::Amount;
 use chains::asset::Asset;
 use chains::effects::{Allowance, Call, Effects, ProgramCall, Transfer};
 
+use super::index::Places;
 use super::quorum::Quorum;
 use super::rule::Rule;
 use super::{Circumstances, Denial, Discriminator, Policy, Selector};
@@ -36,22 +37,32 @@ pub(super) fn permit<'a>(
     circumstances: &Circumstances<'_>,
     effects: &'a Effects,
 ) -> Result<Permission<'a>, Refused<'a>> {
-    let of_wallet: Vec<&Rule> = policy.rules_of(account.wallet()).collect();
+    let of_wallet = policy.index.of_wallet(account.wallet());
     let refused = |reason| Refused { nearest: None, reason };
     if of_wallet.is_empty() {
         return Err(refused(Denial::NoRule { wallet: account.wallet().clone() }));
     }
-    let (denying, permitting): (Vec<&Rule>, Vec<&Rule>) =
-        of_wallet.into_iter().filter(|rule| rule.is_for(account, circumstances)).partition(|rule| rule.denies());
-    let desk = Desk { rules: permitting, account, effects };
-    if let Some(rule) = denying.into_iter().find(|rule| desk.is_denied_by(rule)) {
+    let (denying, permitting) = policy.index.by_effect(&in_force(policy, &of_wallet, circumstances));
+    let touched = policy.rules_at(&policy.index.touched_by(&denying, effects));
+    if let Some(rule) = touched.into_iter().find(|rule| is_denied_by(rule, account, effects)) {
         return Err(Refused { nearest: Some(rule), reason: Denial::DeniedByRule { rule: rule.id.clone() } });
     }
-    if desk.rules.is_empty() {
+    if permitting.is_empty() {
         let (wallet, initiator) = (account.wallet().clone(), circumstances.initiator.clone());
         return Err(refused(Denial::NoRuleNow { wallet, initiator }));
     }
-    desk.permit_all()
+    Desk { policy, permitting, account, effects }.permit_all()
+}
+
+/// Of these rules, those that are for who asks, and hold when it is asked.
+pub(super) fn in_force(policy: &Policy, places: &Places, circumstances: &Circumstances<'_>) -> Places {
+    let asked = policy.index.for_initiator(places, circumstances.initiator);
+    policy.index.timed(&asked).fold(asked.clone(), |in_force, of_zone| {
+        let hours = of_zone.iter().find_map(|place| policy.rules.get(place)?.hours.as_ref());
+        let clock = hours.and_then(|hours| hours.clock(circumstances.at));
+        let closed = policy.keep(&of_zone, |rule| !clock.is_some_and(|clock| rule.is_open(clock)));
+        in_force.without(&closed)
+    })
 }
 
 /// The rule of the wallet that lets a transaction which moves nothing have its fee, whoever asks and whenever.
@@ -60,23 +71,37 @@ pub(super) fn permit_fee<'a>(
     account: &'a Account,
     effects: &'a Effects,
 ) -> Result<&'a Rule, Refused<'a>> {
-    let rules: Vec<&Rule> = policy.rules_of(account.wallet()).filter(|rule| !rule.denies()).collect();
-    if rules.is_empty() {
+    let (_, permitting) = policy.index.by_effect(&policy.index.of_wallet(account.wallet()));
+    if permitting.is_empty() {
         let reason = Denial::NoRule { wallet: account.wallet().clone() };
         return Err(Refused { nearest: None, reason });
     }
-    let desk = Desk { rules, account, effects };
-    desk.within_fee(&desk.rules)?.first().copied().ok_or(Refused { nearest: None, reason: Denial::NoEffect })
+    let within = within_fee(policy.rules_at(&permitting), effects)?;
+    within.first().copied().ok_or(Refused { nearest: None, reason: Denial::NoEffect })
 }
 
-/// Whether a denying rule fits any of the effects.
+/// Whether a denying rule fits any of the effects. What the rule doesn't say, it denies in any form.
 pub(super) fn is_denied_by(rule: &Rule, account: &Account, effects: &Effects) -> bool {
-    Desk { rules: Vec::new(), account, effects }.is_denied_by(rule)
+    let moves = |asset: Asset, to: &Address, amount: Amount| {
+        rule.is_for_asset(asset) && rule.is_for_address(to) && rule.min_amount.is_none_or(|least| amount >= least)
+    };
+    let Effects { transfers, allowances, calls, programs, proceeds, .. } = effects;
+    rule.denies_anything()
+        || (rule.names_no_call()
+            && (transfers.iter().any(|transfer| moves(transfer.asset, &transfer.to, transfer.amount))
+                || allowances.iter().any(|grant| moves(grant.asset, &grant.spender, grant.amount))))
+        || calls.iter().any(|call| rule.is_for_call(account, call))
+        || programs.iter().any(|call| rule.is_for_program(account, call))
+        || (rule.addresses.is_some()
+            && (proceeds.iter().any(|proceeds| rule.is_for_address(&proceeds.to))
+                || calls.iter().any(|call| rule.is_for_address(&Address::Ethereum(call.contract)))
+                || programs.iter().any(|call| rule.is_for_address(&Address::Solana(call.program)))))
 }
 
 struct Desk<'a> {
-    /// The rules that permit, with approval or without.
-    rules: Vec<&'a Rule>,
+    policy: &'a Policy,
+    /// The rules in force that permit, with approval or without; never empty.
+    permitting: Places,
     account: &'a Account,
     effects: &'a Effects,
 }
@@ -85,26 +110,6 @@ struct Desk<'a> {
 type Permits<'a> = Result<Vec<&'a Rule>, Refused<'a>>;
 
 impl<'a> Desk<'a> {
-    /// Whether a denying rule fits any effect. What the rule doesn't say, it denies in any form.
-    fn is_denied_by(&self, rule: &Rule) -> bool {
-        let moves = |asset: Asset, to: &Address, amount: Amount| {
-            rule.is_for_asset(asset) && rule.is_for_address(to) && rule.min_amount.is_none_or(|least| amount >= least)
-        };
-        let names_no_call = rule.calls.is_empty() && rule.programs.is_empty();
-        let anything = names_no_call && rule.assets.is_none() && rule.addresses.is_none() && rule.min_amount.is_none();
-        let Effects { transfers, allowances, calls, programs, proceeds, .. } = self.effects;
-        anything
-            || (names_no_call
-                && (transfers.iter().any(|transfer| moves(transfer.asset, &transfer.to, transfer.amount))
-                    || allowances.iter().any(|grant| moves(grant.asset, &grant.spender, grant.amount))))
-            || calls.iter().any(|call| rule.is_for_call(self.account, call))
-            || programs.iter().any(|call| rule.is_for_program(self.account, call))
-            || (rule.addresses.is_some()
-                && (proceeds.iter().any(|proceeds| rule.is_for_address(&proceeds.to))
-                    || calls.iter().any(|call| rule.is_for_address(&Address::Ethereum(call.contract)))
-                    || programs.iter().any(|call| rule.is_for_address(&Address::Solana(call.program)))))
-    }
-
     fn permit_all(&self) -> Result<Permission<'a>, Refused<'a>> {
         let mut permission = Permission::default();
         for transfer in &self.effects.transfers {
@@ -123,16 +128,14 @@ impl<'a> Desk<'a> {
         self.effects.proceeds.iter().try_for_each(|proceeds| self.recipient(&proceeds.to))?;
         if permission.rule.is_none() && !self.effects.programs.is_empty() {
             // Instructions that move nothing, a memo or the end of an allowance, need no more than their fee.
-            permission.add(self.within_fee(&self.rules)?, Amount::ZERO);
+            permission.add(within_fee(self.policy.rules_at(&self.permitting), self.effects)?, Amount::ZERO);
         }
         Ok(permission)
     }
 
     /// What the calls bring in goes to the wallet itself, or to somebody whom it may pay.
     fn recipient(&self, to: &Address) -> Result<(), Refused<'a>> {
-        if to == self.account.address()
-            || self.rules.iter().any(|rule| rule.addresses.as_ref().is_some_and(|addresses| addresses.contains(to)))
-        {
+        if to == self.account.address() || !self.policy.index.naming_address(&self.permitting, to).is_empty() {
             return Ok(());
         }
         Err(Refused { nearest: None, reason: Denial::UnlistedRecipient { address: to.clone() } })
@@ -156,22 +159,27 @@ impl<'a> Desk<'a> {
     }
 
     fn call(&self, call: &Call) -> Permits<'a> {
+        let Policy { index, .. } = self.policy;
         let (contract, selector) = (Address::Ethereum(call.contract), Selector(call.selector.0));
-        let mut rules: Vec<&Rule> = self.rules.iter().filter(|rule| rule.names_call(call)).copied().collect();
-        let Some(nearest) = rules.first().copied() else {
+        let named = index.naming_call(&self.permitting, call);
+        if named.is_empty() {
             return Err(Refused { nearest: None, reason: Denial::UnlistedContract { contract, selector } });
-        };
-        rules.retain(|rule| rule.is_for_call(self.account, call));
-        if rules.is_empty() {
-            let reason = Denial::UnlistedArguments { contract, selector };
-            return Err(Refused { nearest: Some(nearest), reason });
         }
-        self.within_fee(&rules)
+        let free = index.naming_call_with_any_arguments(&named, call);
+        let bound = index.fitting_call(&named.without(&free), call);
+        let bound = self.policy.keep(&bound, |rule| rule.is_for_call(self.account, call));
+        let rules = self.policy.rules_at(&free.or(&bound));
+        if rules.is_empty() {
+            let nearest = self.policy.rules_at(&named).first().copied();
+            return Err(Refused { nearest, reason: Denial::UnlistedArguments { contract, selector } });
+        }
+        within_fee(rules, self.effects)
     }
 
     fn program(&self, call: &ProgramCall) -> Permits<'a> {
         let (program, discriminator) = (Address::Solana(call.program), Discriminator::of(call));
-        let mut rules: Vec<&Rule> = self.rules.iter().filter(|rule| rule.names_program(call)).copied().collect();
+        let mut rules = self.policy.rules_at(&self.policy.index.naming_program(&self.permitting, call));
+        rules.retain(|rule| rule.names_program(call));
         let Some(nearest) = rules.first().copied() else {
             return Err(Refused { nearest: None, reason: Denial::UnlistedProgram { program, discriminator } });
         };
@@ -180,7 +188,7 @@ impl<'a> Desk<'a> {
             let reason = Denial::UnlistedAccounts { program, discriminator };
             return Err(Refused { nearest: Some(nearest), reason });
         }
-        self.within_fee(&rules)
+        within_fee(rules, self.effects)
     }
 
     /// Whether a permitted call explains that somebody else's funds move: one of the asset's own contract, or one of the
@@ -193,40 +201,44 @@ impl<'a> Desk<'a> {
     }
 
     fn payment(&self, asset: Asset, to: &Address, amount: Amount) -> Permits<'a> {
-        let mut rules = self.rules.clone();
-        rules.retain(|rule| rule.is_for_asset(asset));
-        if rules.is_empty() {
+        let Policy { index, .. } = self.policy;
+        let of_asset = index.for_asset(&self.permitting, asset);
+        if of_asset.is_empty() {
             return Err(Refused { nearest: None, reason: Denial::UnlistedAsset { asset } });
         }
-        rules.retain(|rule| rule.is_for_address(to));
-        if rules.is_empty() {
+        let listed = self.policy.rules_at(&index.for_address(&of_asset, to));
+        if listed.is_empty() {
             return Err(Refused { nearest: None, reason: Denial::UnlistedAddress { address: to.clone(), asset } });
         }
-        let (over, under) = (highest(&rules, |rule| rule.max_amount), lowest(&rules, |rule| rule.min_amount));
+        let mut rules = listed.clone();
         rules.retain(|rule| rule.max_amount.is_none_or(|limit| amount <= limit));
-        if let (Some((nearest, limit)), true) = (over, rules.is_empty()) {
+        if rules.is_empty()
+            && let Some((nearest, limit)) = highest(&listed, |rule| rule.max_amount)
+        {
             let reason = Denial::AboveLimit { asset, amount, limit };
             return Err(Refused { nearest: Some(nearest), reason });
         }
         rules.retain(|rule| rule.min_amount.is_none_or(|least| amount >= least));
-        if let (Some((nearest, least)), true) = (under, rules.is_empty()) {
+        if rules.is_empty()
+            && let Some((nearest, least)) = lowest(&listed, |rule| rule.min_amount)
+        {
             let reason = Denial::BelowMinimum { asset, amount, least };
             return Err(Refused { nearest: Some(nearest), reason });
         }
-        self.within_fee(&rules)
+        within_fee(rules, self.effects)
     }
+}
 
-    /// Of some rules that each permit an effect, those that permit the transaction's fee as well.
-    fn within_fee(&self, rules: &[&'a Rule]) -> Permits<'a> {
-        let fee = self.effects.max_fee;
-        let within: Vec<&Rule> =
-            rules.iter().filter(|rule| rule.max_fee.is_none_or(|limit| fee <= limit)).copied().collect();
-        if within.is_empty() {
-            let (nearest, limit) = highest(rules, |rule| rule.max_fee).unzip();
-            return Err(Refused { nearest, reason: Denial::AboveFeeLimit { fee, limit: limit.unwrap_or_default() } });
-        }
-        Ok(within)
+/// Of some rules that each permit an effect, those that permit the transaction's fee as well.
+fn within_fee<'a>(rules: Vec<&'a Rule>, effects: &Effects) -> Permits<'a> {
+    let fee = effects.max_fee;
+    let within: Vec<&Rule> =
+        rules.iter().filter(|rule| rule.max_fee.is_none_or(|limit| fee <= limit)).copied().collect();
+    if within.is_empty() {
+        let (nearest, limit) = highest(&rules, |rule| rule.max_fee).unzip();
+        return Err(Refused { nearest, reason: Denial::AboveFeeLimit { fee, limit: limit.unwrap_or_default() } });
     }
+    Ok(within)
 }
 
 impl<'a> Permission<'a> {
@@ -234,11 +246,8 @@ impl<'a> Permission<'a> {
     /// any one rule's quorum will do.
     fn add(&mut self, rules: Vec<&'a Rule>, amount: Amount) {
         self.rule = self.rule.or_else(|| rules.first().copied());
-        let quorums: Option<Vec<&Quorum>> = rules.iter().map(|rule| rule.quorum(amount)).collect();
-        if let Some((first, others)) = quorums.as_deref().and_then(<[&Quorum]>::split_first) {
-            let quorum = others.iter().fold((*first).clone(), |either, other| either.or(other));
-            self.quorums.insert(quorum);
-        }
+        let quorums: Option<BTreeSet<&Quorum>> = rules.iter().map(|rule| rule.quorum(amount)).collect();
+        self.quorums.extend(quorums.into_iter().flatten().cloned().reduce(|either, other| either.or(&other)));
     }
 }
 

@@ -4,8 +4,6 @@
 //! hours = { days = ["mon", "tue", "wed", "thu", "fri"], from = "09:00", to = "17:30", zone = "Europe/Zurich" }
 //! ```
 
-use std::collections::BTreeSet;
-
 use jiff::civil::{Time, Weekday};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _, tz};
@@ -49,11 +47,24 @@ pub enum Day {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Hours {
     config: HoursConfig,
-    days: BTreeSet<Day>,
+    days: Days,
     /// Minutes after midnight.
     from: u16,
     to: u16,
     zone: TimeZone,
+}
+
+/// Some days of the week, a bit for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Days(u8);
+
+/// What the clock of a zone shows.
+#[derive(Clone, Copy)]
+pub(super) struct Clock {
+    today: Day,
+    yesterday: Day,
+    /// Minutes after midnight.
+    minute: u16,
 }
 
 /// What is wrong with a time window.
@@ -80,11 +91,11 @@ impl HoursConfig {
     /// # Errors
     /// For the first thing in it that can't mean anything.
     pub(super) fn compile(&self) -> Result<Hours, HoursError> {
-        let days: BTreeSet<Day> = self.days.iter().copied().collect();
-        if days.is_empty() {
+        if self.days.is_empty() {
             return Err(HoursError::NoDay);
         }
         let zone = tz::db().get(&self.zone).map_err(|_| HoursError::Zone(self.zone.clone()))?;
+        let days = Days::new(&self.days);
         Ok(Hours { config: self.clone(), days, from: minutes(&self.from)?, to: minutes(&self.to)?, zone })
     }
 }
@@ -92,18 +103,38 @@ impl HoursConfig {
 impl Hours {
     /// Whether the window is open at an instant, in milliseconds since 1970. An instant beyond the calendar finds it closed.
     pub(super) fn contains(&self, unix_millis: u64) -> bool {
-        let Some(at) = i64::try_from(unix_millis).ok().and_then(|millis| Timestamp::from_millisecond(millis).ok())
-        else {
-            return false;
-        };
+        self.clock(unix_millis).is_some_and(|clock| self.is_open(clock))
+    }
+
+    /// What the clock of the window's zone shows at an instant, in milliseconds since 1970; none beyond the calendar.
+    pub(super) fn clock(&self, unix_millis: u64) -> Option<Clock> {
+        let at = Timestamp::from_millisecond(i64::try_from(unix_millis).ok()?).ok()?;
         let local = at.to_zoned(self.zone.clone()).datetime();
-        let minute = minute_of(local.time());
-        let today = Day::from(local.weekday());
+        let (today, yesterday) = (local.weekday().into(), local.weekday().previous().into());
+        Some(Clock { today, yesterday, minute: minute_of(local.time()) })
+    }
+
+    /// Whether the window is open when the clock of its zone shows this.
+    pub(super) fn is_open(&self, Clock { today, yesterday, minute }: Clock) -> bool {
         if self.from < self.to {
-            return self.days.contains(&today) && (self.from..self.to).contains(&minute);
+            return self.days.contains(today) && (self.from..self.to).contains(&minute);
         }
-        let yesterday = Day::from(local.weekday().previous());
-        (self.days.contains(&today) && minute >= self.from) || (self.days.contains(&yesterday) && minute < self.to)
+        (self.days.contains(today) && minute >= self.from) || (self.days.contains(yesterday) && minute < self.to)
+    }
+
+    /// The name of the window's zone.
+    pub(super) fn zone(&self) -> &str {
+        &self.config.zone
+    }
+}
+
+impl Days {
+    fn new(days: &[Day]) -> Self {
+        Self(days.iter().fold(0, |days, day| days | 1 << (*day as u8)))
+    }
+
+    const fn contains(self, day: Day) -> bool {
+        self.0 & 1 << (day as u8) != 0
     }
 }
 
@@ -186,6 +217,8 @@ fn minutes(text: &str) -> Result<u16, HoursError> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn hours(days: &[Day], from: &str, to: &str, zone: &str) -> Hours {

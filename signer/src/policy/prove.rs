@@ -61,7 +61,7 @@ pub struct Question {
     pub from: u64,
     /// The last; 400 days later, if left out.
     pub until: Option<u64>,
-    /// Whether nobody may have to approve it.
+    /// Whether nobody may have to approve it, neither by a rule nor as a party of a deal.
     pub without_approval: bool,
 }
 
@@ -105,6 +105,8 @@ pub struct Witness {
     pub effects: Effects,
     /// What the policy says to it.
     pub verdict: Verdict,
+    /// Whether it is allowed as a leg of a deal alone, which waits for the deal's parties besides.
+    pub deal: bool,
 }
 
 /// Why there is no answer.
@@ -130,14 +132,15 @@ pub enum ProveError {
 /// Finds out whether the policy allows anything that the question describes. `accounts` are the wallets that there are.
 ///
 /// A witness is a transaction that [`evaluate`](fn@super::evaluate) allows, with or without approval, and whose draws every
-/// limit has room for while nothing else is drawn. `None` says that there is none, within what the module names.
+/// limit has room for while nothing else is drawn. Of a wallet that pays in deals alone it is a deal's leg, which nobody makes
+/// without approval. `None` says that there is none, within what the module names.
 ///
 /// # Errors
 /// [`ProveError`], where the question can't be answered.
 pub fn prove(policy: &Policy, accounts: &[Account], question: &Question) -> Result<Option<Witness>, ProveError> {
     search(&[policy], accounts, question, |account, circumstances, effects| {
         let verdict = passes(policy, account, circumstances, effects)?;
-        let needs_nobody = matches!(verdict, Verdict::Allow { .. });
+        let needs_nobody = matches!(verdict, Verdict::Allow { .. }) && !policy.pays_in_deals_only(account.wallet());
         (needs_nobody || !question.without_approval).then_some(verdict)
     })
     .map(|found| found.map(|(witness, verdict)| Witness { verdict, ..witness }))
@@ -186,7 +189,8 @@ pub(super) fn search<T>(
                         let wallet = account.wallet().clone();
                         let verdict = Verdict::Deny { rule: None, reason: super::Denial::NoEffect };
                         let effects = effects.clone();
-                        return Ok(Some((Witness { wallet, initiator, at, effects, verdict }, found)));
+                        let deal = policies.first().is_some_and(|policy| policy.pays_in_deals_only(&wallet));
+                        return Ok(Some((Witness { wallet, initiator, at, effects, verdict, deal }, found)));
                     }
                 }
             }

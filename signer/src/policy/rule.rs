@@ -11,7 +11,7 @@ use chains::ethereum::function::{Argument, Function, Place};
 use serde::{Serialize, Serializer};
 
 use super::code::CodeHash;
-use super::hours::Hours;
+use super::hours::{Clock, Hours};
 use super::program::ProgramForm;
 use super::quorum::Quorum;
 use super::{Circumstances, Selector};
@@ -87,6 +87,11 @@ impl Rule {
             && self.hours.as_ref().is_none_or(|hours| hours.contains(circumstances.at))
     }
 
+    /// Whether the rule holds when the clock of its hours' zone shows this.
+    pub(super) fn is_open(&self, clock: Clock) -> bool {
+        self.hours.as_ref().is_none_or(|hours| hours.is_open(clock))
+    }
+
     pub(super) fn is_for_asset(&self, asset: Asset) -> bool {
         self.assets.as_ref().is_none_or(|assets| assets.contains(&asset))
     }
@@ -140,15 +145,40 @@ impl Rule {
     pub(super) fn denies(&self) -> bool {
         self.effect == Effect::Deny
     }
+
+    /// Whether it names no contract and no program: such a denying rule is for payments and allowances.
+    pub(super) fn names_no_call(&self) -> bool {
+        self.calls.is_empty() && self.programs.is_empty()
+    }
+
+    /// Whether it denies whatever a transaction does, because it names nothing.
+    pub(super) fn denies_anything(&self) -> bool {
+        self.denies()
+            && self.names_no_call()
+            && self.assets.is_none()
+            && self.addresses.is_none()
+            && self.min_amount.is_none()
+    }
 }
 
 impl Form {
+    /// Whether every call of the function fits, even one whose arguments can't be read.
+    pub(super) fn takes_any_arguments(&self) -> bool {
+        self.function.is_none() || self.constraints.is_empty()
+    }
+
+    /// The first place of the function's arguments that one of some values is demanded of, with these; none where there is none.
+    pub(super) fn demanded_values(&self) -> Option<(&Function, &Place, &[Argument])> {
+        let function = self.function.as_ref()?;
+        self.constraints.iter().find_map(|constraint| match &constraint.demand {
+            Demand::OneOf(values) => Some((function, &constraint.at, values.as_slice())),
+            Demand::Wallet | Demand::Within { .. } => None,
+        })
+    }
+
     /// Whether a call has the arguments that are demanded. What can't be read fits nothing that is demanded of it.
     fn fits(&self, account: &Account, call: &Call) -> bool {
-        let Some(function) = &self.function else { return true };
-        if self.constraints.is_empty() {
-            return true;
-        }
+        let Some(function) = self.function.as_ref().filter(|_| !self.takes_any_arguments()) else { return true };
         let Ok(arguments) = function.arguments(&call.arguments) else { return false };
         self.constraints.iter().all(|constraint| {
             Argument::at(&arguments, &constraint.at).is_some_and(|found| constraint.demand.is_met(account, &found))

@@ -128,6 +128,8 @@ pub enum Input {
     },
     /// The people who approve.
     Approvals,
+    /// The deal that it is a leg of.
+    Deal,
 }
 
 /// An input that doesn't fit.
@@ -220,9 +222,13 @@ pub enum Wanted {
     OtherArguments,
     /// An input of another kind: the rule says nothing of this one.
     OtherKind,
+    /// A deal (`otc_open`): the wallet pays under no other terms. It waits for the deal's parties and for whoever confirms the fiat
+    /// leg, whatever the rules ask for.
+    Deal,
 }
 
-/// Judges what a transaction of `account` does, as [`evaluate`](super::evaluate()) does, and says why.
+/// Judges what a transaction of `account` does, as [`evaluate`](super::evaluate()) does, and says why. It is judged as a payment by
+/// itself: where the wallet pays as a leg of deals alone, that is denied, and a deal is among what would pass.
 ///
 /// It takes a multiple of the time: it is for people who ask, and not for the way of a payment.
 pub fn evaluate_traced(
@@ -231,10 +237,17 @@ pub fn evaluate_traced(
     circumstances: &Circumstances<'_>,
     effects: &Effects,
 ) -> Trace {
-    let verdict = evaluate(policy, account, circumstances, effects);
-    let rules = policy.rules_of(account.wallet()).map(|rule| rule.trace(account, circumstances, effects)).collect();
-    let nearest = nearest::find(policy, account, circumstances, effects, &verdict);
-    Trace { verdict, rules, nearest }
+    let said = evaluate(policy, account, circumstances, effects);
+    let rules =
+        policy.rules_of(account.wallet()).iter().map(|rule| rule.trace(account, circumstances, effects)).collect();
+    let nearest = nearest::find(policy, account, circumstances, effects, &said);
+    match policy.require_deal(account.wallet(), false) {
+        Ok(()) => Trace { verdict: said, rules, nearest },
+        Err(reason) => {
+            let nearest = Nearest::of_a_leg(said, nearest);
+            Trace { verdict: Verdict::Deny { rule: None, reason }, rules, nearest }
+        }
+    }
 }
 
 impl Rule {
@@ -402,7 +415,7 @@ fn only(effects: &Effects, input: &Input) -> Effects {
         Input::Call { index, .. } => only.calls.extend(effects.calls.get(*index).cloned()),
         Input::Program { index, .. } => only.programs.extend(effects.programs.get(*index).cloned()),
         Input::Proceeds { index, .. } => only.proceeds.extend(effects.proceeds.get(*index).cloned()),
-        Input::Initiator { .. } | Input::Time { .. } | Input::Fee { .. } | Input::Approvals => {}
+        Input::Initiator { .. } | Input::Time { .. } | Input::Fee { .. } | Input::Approvals | Input::Deal => {}
     }
     only
 }

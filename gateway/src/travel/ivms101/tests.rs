@@ -73,6 +73,32 @@ fn what_keeps_the_constraints_is_kept_as_it_is() {
     assert_eq!(serde_json::from_str::<Value>(&data.to_json()).unwrap(), example());
 }
 
+/// What others gave as examples: `tests/vectors/README.md` says who.
+#[derive(Deserialize)]
+struct Example {
+    name: String,
+    /// LEIs in it whose check digits are made up.
+    wrong_leis: Vec<String>,
+    payload: Value,
+}
+
+#[test]
+fn the_standards_examples_and_those_of_others_are_read() {
+    let examples: Vec<Example> = serde_json::from_str(include_str!("../../../../tests/vectors/ivms101.json")).unwrap();
+    assert_eq!(examples.len(), 4);
+    for Example { name, wrong_leis, payload } in examples {
+        let mut text = payload.to_string();
+        if !wrong_leis.is_empty() {
+            assert_eq!(read(payload).unwrap_err().map(|fault| fault.rule), Some(Rule::C11), "{name}");
+            // GLEIF's own in their place: nothing else is wrong.
+            text = wrong_leis.iter().fold(text, |text, lei| text.replace(lei, "506700GE1G29325QX363"));
+        }
+        let payload: Value = serde_json::from_str(&text).unwrap();
+        let data = read(payload.clone()).unwrap_or_else(|fault| panic!("{name}: {fault:?}"));
+        assert_eq!(serde_json::from_str::<Value>(&data.to_json()).unwrap(), payload, "{name}");
+    }
+}
+
 #[test]
 fn each_constraint_is_held() {
     type Change = fn(&mut Value);

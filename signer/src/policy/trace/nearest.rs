@@ -59,7 +59,7 @@ pub(super) fn find(
     if let Denial::NoRule { .. } | Denial::NoEffect = reason {
         return None;
     }
-    let search = Search { policy, account, rules: policy.rules_of(account.wallet()).collect() };
+    let search = Search { policy, account, rules: policy.rules_of(account.wallet()) };
     let begin = Draft {
         initiator: circumstances.initiator.clone(),
         at: circumstances.at,
@@ -79,6 +79,14 @@ impl Nearest {
             changes.push(Miss { input: Input::Approvals, wanted });
         }
         Self { changes, verdict }
+    }
+
+    /// What would pass as a leg of a deal, of which the rules say `said`.
+    pub(super) fn of_a_leg(said: Verdict, nearest: Option<Self>) -> Option<Self> {
+        let passes = matches!(said, Verdict::Allow { .. }).then(|| Self::new(Vec::new(), said));
+        let Self { mut changes, verdict } = nearest.or(passes)?;
+        changes.push(Miss { input: Input::Deal, wanted: Wanted::Deal });
+        Some(Self { changes, verdict })
     }
 }
 
@@ -333,6 +341,7 @@ fn place(input: &Input) -> (u8, usize) {
         Input::Fee { .. } => (6, 0),
         Input::Approvals => (7, 0),
         Input::Program { index, .. } => (8, *index),
+        Input::Deal => (9, 0),
     }
 }
 
