@@ -1,4 +1,4 @@
-//! Unmodified clients drive the simulated nodes: ethers with solc, `cast`, web3.py; python-bitcoinlib and `bitcoin-cli`;
+//! Unmodified clients drive the simulated nodes: ethers and viem with solc, `cast`, web3.py; python-bitcoinlib and `bitcoin-cli`;
 //! `@solana/kit`, `@solana/web3.js`, and solana-py with solders. What has subscriptions hears by WebSocket, too.
 //!
 //! `tests/run` installs them, names the folders in the environment and runs this file; the scripts are in `tests/clients`.
@@ -99,6 +99,16 @@ async fn ethers_hears_of_ethereum() {
     let ethereum = EthereumConfig { block_interval: None, ..EthereumConfig::default() };
     let world = start(WorldConfig { ethereum, ..config(dir.path()) }).await;
     node("ethers_socket.cjs", &[world.ethereum().url().replace("http:", "ws:"), DEMO_TOKEN.to_string()]).await;
+    world.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs viem and solc; tests/run installs and names them"]
+async fn viem_drives_ethereum_and_hears_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = world(dir.path()).await;
+    let url = world.ethereum().url();
+    node("viem.cjs", &[url.clone(), url.replace("http:", "ws:")]).await;
     world.shutdown().await;
 }
 
