@@ -1,5 +1,5 @@
-//! Unmodified clients drive the simulated nodes: ethers with solc, `cast`, web3.py; python-bitcoinlib and `bitcoin-cli`;
-//! `@solana/kit`, `@solana/web3.js`, and solana-py with solders.
+//! Unmodified clients drive the simulated nodes: ethers and viem with solc, `cast`, web3.py; python-bitcoinlib and `bitcoin-cli`;
+//! `@solana/kit`, `@solana/web3.js`, and solana-py with solders. What has subscriptions hears by WebSocket, too.
 //!
 //! `tests/run` installs them, names the folders in the environment and runs this file; the scripts are in `tests/clients`.
 
@@ -36,7 +36,11 @@ fn folder(variable: &str) -> String {
 
 /// A world whose blocks come quickly where clients wait for them, and when they are asked for on Bitcoin.
 async fn world(dir: &Path) -> World {
-    let config = WorldConfig {
+    start(config(dir)).await
+}
+
+fn config(dir: &Path) -> WorldConfig {
+    WorldConfig {
         bitcoin: BitcoinConfig { dir: Some(dir.to_owned()), ..BitcoinConfig::default() },
         ethereum: EthereumConfig {
             block_interval: Some(Duration::from_millis(200)),
@@ -45,7 +49,10 @@ async fn world(dir: &Path) -> World {
         },
         solana: SolanaConfig { block_interval: Some(Duration::from_millis(100)), ..SolanaConfig::default() },
         ..WorldConfig::default()
-    };
+    }
+}
+
+async fn start(config: WorldConfig) -> World {
     World::start(config, Arc::new(SystemClock)).await.unwrap()
 }
 
@@ -59,7 +66,9 @@ async fn run(command: &mut Command) {
 
 async fn node(script: &str, args: &[impl AsRef<OsStr>]) {
     let modules = Path::new(&folder("PORTCULLIS_NODE_CLIENTS")).join("node_modules");
-    run(Command::new("node").env("NODE_PATH", modules).arg(file("tests/clients").join(script)).args(args)).await;
+    // The system's, unless tests/run has had to install a later one.
+    let program = std::env::var("PORTCULLIS_NODE").unwrap_or_else(|_| "node".to_owned());
+    run(Command::new(program).env("NODE_PATH", modules).arg(file("tests/clients").join(script)).args(args)).await;
 }
 
 async fn python(script: &str, args: &[impl AsRef<OsStr>]) {
@@ -79,6 +88,27 @@ async fn ethers_deploys_and_calls_what_solc_compiled() {
     let dir = tempfile::tempdir().unwrap();
     let world = world(dir.path()).await;
     node("ethers.cjs", &[world.ethereum().url()]).await;
+    world.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs ethers; tests/run installs and names it"]
+async fn ethers_hears_of_ethereum() {
+    let dir = tempfile::tempdir().unwrap();
+    // Blocks when the client asks for them: it counts them.
+    let ethereum = EthereumConfig { block_interval: None, ..EthereumConfig::default() };
+    let world = start(WorldConfig { ethereum, ..config(dir.path()) }).await;
+    node("ethers_socket.cjs", &[world.ethereum().url().replace("http:", "ws:"), DEMO_TOKEN.to_string()]).await;
+    world.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs viem and solc; tests/run installs and names them"]
+async fn viem_drives_ethereum_and_hears_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = world(dir.path()).await;
+    let url = world.ethereum().url();
+    node("viem.cjs", &[url.clone(), url.replace("http:", "ws:")]).await;
     world.shutdown().await;
 }
 
@@ -136,11 +166,29 @@ async fn kit_drives_solana() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs @solana/kit; tests/run installs and names it"]
+async fn kit_hears_of_solana() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = world(dir.path()).await;
+    node("kit_socket.cjs", &[world.solana().url(), world.solana().websocket_url()]).await;
+    world.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs @solana/web3.js; tests/run installs and names it"]
 async fn web3_js_drives_solana() {
     let dir = tempfile::tempdir().unwrap();
     let world = world(dir.path()).await;
     node("web3js.cjs", &[world.solana().url()]).await;
+    world.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs @solana/web3.js; tests/run installs and names it"]
+async fn web3_js_hears_of_solana() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = world(dir.path()).await;
+    node("web3js_socket.cjs", &[world.solana().url(), world.solana().websocket_url()]).await;
     world.shutdown().await;
 }
 

@@ -20,5 +20,7 @@ mod mempool;
 mod replacement;
 #[path = "ethereum/restart.rs"]
 mod restart;
+#[path = "ethereum/simulate.rs"]
+mod simulate;
 #[path = "support/storm.rs"]
 mod storm;

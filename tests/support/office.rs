@@ -237,6 +237,11 @@ impl Office {
         self.until(id, |view| view.state.is_terminal()).await
     }
 
+    /// The node, for what the gateway doesn't ask it.
+    pub fn node(&self) -> RpcClient {
+        rpc(&self.world)
+    }
+
     /// The gateway's pipeline.
     pub fn pipeline(&self) -> &Arc<Pipeline> {
         &self.pipeline

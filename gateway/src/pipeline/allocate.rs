@@ -86,7 +86,8 @@ impl Pipeline {
     }
 
     /// The frozen bytes of an attempt that waited for its signatures when the process ended, decoded, screened and evaluated
-    /// anew.
+    /// anew. No node tries them again: they were tried before they were frozen, a signature may be out, and a node's answer must not
+    /// decide whether a payment that may be on the chain is followed or set aside.
     ///
     /// # Errors
     /// Inside, why they are not to be signed; outside, where that can't be told at present. A signature may exist all the same.

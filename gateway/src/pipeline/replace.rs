@@ -269,6 +269,9 @@ impl Pipeline {
             Ok(allowed) => allowed,
             Err((_, reason)) => return Ok(Err(reason)),
         };
+        // No node tries it again. The call is the one that was tried before the first attempt was frozen, and that attempt is
+        // signed and out: holding this one back would keep nothing from happening. A node would try it in its pending block,
+        // after the earlier attempt, and say of a good payment that its second half reverts.
         fail::point("replace.built");
         let (unsigned, slots) = (allowed.draft().unsigned().to_vec(), allowed.draft().slots().clone());
         match self.store.replace(hold, purpose, unsigned, slots, self.clock.unix_millis()).await {

@@ -4,7 +4,7 @@
 //! - `block`, `executor`, `state`: what a block is, how it is executed by `revm`, and what it leaves;
 //! - `chain`, `finality`: the block tree with the node's branch, and votes on what never leaves it;
 //! - `mempool`: what waits for a block, by geth's rules;
-//! - `call`, `fees`, `filter`: execution without effect, price suggestions, logs;
+//! - `call`, `simulate`, `fees`, `filter`: execution without effect, price suggestions, logs;
 //! - `dialect`, `answer`, `args`, `sight`: geth's method table and JSON shapes, and what they are about;
 //! - `subscribe`: notifications over WebSockets;
 //! - `control`, `faucet`: blocks on demand and money;
@@ -35,6 +35,7 @@ mod member;
 mod mempool;
 mod record;
 mod sight;
+mod simulate;
 mod state;
 mod subscribe;
 

@@ -94,6 +94,8 @@ async fn what_happens_is_told() {
     for level in ["processed", "confirmed", "finalized"] {
         subscribed.push(socket.ok("signatureSubscribe", json!([signature, { "commitment": level }])).await);
     }
+    let received = json!([signature, { "commitment": "confirmed", "enableReceivedNotification": true }]);
+    let received = socket.ok("signatureSubscribe", received).await;
     node.send(&transaction).await.unwrap();
     node.node.mine(1).await.unwrap();
     let told = socket.next("slotNotification", &slots).await;
@@ -105,7 +107,13 @@ async fn what_happens_is_told() {
     assert_eq!((&told["context"]["slot"], &told["value"]["signature"]), (&json!(tip + 1), &json!(signature)));
     assert_eq!((&told["value"]["err"], told["value"]["logs"].as_array().unwrap().len()), (&Value::Null, 2));
 
+    // A block has brought it; what came of it is told at the level that was asked for.
+    let told = socket.next("signatureNotification", &received).await;
+    assert_eq!(told, json!({ "context": { "slot": tip + 1 }, "value": "receivedSignature" }));
+
     node.node.mine(1).await.unwrap();
+    let told = socket.next("signatureNotification", &received).await;
+    assert_eq!(told, json!({ "context": { "slot": tip + 1 }, "value": { "err": null } }));
     let told = socket.next("accountNotification", &account).await;
     assert_eq!((&told["context"]["slot"], &told["value"]["lamports"]), (&json!(tip + 1), &json!(2 * SOL)));
     assert_eq!(told["value"]["data"], json!(["", "base64"]));

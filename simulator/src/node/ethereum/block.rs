@@ -148,7 +148,7 @@ pub(crate) fn next_base_fee(parent: &Header) -> u64 {
 }
 
 /// What all headers have in common: the form of a Prague block without withdrawals, blobs and requests.
-fn template() -> Header {
+pub(crate) fn template() -> Header {
     Header {
         parent_hash: B256::ZERO,
         ommers_hash: EMPTY_OMMER_ROOT_HASH,

@@ -37,7 +37,7 @@ pub(crate) struct Place<'a> {
 
 /// Why a call has no result.
 #[derive(Clone, Debug, PartialEq)]
-enum CallError {
+pub(crate) enum CallError {
     /// The call ran and reverted with this data.
     Reverted(Bytes),
     /// The call ran into an error of the machine.
@@ -262,39 +262,47 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// geth's words for a transaction that can't be run.
     fn explain(&self, reason: &InvalidTransaction, gas: u64) -> String {
-        let tx = &self.tx;
-        let (caller, price) = (tx.caller, tx.gas_price);
-        match reason {
-            InvalidTransaction::LackOfFundForMaxFee { fee, balance } => {
-                format!("insufficient funds for gas * price + value: address {caller} have {balance} want {fee}")
-            }
-            InvalidTransaction::GasPriceLessThanBasefee => format!(
-                "max fee per gas less than block base fee: address {caller}, maxFeePerGas: {price}, baseFee: {}",
-                self.evm.ctx.block.basefee
-            ),
-            InvalidTransaction::PriorityFeeGreaterThanMaxFee => format!(
-                "max priority fee per gas higher than max fee per gas: address {caller}, maxPriorityFeePerGas: {}, \
-                 maxFeePerGas: {price}",
-                tx.gas_priority_fee.unwrap_or_default()
-            ),
-            InvalidTransaction::CallGasCostMoreThanGasLimit { initial_gas, .. } => {
-                format!("intrinsic gas too low: have {gas}, want {initial_gas}")
-            }
-            InvalidTransaction::GasFloorMoreThanGasLimit { gas_floor, .. } => {
-                format!("insufficient gas for floor data gas cost: have {gas}, want {gas_floor}")
-            }
-            InvalidTransaction::CreateInitCodeSizeLimit => {
-                format!("max initcode size exceeded: code size {} limit 49152", tx.data.len())
-            }
-            other => other.to_string(),
+        explain(reason, &self.tx, self.evm.ctx.block.basefee, gas)
+    }
+}
+
+/// geth's words for a transaction that can't be run.
+pub(crate) fn explain(reason: &InvalidTransaction, tx: &TxEnv, base_fee: u64, gas: u64) -> String {
+    let (caller, price) = (tx.caller, tx.gas_price);
+    match reason {
+        InvalidTransaction::NonceTooHigh { tx, state } => {
+            format!("nonce too high: address {caller}, tx: {tx} state: {state}")
         }
+        InvalidTransaction::NonceTooLow { tx, state } => {
+            format!("nonce too low: address {caller}, tx: {tx} state: {state}")
+        }
+        InvalidTransaction::LackOfFundForMaxFee { fee, balance } => {
+            format!("insufficient funds for gas * price + value: address {caller} have {balance} want {fee}")
+        }
+        InvalidTransaction::GasPriceLessThanBasefee => format!(
+            "max fee per gas less than block base fee: address {caller}, maxFeePerGas: {price}, baseFee: {base_fee}"
+        ),
+        InvalidTransaction::PriorityFeeGreaterThanMaxFee => format!(
+            "max priority fee per gas higher than max fee per gas: address {caller}, maxPriorityFeePerGas: {}, \
+             maxFeePerGas: {price}",
+            tx.gas_priority_fee.unwrap_or_default()
+        ),
+        InvalidTransaction::CallGasCostMoreThanGasLimit { initial_gas, .. } => {
+            format!("intrinsic gas too low: have {gas}, want {initial_gas}")
+        }
+        InvalidTransaction::GasFloorMoreThanGasLimit { gas_floor, .. } => {
+            format!("insufficient gas for floor data gas cost: have {gas}, want {gas_floor}")
+        }
+        InvalidTransaction::CreateInitCodeSizeLimit => {
+            format!("max initcode size exceeded: code size {} limit 49152", tx.data.len())
+        }
+        other => other.to_string(),
     }
 }
 
 /// A call in the engine's form. What it leaves out is zero.
-fn transaction(request: &TransactionRequest, chain_id: u64) -> Result<TxEnv, RpcError> {
+pub(crate) fn transaction(request: &TransactionRequest, chain_id: u64) -> Result<TxEnv, RpcError> {
     let refuse = |text: &str| RpcError::new(FAILED, text);
     let dynamic = request.max_fee_per_gas.is_some() || request.max_priority_fee_per_gas.is_some();
     if request.gas_price.is_some() && dynamic {
@@ -332,7 +340,8 @@ fn transaction(request: &TransactionRequest, chain_id: u64) -> Result<TxEnv, Rpc
     Ok(env)
 }
 
-fn failure(result: &ExecutionResult) -> Option<CallError> {
+/// How a call that ran has failed.
+pub(crate) fn failure(result: &ExecutionResult) -> Option<CallError> {
     match result {
         ExecutionResult::Success { .. } => None,
         ExecutionResult::Revert { output, .. } => Some(CallError::Reverted(output.clone())),
@@ -340,7 +349,8 @@ fn failure(result: &ExecutionResult) -> Option<CallError> {
     }
 }
 
-fn answer(error: &CallError) -> RpcError {
+/// geth's answer where a call has failed.
+pub(crate) fn answer(error: &CallError) -> RpcError {
     match error {
         CallError::Reverted(data) => {
             let message = match reason(data) {

@@ -7,6 +7,7 @@ use alloy::eips::eip2718::Encodable2718;
 use alloy::eips::{BlockId, BlockNumberOrTag};
 use alloy::primitives::{Address, B256, Bytes, U64, U256, keccak256};
 use alloy::rpc::types::TransactionRequest;
+use alloy::rpc::types::simulate::SimulatePayload;
 use alloy::rpc::types::state::StateOverride;
 use revm::database::CacheDB;
 use serde_json::{Map, Value, json};
@@ -21,7 +22,7 @@ use super::host::Host;
 use super::mempool::Pooled;
 use super::sight::Sight;
 use super::subscribe::Subscriptions;
-use super::{ControlError, fees, filter};
+use super::{ControlError, fees, filter, simulate};
 use crate::rpc::socket::Session;
 use crate::rpc::{Dialect, INTERNAL_ERROR, JsonRpcVersion, METHOD_NOT_FOUND, RpcError};
 
@@ -233,6 +234,10 @@ fn state(host: &Host, engine: Sight<'_>, method: &str, args: Args<'_>) -> Answer
         }),
         "eth_call" => executed(host, engine, args)
             .and_then(|(request, place)| Ok(value(&call::call(place, &request, engine.chain_id())?))),
+        "eth_simulateV1" => args.required::<SimulatePayload>(0).and_then(|payload| {
+            let place = place(host, engine, args.block(1)?)?;
+            Ok(simulate::simulate(place, payload, engine.chain_id())?.into())
+        }),
         "eth_estimateGas" => executed(host, engine, args)
             .and_then(|(request, place)| Ok(value(&U64::from(call::estimate(place, &request, engine.chain_id())?)))),
         _ => return None,

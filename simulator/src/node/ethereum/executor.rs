@@ -160,6 +160,11 @@ impl Ground<'_> {
     fn cache(&self) -> Option<&Cache> {
         self.draft.as_ref().map(|draft| &draft.cache)
     }
+
+    /// The root of this state with what execution has left in `cache` on top of it.
+    pub(crate) fn root_with(&self, cache: &Cache) -> B256 {
+        self.view.root_with(self.cache().into_iter().chain([cache]))
+    }
 }
 
 impl DatabaseRef for Ground<'_> {
@@ -195,7 +200,8 @@ impl DatabaseRef for Ground<'_> {
     }
 }
 
-fn receipt(kind: TxType, cumulative_gas_used: u64, result: ExecutionResult) -> ReceiptEnvelope {
+/// What a block commits to of a transaction.
+pub(crate) fn receipt(kind: TxType, cumulative_gas_used: u64, result: ExecutionResult) -> ReceiptEnvelope {
     let success = result.is_success();
     // Logs of a reverted call are undone with everything else that it did.
     let logs = if success { result.into_logs() } else { Vec::new() };

@@ -156,6 +156,15 @@ impl<'a> View<'a> {
         Self { state, codes, block: Some((block, ancestry)) }
     }
 
+    /// The root of this state with what executions have left in `caches` on top of it, the latest last.
+    pub(crate) fn root_with<'c>(&self, caches: impl IntoIterator<Item = &'c Cache>) -> B256 {
+        let mut state = self.state.clone();
+        for cache in caches {
+            state.apply(cache);
+        }
+        state.root()
+    }
+
     /// An account, where there is one.
     pub(crate) fn account(&self, address: Address) -> Option<Basic> {
         self.state.accounts.get(&keccak256(address)).map(|account| account.basic)

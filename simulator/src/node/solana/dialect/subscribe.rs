@@ -2,7 +2,7 @@
 //! (<https://solana.com/docs/rpc/websocket>; agave: `rpc/src/rpc_pubsub.rs`).
 //!
 //! What has happened is told in the order of the branch that the node follows. After a fork, the blocks of the new branch are told and
-//! the lost ones are not taken back: agave's clients aren't told either. `enableReceivedNotification` is not honoured.
+//! the lost ones are not taken back: agave's clients aren't told either. A transaction is received when a block with it comes in.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -47,11 +47,22 @@ struct List {
 
 #[derive(Debug)]
 enum Subscription {
-    Signature { signature: Signature, level: Commitment },
+    Signature { signature: Signature, level: Commitment, progress: Progress },
     Account { address: Pubkey, config: AccountConfig, level: Commitment, last: Option<AccountSharedData> },
     Logs { mentions: Option<Pubkey>, level: Commitment, trail: Trail },
     Slots(Trail),
     Roots(Trail),
+}
+
+/// How much of a signature's way a client has been told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// It wants to know when a block brings the transaction.
+    Awaited,
+    /// It wants to know what came of it.
+    Received,
+    /// All.
+    Over,
 }
 
 /// The blocks that a client has been told of.
@@ -61,6 +72,13 @@ struct Trail(VecDeque<BlockId>);
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 struct LevelConfig {
     commitment: Option<Commitment>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SignatureConfig {
+    commitment: Option<Commitment>,
+    enable_received_notification: Option<bool>,
 }
 
 /// Which transactions' logs.
@@ -110,11 +128,10 @@ impl Subscriptions {
         let mut told = Vec::new();
         list.subscriptions.retain(|id, subscription| {
             let (method, results) = subscription.news(engine);
-            let over = matches!(subscription, Subscription::Signature { .. }) && !results.is_empty();
             let notify = |result| Notification { method, params: json!({ "result": result, "subscription": id }) };
             told.extend(results.into_iter().map(notify));
-            // A signature is told once.
-            !over
+            // What came of a signature is told once.
+            !matches!(subscription, Subscription::Signature { progress: Progress::Over, .. })
         });
         told
     }
@@ -124,7 +141,14 @@ impl Subscription {
     fn read(method: &str, args: &Args<'_>, engine: &Engine) -> Result<Self, RpcError> {
         let level = |index| args.optional::<LevelConfig>(index).map(|config| config.commitment.unwrap_or_default());
         Ok(match method {
-            "signatureSubscribe" => Self::Signature { signature: args.signature(0)?, level: level(1)? },
+            "signatureSubscribe" => {
+                let (signature, config) = (args.signature(0)?, args.optional::<SignatureConfig>(1)?);
+                // What has been received already isn't received again.
+                let awaited = config.enable_received_notification == Some(true)
+                    && engine.ledger().transaction(&signature).is_none();
+                let progress = if awaited { Progress::Awaited } else { Progress::Received };
+                Self::Signature { signature, level: config.commitment.unwrap_or_default(), progress }
+            }
             "accountSubscribe" => {
                 let (address, config) = (args.pubkey(0)?, args.optional::<AccountConfig>(1)?);
                 let level = config.context.commitment.unwrap_or_default();
@@ -151,11 +175,20 @@ impl Subscription {
     fn news(&mut self, engine: &Engine) -> (&'static str, Vec<Value>) {
         let ledger = engine.ledger();
         match self {
-            Self::Signature { signature, level } => {
-                let slot = level.slot(engine);
-                let done = ledger.transaction(signature).filter(|executed| executed.slot <= slot);
-                let told = done.map(|executed| in_context(slot, json!({ "err": executed.outcome.error })));
-                ("signatureNotification", told.into_iter().collect())
+            Self::Signature { signature, level, progress } => {
+                let mut told = Vec::new();
+                if let Some(executed) = ledger.transaction(signature) {
+                    if *progress == Progress::Awaited {
+                        *progress = Progress::Received;
+                        told.push(in_context(executed.slot, json!("receivedSignature")));
+                    }
+                    let slot = level.slot(engine);
+                    if executed.slot <= slot {
+                        *progress = Progress::Over;
+                        told.push(in_context(slot, json!({ "err": executed.outcome.error })));
+                    }
+                }
+                ("signatureNotification", told)
             }
             Self::Account { address, config, level, last } => {
                 let slot = level.slot(engine);
