@@ -24,6 +24,7 @@ use crate::client::GatewayClient;
 use crate::credential;
 
 mod render;
+mod table;
 
 /// What is to be done, where, as whom.
 #[derive(Debug, Args)]
@@ -99,6 +100,8 @@ enum PolicyCommand {
         #[arg(long)]
         to: Option<u64>,
     },
+    /// Prints what a policy says of a Solana lookup table, from your own nodes; no gateway and no credential are asked for.
+    Table(table::TableArgs),
 }
 
 #[derive(Debug, Args)]
@@ -125,6 +128,10 @@ struct Versions {
 /// # Errors
 /// What went wrong.
 pub(crate) async fn run(args: PolicyArgs) -> Result<(), Failure> {
+    let args = match args {
+        PolicyArgs { command: PolicyCommand::Table(args), .. } => return table::run(args).await,
+        args => args,
+    };
     let id = args.credential.ok_or("name your credential: --credential")?;
     let key_file = args.key.ok_or("name the file of your private key: --key")?;
     let client = GatewayClient::new(&args.url, id.clone(), &key_file)?;
@@ -157,6 +164,7 @@ pub(crate) async fn run(args: PolicyArgs) -> Result<(), Failure> {
             let params = json!({ "document": read(&document)?, "from": from, "to": to });
             return answer(&client, "policy_replay", params).await;
         }
+        PolicyCommand::Table(args) => return table::run(args).await,
         PolicyCommand::Approve(word) => (word, Decision::Approve),
         PolicyCommand::Reject(word) => (word, Decision::Reject),
     };

@@ -96,6 +96,7 @@ fn nothing() -> Effects {
         change: Amount::ZERO,
         max_fee: Amount::from_wei(100),
         touches: Vec::new(),
+        tables: Vec::new(),
         upkeep: None,
     }
 }

@@ -28,6 +28,7 @@ mod approvals;
 mod deals;
 mod delegations;
 mod programs;
+mod tables;
 mod upkeep;
 
 /// Twice secp256k1's base point, a valid key of every kind. (Once is the payee.)
@@ -236,6 +237,7 @@ fn solana_state() -> chains::solana::State {
             account_rent: Lamports::new(2_039_280),
         }),
         owners: Vec::new(),
+        tables: Vec::new(),
         nonce_rent: None,
         compute: ComputeBudget { unit_limit: 30_000, unit_price: MicroLamports::new(12_345) },
         version: MessageVersion::V0,

@@ -697,6 +697,7 @@ fn nothing() -> Effects {
         change: Amount::ZERO,
         max_fee: Amount::ZERO,
         touches: Vec::new(),
+        tables: Vec::new(),
         upkeep: None,
     }
 }
