@@ -103,7 +103,7 @@ async fn what_a_rule_names_is_called_and_final() {
     // What only the program knows is called because a rule names it.
     let slot = house.town.ask("getSlot", json!([{ "commitment": "confirmed" }])).await.as_u64().unwrap() - 1;
     let (table, creates) = creates_table(wallet(), slot);
-    let told = house.evaluate(&[creates.clone()], json!({})).await;
+    let told = house.evaluate(std::slice::from_ref(&creates), json!({})).await;
     assert_eq!(told["trace"]["verdict"]["rule"], "tables", "{told:#}");
     let view = house.submit("created", &[creates], json!({})).await.unwrap();
     assert_eq!(house.ended(&view).await.state, State::Finalized);

@@ -463,7 +463,7 @@ fn another_table_is_another_policy() {
     assert_ne!(longer.digest(), one.digest());
     let name = format!("{OTHER} on solana:devnet");
     let changes = diff(&none, &one, &[account("sol")], 0).expect("few cases").lookup_tables;
-    assert_eq!(changes.added, [name.clone()]);
+    assert_eq!(changes.added, std::slice::from_ref(&name));
     let changes = diff(&one, &longer, &[account("sol")], 0).expect("few cases").lookup_tables;
     assert_eq!(changes.changed[&name], ["length"]);
 }
