@@ -217,13 +217,17 @@ pub(crate) fn show(view: &ApprovalView, read: &Read) {
         Action::Call { contract, data, value } => {
             println!("  calls      {contract}\n  data       {data}\n  with       {value} wei");
         }
-        Action::CallProgram { instructions } => {
+        Action::CallProgram { instructions, lookup_tables } => {
             for ProgramInstruction { program, accounts, data } in instructions {
                 println!("  calls      program {program}\n  data       {data}");
                 for account in accounts {
                     let access = if account.writable { "writes" } else { "reads" };
                     println!("  {access:<10} {}", account.address);
                 }
+            }
+            // What stands in them, every signer holds against its policy; the accounts above are what it comes to.
+            for table in lookup_tables {
+                println!("  by table   {table}");
             }
         }
         other => println!("  does       {}", serde_json::to_string(other).unwrap_or_default()),

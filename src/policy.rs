@@ -22,6 +22,7 @@ use crate::client::GatewayClient;
 use crate::person::{self, PersonArgs};
 
 mod render;
+mod table;
 
 /// What is to be done, where, as whom.
 #[derive(Debug, Args)]
@@ -90,6 +91,8 @@ enum PolicyCommand {
         #[arg(long)]
         to: Option<u64>,
     },
+    /// Prints what a policy says of a Solana lookup table, from your own nodes; no gateway and no credential are asked for.
+    Table(table::TableArgs),
 }
 
 #[derive(Debug, Args)]
@@ -116,6 +119,10 @@ struct Versions {
 /// # Errors
 /// What went wrong.
 pub(crate) async fn run(args: PolicyArgs) -> Result<(), Failure> {
+    let args = match args {
+        PolicyArgs { command: PolicyCommand::Table(args), .. } => return table::run(args).await,
+        args => args,
+    };
     let person = args.person.open()?;
     let client = &person.client;
     let (word, decision) = match args.command {
@@ -147,6 +154,7 @@ pub(crate) async fn run(args: PolicyArgs) -> Result<(), Failure> {
             let params = json!({ "document": read(&document)?, "from": from, "to": to });
             return answer(client, "policy_replay", params).await;
         }
+        PolicyCommand::Table(args) => return table::run(args).await,
         PolicyCommand::Approve(word) => (word, Decision::Approve),
         PolicyCommand::Reject(word) => (word, Decision::Reject),
     };

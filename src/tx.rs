@@ -220,7 +220,7 @@ pub(crate) fn describe(intent: &Intent) -> String {
     match &intent.action {
         Action::Transfer { asset, to, amount } => format!("{} pays {amount} {asset} to {to}", intent.wallet),
         Action::Call { contract, value, .. } => format!("{} calls {contract} with {value} wei", intent.wallet),
-        Action::CallProgram { instructions } => {
+        Action::CallProgram { instructions, .. } => {
             let programs: Vec<_> = instructions.iter().map(|instruction| instruction.program.as_str()).collect();
             format!("{} calls programs {}", intent.wallet, programs.join(", "))
         }

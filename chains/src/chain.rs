@@ -14,6 +14,7 @@ use crate::effects::Effects;
 use crate::intent::Intent;
 use crate::network::Network;
 use crate::payload::{Payload, Signature};
+use crate::solana::TableError;
 use crate::text::string_serde;
 
 /// What transactions are on one network. Everything here is pure: the same input gives the same bytes.
@@ -246,6 +247,9 @@ pub enum BuildError {
     /// No child can pay for the transaction, in the mempool's present state.
     #[error("can't be accelerated: {0}")]
     NotAcceleratable(&'static str),
+    /// A lookup table that the intent names can't be used.
+    #[error(transparent)]
+    LookupTable(#[from] TableError),
     /// The destination is no address of the network.
     #[error(transparent)]
     Address(#[from] AddressError),
@@ -283,6 +287,9 @@ pub enum DecodeError {
     /// It spends what isn't the account's.
     #[error("the transaction doesn't spend from {0}")]
     WrongAccount(String),
+    /// What it reads from lookup tables can't be told.
+    #[error(transparent)]
+    LookupTable(#[from] TableError),
     /// It holds something whose effect is not known.
     #[error("undecodable: {0}")]
     Undecodable(String),

@@ -31,6 +31,9 @@ pub struct Effects {
     pub max_fee: Amount,
     /// Every other account that the bytes name: token accounts, programs, access-list entries. Screened, like the rest.
     pub touches: Vec<Address>,
+    /// The lookup tables that accounts were read from, in the message's order. The accounts themselves are told with all others.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tables: Vec<TableRead>,
     /// What the bytes do for the wallet's own upkeep, where they do nothing else: they pay nobody then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upkeep: Option<Upkeep>,
@@ -118,6 +121,19 @@ pub struct AccountUse {
     pub address: Pubkey,
     /// Whether the message lets it be written to.
     pub writable: bool,
+}
+
+/// What a Solana message reads of a lookup table. What stands in the table is a node's word.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TableRead {
+    /// The table.
+    #[serde(serialize_with = "text")]
+    pub address: Pubkey,
+    /// The highest place that is read, from 0 on.
+    pub last: u8,
+    /// All of its entries, as a node told them.
+    #[serde(skip)]
+    pub entries: Vec<Pubkey>,
 }
 
 fn text<S: Serializer>(key: &Pubkey, serializer: S) -> Result<S::Ok, S::Error> {

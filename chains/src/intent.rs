@@ -68,6 +68,10 @@ pub enum Action {
     CallProgram {
         /// The instructions, one at least. Limit and price of compute units, and the durable nonce, are no part of them.
         instructions: Vec<ProgramInstruction>,
+        /// The address lookup tables that the message reads accounts from, in this order, each of use to it. The policy has to
+        /// name them, too.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        lookup_tables: Vec<UncheckedAddress>,
     },
     /// Opens one of the wallet's own durable nonce accounts on a Solana cluster: payments made under it stay valid until it
     /// is used, however long people take to approve them. It pays nobody; the account's rent stays the wallet's and counts as

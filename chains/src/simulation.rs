@@ -148,6 +148,7 @@ mod tests {
             change: Amount::ZERO,
             max_fee: Amount::ZERO,
             touches: Vec::new(),
+            tables: Vec::new(),
             upkeep: None,
         }
     }

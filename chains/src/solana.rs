@@ -3,7 +3,7 @@
 //! In the order in which a payment walks through: `client` learns blockhash, balances, rent and fees from a node, `build`
 //! makes a message of them (`replace` another in its place), `effects` tells what it does (reading each `instruction` strictly), `sign` what is signed and
 //! puts the signature in place, `wire` holds the two transaction types and their bytes. `fee` knows what a transaction
-//! costs, `token` the token programs and their accounts, `nonce` what keeps a message valid.
+//! costs, `token` the token programs and their accounts, `nonce` what keeps a message valid, `table` what it reads from lookup tables.
 
 pub mod address;
 mod build;
@@ -15,6 +15,7 @@ mod instruction;
 mod nonce;
 mod replace;
 mod sign;
+mod table;
 mod token;
 mod wire;
 
@@ -27,6 +28,7 @@ pub use build::{Destination, DestinationKind, MessageVersion, State, TokenState}
 pub use client::{Durable, Options, Percent, PriorityFee, SolanaClient};
 pub use fee::{ComputeBudget, Lamports, MAX_COMPUTE_UNITS, MicroLamports};
 pub use nonce::{NONCE_ACCOUNTS, Nonce, Validity, nonce_account};
+pub use table::{TableAccount, TableError, digest as table_digest};
 pub use token::{TokenProgram, associated_token_account};
 pub use wire::{Signed, Unsigned};
 

@@ -22,3 +22,5 @@ mod programs;
 mod refusals;
 #[path = "solana/runtime.rs"]
 mod runtime;
+#[path = "solana/tables.rs"]
+mod tables;

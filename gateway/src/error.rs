@@ -47,7 +47,7 @@ struct Data {
 }
 
 /// The code of a kind: the table that the documentation shows.
-const CODES: [(&str, i32); 67] = [
+const CODES: [(&str, i32); 68] = [
     ("parse_error", -32700),
     ("invalid_request", -32600),
     ("method_not_found", -32601),
@@ -107,6 +107,7 @@ const CODES: [(&str, i32); 67] = [
     ("simulation_mismatch", -33413),
     ("simulation_unavailable", -33414),
     ("wallet_frozen", -33415),
+    ("lookup_table", -33416),
     ("signers_unavailable", -33501),
     ("signers_refused", -33502),
     ("invalid_signature", -33503),

@@ -197,6 +197,7 @@ mod tests {
             change: Amount::ZERO,
             max_fee: Amount::ZERO,
             touches: Vec::new(),
+            tables: Vec::new(),
             upkeep: None,
         }
     }

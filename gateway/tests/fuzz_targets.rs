@@ -66,6 +66,7 @@ targets!(
     quorum "../../tests/fuzz/targets/quorum.rs",
     request "../../tests/fuzz/targets/request.rs",
     solana_message "../../tests/fuzz/targets/solana_message.rs",
+    solana_tables "../../tests/fuzz/targets/solana_tables.rs",
     webauthn "../../tests/fuzz/targets/webauthn.rs",
 );
 

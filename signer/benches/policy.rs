@@ -199,6 +199,7 @@ fn pays(account: &Account, to: &Address, amount: u64) -> Effects {
         change: Amount::ZERO,
         max_fee: Amount::from_wei(100),
         touches: Vec::new(),
+        tables: Vec::new(),
         upkeep: None,
     }
 }

@@ -11,7 +11,7 @@
 //! - [`trace`]: why a verdict is what it is, and the nearest change that would pass; [`mod@prove`]: whether any rule allows
 //!   something; [`mod@diff`]: what another policy would change;
 //! - [`code`]: what code a called contract must have, for who can ask a node;
-//! - [`program`]: which instructions of Solana programs a rule is for;
+//! - [`program`]: which instructions of Solana programs a rule is for; [`table`]: which lookup tables messages may read;
 //! - `denylist`: addresses that nothing may touch, under every spelling of the same key.
 
 use std::collections::BTreeSet;
@@ -39,6 +39,7 @@ pub mod program;
 pub mod prove;
 pub mod quorum;
 mod rule;
+pub mod table;
 mod token;
 pub mod trace;
 pub mod versions;
@@ -73,6 +74,9 @@ pub struct Policy {
     /// The wallets that pay as legs of deals alone.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     deals_only: BTreeSet<WalletId>,
+    /// The lookup tables that messages may read.
+    #[serde(rename = "lookup_tables", skip_serializing_if = "Vec::is_empty")]
+    tables: Vec<table::Pin>,
     /// What it was compiled from.
     #[serde(skip)]
     document: Document,
@@ -214,6 +218,30 @@ pub enum Denial {
         /// How the instruction's data begins.
         discriminator: Discriminator,
     },
+    /// The transaction reads accounts from a lookup table that the policy doesn't name.
+    #[error("the policy names no lookup table {table}")]
+    UnlistedTable {
+        /// The table.
+        table: Address,
+    },
+    /// What is said to stand in a lookup table isn't what the policy says of it.
+    #[error("the first {length} entries of lookup table {table} aren't those that the policy names")]
+    OtherTable {
+        /// The table.
+        table: Address,
+        /// How many entries the policy names.
+        length: u16,
+    },
+    /// The transaction reads an entry of a lookup table that the policy doesn't name.
+    #[error("the policy names {length} entries of lookup table {table}; {index} is behind them")]
+    UnlistedEntry {
+        /// The table.
+        table: Address,
+        /// The entry, from 0 on.
+        index: u8,
+        /// How many entries the policy names.
+        length: u16,
+    },
     /// A call would hand what it buys or takes out to somebody whom no rule of the wallet names.
     #[error("no rule lets this wallet's calls pay out to {address}")]
     UnlistedRecipient {
@@ -296,7 +324,8 @@ pub enum Denial {
 
 /// Judges what a transaction of `account` does.
 ///
-/// Denied addresses come first, the wallet's own included; then rules that deny. Then every single effect must be permitted
+/// Denied addresses come first, the wallet's own included; then lookup tables, which have to be what the policy says of them; then
+/// rules that deny. Then every single effect must be permitted
 /// by some rule of the wallet: a transfer and an allowance by asset, address and amount; a call, and every call in it, by
 /// contract, selector and arguments; an instruction of a Solana program that the effects don't explain, by program,
 /// discriminator and accounts.
@@ -324,7 +353,11 @@ fn judge<'a>(
     let denied = policy.denied.find(account.address()).or_else(|| screen(policy, effects));
     match denied {
         Some(address) => Err(Refused { nearest: None, reason: Denial::DeniedAddress { address } }),
-        None => evaluate::permit(policy, account, circumstances, effects),
+        None => {
+            let tables = table::require(&policy.tables, account, effects);
+            tables.map_err(|reason| Refused { nearest: None, reason })?;
+            evaluate::permit(policy, account, circumstances, effects)
+        }
     }
 }
 
@@ -340,7 +373,7 @@ pub fn evaluate_upkeep(policy: &Policy, account: &Account, effects: &Effects) ->
     }
     let moves_nothing = effects.transfers.is_empty() && effects.allowances.is_empty();
     let calls_nothing = effects.calls.is_empty() && effects.programs.is_empty();
-    if !(moves_nothing && calls_nothing && effects.proceeds.is_empty()) {
+    if !(moves_nothing && calls_nothing && effects.proceeds.is_empty() && effects.tables.is_empty()) {
         return Verdict::Deny { rule: None, reason: Denial::NotUpkeep };
     }
     match evaluate::permit_fee(policy, account, effects) {
@@ -364,6 +397,7 @@ impl Policy {
             changes: None,
             require_simulation: false,
             deals_only: BTreeSet::new(),
+            tables: Vec::new(),
             document: Document::default(),
             index,
         }
@@ -469,6 +503,9 @@ impl Denial {
             Self::UnlistedArguments { .. } => "unlisted_arguments",
             Self::UnlistedProgram { .. } => "unlisted_program",
             Self::UnlistedAccounts { .. } => "unlisted_accounts",
+            Self::UnlistedTable { .. } => "unlisted_table",
+            Self::OtherTable { .. } => "other_table",
+            Self::UnlistedEntry { .. } => "unlisted_entry",
             Self::BelowMinimum { .. } => "below_minimum",
             Self::UnlistedRecipient { .. } => "unlisted_recipient",
             Self::AboveLimit { .. } => "above_limit",

@@ -153,6 +153,9 @@ pub(crate) enum Mismatch {
     /// Not exactly the calls that are asked for.
     #[error("other calls")]
     Calls,
+    /// Not exactly the lookup tables that are named, in their order.
+    #[error("other lookup tables")]
+    Tables,
     /// Not exactly the upkeep of the wallet that is asked for.
     #[error("other upkeep")]
     Upkeep,
@@ -307,7 +310,7 @@ fn require_same(intent: &Intent, account: &Account, effects: &Effects, slots: &B
     match &intent.action {
         Action::Transfer { asset, to, amount } => require_transfer(account, *asset, to, *amount, effects)?,
         Action::Call { contract, data, value } => require_call(account, contract, data, *value, effects)?,
-        Action::CallProgram { instructions } => require_programs(account, instructions, effects)?,
+        Action::CallProgram { instructions, .. } => require_programs(account, instructions, effects)?,
         Action::OpenNonce { index } => require_upkeep(&Upkeep::OpenNonce { index: *index }, effects)?,
         Action::Accelerate { parent } => {
             require_nothing(effects)?;
@@ -316,7 +319,21 @@ fn require_same(intent: &Intent, account: &Account, effects: &Effects, slots: &B
             }
         }
     }
+    require_tables(intent, account, effects)?;
     require_fee(intent, effects)
+}
+
+/// The lookup tables that are read are those that the intent names, each of them, in its order. What has to stand in them is the
+/// policy's to say.
+fn require_tables(intent: &Intent, account: &Account, effects: &Effects) -> Result<(), Refusal> {
+    let named: &[UncheckedAddress] = match &intent.action {
+        Action::CallProgram { lookup_tables, .. } => lookup_tables,
+        _ => &[],
+    };
+    let named = named.iter().map(|table| table.require_network(account.network()));
+    let named: Vec<Address> = named.collect::<Result<_, _>>()?;
+    let read = effects.tables.iter().map(|read| Address::Solana(read.address));
+    if read.eq(named) { Ok(()) } else { Err(Refusal::Mismatch(Mismatch::Tables)) }
 }
 
 /// The transaction costs no more than the intent permits.
@@ -337,6 +354,9 @@ fn require_nothing(effects: &Effects) -> Result<(), Refusal> {
     }
     if !effects.calls.is_empty() || !effects.programs.is_empty() {
         return Err(Refusal::Mismatch(Mismatch::Calls));
+    }
+    if !effects.tables.is_empty() {
+        return Err(Refusal::Mismatch(Mismatch::Tables));
     }
     if effects.upkeep.is_none() { Ok(()) } else { Err(Refusal::Mismatch(Mismatch::Upkeep)) }
 }

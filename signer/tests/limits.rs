@@ -74,6 +74,7 @@ fn effects(wallet: &str, payments: &[(Asset, &str, u64)]) -> Effects {
         calls: Vec::new(),
         programs: Vec::new(),
         proceeds: Vec::new(),
+        tables: Vec::new(),
         upkeep: None,
         change: Amount::ZERO,
         max_fee: Amount::from_wei(1_000_000),

@@ -67,6 +67,7 @@ fn pays(to: &str, amount: u64) -> Effects {
         change: Amount::ZERO,
         max_fee: Amount::from_sat(100),
         touches: Vec::new(),
+        tables: Vec::new(),
         upkeep: None,
     }
 }

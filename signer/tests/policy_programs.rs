@@ -7,15 +7,15 @@ use chains::account::{Account, KeyPath, PublicKey, WalletId};
 use chains::address::{Address, UncheckedAddress};
 use chains::amount::Amount;
 use chains::asset::Asset;
-use chains::effects::{AccountUse, Allowance, Call, Effects, Proceeds, ProgramCall};
+use chains::effects::{AccountUse, Allowance, Call, Effects, Proceeds, ProgramCall, TableRead};
 use chains::network::Network;
-use chains::solana::{TokenProgram, associated_token_account};
+use chains::solana::{TokenProgram, associated_token_account, table_digest};
 use serde_json::{Value, json};
 use signer::policy::code::{CodeHash, code_demands};
 use signer::policy::prove::{Act, Among, Question};
 use signer::policy::trace::{Input, Wanted};
 use signer::policy::{
-    Circumstances, Denial, Discriminator, Policy, PolicyConfig, PolicyError, Verdict, evaluate, evaluate_traced,
+    Circumstances, Denial, Discriminator, Policy, PolicyConfig, PolicyError, Verdict, diff, evaluate, evaluate_traced,
     evaluate_upkeep, prove,
 };
 use signer::roster::CredentialId;
@@ -95,6 +95,7 @@ fn nothing() -> Effects {
         change: Amount::ZERO,
         max_fee: Amount::from_lamports(5_000),
         touches: Vec::new(),
+        tables: Vec::new(),
         upkeep: None,
     }
 }
@@ -380,4 +381,89 @@ fn a_rule_may_want_a_contract_s_code() {
     assert_eq!(demanded(&with(&[Some(&one), None])), Vec::<Vec<CodeHash>>::new(), "a form wants nothing");
     assert_ne!(with(&[Some(&one)]).digest(), with(&[Some(&two)]).digest());
     assert!("0x11".parse::<CodeHash>().is_err());
+}
+
+fn with_tables(tables: Value, wallets: &BTreeMap<WalletId, Network>) -> Result<Policy, PolicyError> {
+    let rules = rule(program(all_accounts(), false));
+    let config: PolicyConfig =
+        serde_json::from_value(json!({ "rules": rules, "lookup_tables": tables })).expect("the policy's form");
+    config.compile(wallets)
+}
+
+fn table(more: Value) -> Value {
+    let mut table = json!({ "address": OTHER, "length": 2, "sha256": "ab".repeat(32) });
+    table.as_object_mut().expect("an object").extend(more.as_object().cloned().unwrap_or_default());
+    table
+}
+
+/// The swap, read from a table whose entries are these in every byte.
+fn by_table(entries: &[u8], last: u8) -> Effects {
+    let entries = entries.iter().map(|n| [*n; 32].into()).collect();
+    Effects { tables: vec![TableRead { address: key(OTHER).address, last, entries }], ..swap() }
+}
+
+#[test]
+fn a_lookup_table_is_named_with_its_first_entries() {
+    let digest = table_digest(&[[5; 32].into(), [6; 32].into()], 2).expect("there are two");
+    let policy = with_tables(json!([table(json!({ "sha256": hex::encode(digest) }))]), &wallets()).expect("sound");
+    assert!(!judge(&policy, &by_table(&[5, 6], 1)).is_denial());
+    assert!(!judge(&policy, &by_table(&[5, 6, 7], 1)).is_denial(), "it has grown");
+    let address = || Address::Solana(key(OTHER).address);
+    let other = Denial::OtherTable { table: address(), length: 2 };
+    for entries in [&[6, 5][..], &[5, 7], &[5], &[], &[7, 5, 6]] {
+        assert_eq!(denial(&policy, &by_table(entries, 1)), other, "{entries:?}");
+    }
+    let behind = Denial::UnlistedEntry { table: address(), index: 2, length: 2 };
+    assert_eq!(denial(&policy, &by_table(&[5, 6, 7], 2)), behind);
+    assert_eq!(
+        denial(&with_tables(json!([]), &wallets()).expect("sound"), &by_table(&[5, 6], 1)),
+        Denial::UnlistedTable { table: address() }
+    );
+    // It is said before the rules are asked, and no change of what they look at would help.
+    let trace =
+        evaluate_traced(&policy, &account("sol"), &Circumstances { initiator: &asker(), at: 0 }, &by_table(&[], 1));
+    assert_eq!(trace.nearest, None);
+    assert!(matches!(&trace.verdict, Verdict::Deny { reason, .. } if *reason == other));
+    // Upkeep reads none.
+    let idle = Effects { programs: Vec::new(), ..by_table(&[5, 6], 1) };
+    assert!(evaluate_upkeep(&policy, &account("sol"), &idle).is_denial());
+}
+
+#[test]
+fn lookup_tables_that_cannot_be_meant() {
+    let two: BTreeMap<WalletId, Network> = [("sol", "solana:devnet"), ("sol-2", "solana:testnet")]
+        .map(|(wallet, network)| (wallet.parse().expect("a name"), network.parse().expect("a network")))
+        .into();
+    for (what, tables, wallets) in [
+        ("no entry", json!([table(json!({ "length": 0 }))]), wallets()),
+        ("too many", json!([table(json!({ "length": 257 }))]), wallets()),
+        ("twice", json!([table(json!({})), table(json!({ "length": 1 }))]), wallets()),
+        ("no address", json!([table(json!({ "address": "0x12" }))]), wallets()),
+        ("on Ethereum", json!([table(json!({ "network": "ethereum:1" }))]), wallets()),
+        ("where no wallet is", json!([table(json!({ "network": "solana:localnet" }))]), wallets()),
+        ("on which cluster?", json!([table(json!({}))]), two.clone()),
+    ] {
+        let found = with_tables(tables, &wallets);
+        assert!(matches!(found, Err(PolicyError::LookupTable { .. })), "{what}: {found:?}");
+    }
+    let on = |network: &str| table(json!({ "network": network }));
+    assert!(with_tables(json!([on("solana:devnet"), on("solana:testnet")]), &two).is_ok(), "one on each");
+    for wrong in [json!({ "sha256": "ab" }), json!({ "length": -1 }), json!({ "more": 1 })] {
+        let text = json!({ "rules": [], "lookup_tables": [table(wrong)] });
+        assert!(serde_json::from_value::<PolicyConfig>(text.clone()).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn another_table_is_another_policy() {
+    let named = |more: Value| with_tables(json!([table(more)]), &wallets()).expect("sound");
+    let (none, one) = (with_tables(json!([]), &wallets()).expect("sound"), named(json!({})));
+    assert_ne!(none.digest(), one.digest());
+    let longer = named(json!({ "length": 3 }));
+    assert_ne!(longer.digest(), one.digest());
+    let name = format!("{OTHER} on solana:devnet");
+    let changes = diff(&none, &one, &[account("sol")], 0).expect("few cases").lookup_tables;
+    assert_eq!(changes.added, std::slice::from_ref(&name));
+    let changes = diff(&one, &longer, &[account("sol")], 0).expect("few cases").lookup_tables;
+    assert_eq!(changes.changed[&name], ["length"]);
 }

@@ -17,8 +17,8 @@ use chains::holder::Holder;
 use chains::intent::Intent;
 use chains::network::{BitcoinNetwork, Cluster, Family, Network};
 use chains::solana::{
-    ComputeBudget, Destination, DestinationKind, Lamports, MessageVersion, MicroLamports, Solana, TokenProgram,
-    TokenState, Validity, associated_token_account,
+    ComputeBudget, Destination, DestinationKind, Lamports, MessageVersion, MicroLamports, Solana, TableAccount,
+    TokenProgram, TokenState, Validity, associated_token_account,
 };
 use serde_json::{Value, json};
 use signer::policy::{Circumstances, Denial, Policy, PolicyConfig, Verdict, evaluate};
@@ -96,6 +96,11 @@ fn instruction(program: &str, accounts: &[&str], data: &str) -> Value {
 
 /// What the intent's message does. `owners` are what a node tells of token accounts.
 fn effects_of(action: &Value, owners: &[&str], exists: bool) -> Effects {
+    effects_with(action, owners, exists, Vec::new())
+}
+
+/// The same by way of lookup tables.
+fn effects_with(action: &Value, owners: &[&str], exists: bool, tables: Vec<TableAccount>) -> Effects {
     let intent: Intent = serde_json::from_value(json!({ "wallet": "sol", "action": action })).expect("an intent");
     let Address::Solana(mint) = key(MINT) else { panic!("a mint") };
     let state = chains::solana::State {
@@ -118,6 +123,7 @@ fn effects_of(action: &Value, owners: &[&str], exists: bool) -> Effects {
                 other => panic!("{other}"),
             })
             .collect(),
+        tables,
         nonce_rent: None,
         compute: ComputeBudget { unit_limit: 200_000, unit_price: MicroLamports::new(1) },
         version: MessageVersion::V0,
@@ -127,6 +133,19 @@ fn effects_of(action: &Value, owners: &[&str], exists: bool) -> Effects {
     // What is signed is read back from its bytes.
     let unsigned = chain.decode_unsigned(&chain.encode_unsigned(&unsigned)).expect("its own encoding");
     chain.effects(&solana(), &unsigned).expect("decodable")
+}
+
+/// A call that reads an account from a lookup table.
+fn by_table(table: &str, entry: &str) -> Effects {
+    let [Address::Solana(address), Address::Solana(entry), Address::Solana(owner)] = [table, entry, LOOKUP].map(key)
+    else {
+        panic!("addresses of Solana")
+    };
+    let head = [&1_u32.to_le_bytes()[..], &u64::MAX.to_le_bytes(), &[0; 44]].concat();
+    let data = [head, entry.to_bytes().to_vec()].concat();
+    let call = instruction(UNKNOWN, &[&solana().address().to_string(), &entry.to_string()], "0102");
+    let action = json!({ "kind": "call_program", "instructions": [call], "lookup_tables": [table] });
+    effects_with(&action, &[], true, vec![TableAccount { address, owner, data }])
 }
 
 /// Every position of an address, with the effects of a message that has `x` there.
@@ -198,6 +217,8 @@ fn positions(x: &str) -> Vec<(&'static str, Effects)> {
                 true,
             ),
         ),
+        ("call.by table", by_table(PAYEE, x)),
+        ("call.table", by_table(x, PAYEE)),
         ("call.token account", effects_of(&calls(&[instruction(UNKNOWN, &[&own, &their_tokens], "01")]), &[x], true)),
     ]
 }

@@ -253,6 +253,7 @@ fn solana_state() -> State {
             blockhash: "EkSnNWid2cvwEVnVx9aBqawnmiCNiDgp3gUdkDPTKN1N".parse().unwrap(),
             last_valid_block_height: 1_000,
         },
+        tables: Vec::new(),
         nonce_rent: None,
         balance: Lamports::new(10_000_000_000),
         rent_exempt_minimum: Lamports::new(890_880),

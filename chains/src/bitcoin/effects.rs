@@ -40,6 +40,7 @@ pub(super) fn effects(network: BitcoinNetwork, account: &Account, unsigned: &Uns
         change: Amount::from_sat(change.to_sat()),
         max_fee: Amount::from_sat(unsigned.fee().to_sat()),
         touches: Vec::new(),
+        tables: Vec::new(),
         upkeep: None,
     })
 }

@@ -19,6 +19,7 @@ pub(super) fn effects(unsigned: &Unsigned) -> Result<Effects, DecodeError> {
         change: Amount::ZERO,
         max_fee,
         touches: unsigned.access_list().iter().map(|item| ChainAddress::Ethereum(item.address)).collect(),
+        tables: Vec::new(),
         upkeep: None,
     };
 

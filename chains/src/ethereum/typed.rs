@@ -158,6 +158,7 @@ fn effects(
         change: Amount::ZERO,
         max_fee: Amount::ZERO,
         touches: vec![ChainAddress::Ethereum(contract)],
+        tables: Vec::new(),
         upkeep: None,
     };
     let own = |owner: Address| {

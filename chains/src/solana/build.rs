@@ -2,7 +2,7 @@
 
 use solana_compute_budget_interface::ComputeBudgetInstruction;
 use solana_sdk::instruction::{AccountMeta, Instruction};
-use solana_sdk::message::{Message, VersionedMessage, v0};
+use solana_sdk::message::{AddressLookupTableAccount, Message, VersionedMessage, v0};
 use solana_sdk::pubkey::Pubkey;
 use spl_associated_token_account_interface::instruction::create_associated_token_account_idempotent;
 use spl_token_interface::instruction::TokenInstruction;
@@ -11,6 +11,7 @@ use super::address;
 use super::effects;
 use super::fee::{self, ComputeBudget, Lamports, MAX_COMPUTE_UNITS};
 use super::nonce::{self, NONCE_ACCOUNTS, Validity, nonce_account};
+use super::table::{TableAccount, TableError};
 use super::token::{TokenProgram, associated_token_account};
 use super::wire::Unsigned;
 use crate::account::Account;
@@ -36,6 +37,8 @@ pub struct State {
     pub token: Option<TokenState>,
     /// Owners of token accounts that the intent's instructions name, other than the wallet, so that they are screened.
     pub owners: Vec<Pubkey>,
+    /// The accounts of the lookup tables that the intent names, in its order.
+    pub tables: Vec<TableAccount>,
     /// What a durable nonce account must keep to exist, where the intent opens one.
     pub nonce_rent: Option<Lamports>,
     /// What the message may compute and what it offers for that.
@@ -92,7 +95,7 @@ pub struct TokenState {
 pub enum MessageVersion {
     /// The original one.
     Legacy,
-    /// With a version byte; here without lookup tables.
+    /// With a version byte, and lookup tables where the intent names them.
     #[default]
     V0,
 }
@@ -146,8 +149,8 @@ pub(super) fn build(
     let payer = payer(cluster, account)?;
     let plan = if let Action::OpenNonce { index } = intent.action {
         open_nonce(&payer, index, state)?
-    } else if let Action::CallProgram { instructions } = &intent.action {
-        return call_programs(cluster, intent, account, instructions, state);
+    } else if let Action::CallProgram { instructions, lookup_tables } = &intent.action {
+        return call_programs(cluster, intent, account, instructions, lookup_tables, state);
     } else {
         let order = Order::read(cluster, intent, account)?;
         require_payable(state.destination.kind)?;
@@ -166,11 +169,12 @@ pub(super) fn cancel(
     account: &Account,
     state: &State,
 ) -> Result<Unsigned, BuildError> {
-    let nothing = Plan { instructions: Vec::new(), spent: 0, rent: 0, owners: Vec::new() };
+    let nothing = Plan::default();
     nothing.compile(cluster, &payer(cluster, account)?, intent.max_fee, state)
 }
 
 /// What a message does, beside its fee.
+#[derive(Default)]
 struct Plan {
     instructions: Vec<Instruction>,
     /// Lamports that leave the account with it.
@@ -179,6 +183,8 @@ struct Plan {
     rent: u128,
     /// Owners of paid token accounts that the message doesn't name.
     owners: Vec<Pubkey>,
+    /// The lookup tables that it reads, each with its entries.
+    tables: Vec<(TableAccount, Vec<Pubkey>)>,
 }
 
 impl Plan {
@@ -203,21 +209,37 @@ impl Plan {
         instructions.push(ComputeBudgetInstruction::set_compute_unit_price(state.compute.unit_price.get()));
         instructions.extend(self.instructions);
         let hash = state.validity.hash();
+        let (accounts, tables): (Vec<TableAccount>, Vec<_>) = self
+            .tables
+            .into_iter()
+            .map(|(account, addresses)| {
+                (account.clone(), AddressLookupTableAccount { key: account.address, addresses })
+            })
+            .unzip();
         let message = match state.version {
+            MessageVersion::Legacy if !tables.is_empty() => {
+                return Err(BuildError::Unsupported("lookup tables in a legacy message; build v0"));
+            }
             MessageVersion::Legacy => {
                 VersionedMessage::Legacy(Message::new_with_blockhash(&instructions, Some(payer), &hash))
             }
-            MessageVersion::V0 => v0::Message::try_compile(payer, &instructions, &[], hash)
+            MessageVersion::V0 => v0::Message::try_compile(payer, &instructions, &tables, hash)
                 .map(VersionedMessage::V0)
                 .map_err(|_| BuildError::Unsupported("more accounts than a message holds"))?,
         };
-        match &state.validity {
+        // What no account is found in, the compiler leaves out.
+        if message.address_table_lookups().map_or(0, <[_]>::len) != accounts.len() {
+            return Err(BuildError::Unsupported("a lookup table that no account is read from; leave it out"));
+        }
+        let unsigned = match &state.validity {
             Validity::Blockhash { last_valid_block_height, .. } => {
                 Unsigned::new(cluster, message, *last_valid_block_height, self.owners)
             }
             Validity::Nonce(nonce) => Unsigned::durable(cluster, message, nonce.origin, nonce.seen_at, self.owners),
-        }
-        .map_err(|_| BuildError::Unsupported("a message that the cluster wouldn't take"))
+        };
+        unsigned
+            .and_then(|unsigned| unsigned.with_tables(accounts))
+            .map_err(|_| BuildError::Unsupported("a message that the cluster wouldn't take"))
     }
 
     fn require_fee_below(&self, cap: Option<Amount>, state: &State) -> Result<(), BuildError> {
@@ -265,7 +287,7 @@ fn sol(order: &Order, state: &State) -> Result<Plan, BuildError> {
         return Err(BuildError::Dust { minimum: Amount::from_lamports(minimum) });
     }
     let transfer = solana_system_interface::instruction::transfer(&order.payer, &order.to, order.amount);
-    Ok(Plan { instructions: vec![transfer], spent: order.amount.into(), rent: 0, owners: Vec::new() })
+    Ok(Plan { instructions: vec![transfer], spent: order.amount.into(), ..Plan::default() })
 }
 
 /// Creates the wallet's nonce account and makes the wallet its authority, in one message: between two, anybody could
@@ -293,7 +315,7 @@ fn open_nonce(payer: &Pubkey, index: u8, state: &State) -> Result<Plan, BuildErr
         payer,
         rent.get(),
     );
-    Ok(Plan { instructions, spent: rent.get().into(), rent: rent.get().into(), owners: Vec::new() })
+    Ok(Plan { instructions, spent: rent.get().into(), rent: rent.get().into(), ..Plan::default() })
 }
 
 /// The intent's instructions as they are. What they cost and whether they are understood shows in their effects; what they
@@ -303,11 +325,17 @@ fn call_programs(
     intent: &Intent,
     account: &Account,
     instructions: &[ProgramInstruction],
+    lookup_tables: &[UncheckedAddress],
     state: &State,
 ) -> Result<Unsigned, BuildError> {
     let payer = payer(cluster, account)?;
     let instructions = read_instructions(cluster, &payer, instructions)?;
-    let plan = Plan { instructions, spent: 0, rent: 0, owners: state.owners.clone() };
+    let mut tables = Vec::with_capacity(lookup_tables.len());
+    for table in read_keys(cluster, lookup_tables)? {
+        let found = state.tables.iter().find(|found| found.address == table).ok_or(TableError::Missing { table })?;
+        tables.push((found.clone(), found.entries()?));
+    }
+    let plan = Plan { instructions, owners: state.owners.clone(), tables, ..Plan::default() };
     let unsigned = plan.compile(cluster, &payer, intent.max_fee, state)?;
     let effects = effects::effects(cluster, account, &unsigned);
     let effects = effects.map_err(|_| BuildError::Unsupported("instructions whose effects can't be told"))?;
@@ -320,17 +348,26 @@ fn call_programs(
     }
 }
 
+/// Addresses of the intent, read.
+pub(super) fn read_keys(cluster: Cluster, texts: &[UncheckedAddress]) -> Result<Vec<Pubkey>, BuildError> {
+    texts.iter().map(|text| read_key(cluster, text)).collect()
+}
+
+fn read_key(cluster: Cluster, text: &UncheckedAddress) -> Result<Pubkey, BuildError> {
+    let network = Network::Solana(cluster);
+    match text.require_network(network)? {
+        Address::Solana(key) => Ok(key),
+        _ => Err(BuildError::WrongAccount(network)),
+    }
+}
+
 /// The intent's instructions, every address in them read.
 pub(super) fn read_instructions(
     cluster: Cluster,
     payer: &Pubkey,
     instructions: &[ProgramInstruction],
 ) -> Result<Vec<Instruction>, BuildError> {
-    let network = Network::Solana(cluster);
-    let key = |text: &UncheckedAddress| match text.require_network(network)? {
-        Address::Solana(key) => Ok(key),
-        _ => Err(BuildError::WrongAccount(network)),
-    };
+    let key = |text: &UncheckedAddress| read_key(cluster, text);
     let read = |instruction: &ProgramInstruction| {
         let accounts = instruction.accounts.iter().map(|account| {
             let pubkey = key(&account.address)?;
@@ -363,10 +400,10 @@ fn spl(order: &Order, state: &State, mint: Pubkey) -> Result<Plan, BuildError> {
     let destination = associated_token_account(&order.to, &mint, token.program);
     let transfer = transfer_checked(order, &token, destination);
     if token.destination_exists {
-        return Ok(Plan { instructions: vec![transfer], spent: 0, rent: 0, owners: vec![order.to] });
+        return Ok(Plan { instructions: vec![transfer], owners: vec![order.to], ..Plan::default() });
     }
     let create = create_associated_token_account_idempotent(&order.payer, &order.to, &mint, &token.program.id());
-    Ok(Plan { instructions: vec![create, transfer], spent: rent, rent: most, owners: Vec::new() })
+    Ok(Plan { instructions: vec![create, transfer], spent: rent, rent: most, ..Plan::default() })
 }
 
 /// `TransferChecked`, which both token programs know by the same number and accounts.

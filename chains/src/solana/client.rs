@@ -2,6 +2,7 @@
 
 mod answer;
 mod durable;
+mod tables;
 mod verdict;
 
 use std::collections::BTreeSet;
@@ -26,6 +27,7 @@ use super::build::{self, Destination, DestinationKind, MessageVersion, Order, St
 use super::fee::{ComputeBudget, Lamports, MAX_COMPUTE_UNITS, MicroLamports};
 use super::nonce::{self, Validity, nonce_account};
 use super::replace;
+use super::table::TableAccount;
 use super::token::{self, MintError, TokenProgram, associated_token_account};
 use super::wire::MAX_OWNERS;
 use super::{Signed, Solana, Unsigned};
@@ -254,9 +256,11 @@ impl SolanaClient {
     /// What the node tells of those who take part in what the intent says.
     async fn parties(&self, intent: &Intent, account: &Account) -> Result<Parties, StateError> {
         match &intent.action {
-            Action::CallProgram { instructions } => {
+            Action::CallProgram { instructions, lookup_tables } => {
                 let payer = build::payer(self.cluster, account)?;
-                self.called(&payer, &build::read_instructions(self.cluster, &payer, instructions)?).await
+                let tables = self.tables(&build::read_keys(self.cluster, lookup_tables)?, CONFIRMED).await?;
+                let instructions = build::read_instructions(self.cluster, &payer, instructions)?;
+                Ok(Parties { tables, ..self.called(&payer, &instructions).await? })
             }
             _ => self.paid(&Order::read(self.cluster, intent, account)?).await,
         }
@@ -289,6 +293,7 @@ impl SolanaClient {
             destination: destination(&None),
             token: None,
             owners: owners.into_iter().collect(),
+            tables: Vec::new(),
             writable: [*payer].into_iter().chain(writable.into_iter().filter(|key| key != payer)).collect(),
         })
     }
@@ -299,7 +304,7 @@ impl SolanaClient {
             let [payer, to] = self.accounts([order.payer, order.to]).await?;
             let writable = vec![order.payer, order.to];
             let (balance, destination, owners) = (lamports(&payer), destination(&to), Vec::new());
-            return Ok(Parties { balance, destination, token: None, owners, writable });
+            return Ok(Parties { balance, destination, token: None, owners, tables: Vec::new(), writable });
         };
         // The token's program isn't known before its mint is; asking for the accounts under both keeps it one snapshot.
         let [source, source_2022] = TokenProgram::ALL.map(|p| associated_token_account(&order.payer, &mint, p));
@@ -333,7 +338,7 @@ impl SolanaClient {
         let accounts = [order.payer, order.to].map(|owner| associated_token_account(&owner, &mint, read.program));
         let writable = [[order.payer].as_slice(), &accounts].concat();
         let (balance, destination, owners) = (lamports(&payer), destination(&to), Vec::new());
-        Ok(Parties { balance, destination, token: Some(token), owners, writable })
+        Ok(Parties { balance, destination, token: Some(token), owners, tables: Vec::new(), writable })
     }
 
     /// The state of a message that those take part in, with the market's price for a compute unit and no limit yet.
@@ -346,6 +351,7 @@ impl SolanaClient {
             destination: parties.destination,
             token: parties.token,
             owners: parties.owners,
+            tables: parties.tables,
             nonce_rent: None,
             compute: ComputeBudget { unit_limit: MAX_COMPUTE_UNITS, unit_price },
             version: self.options.version,
@@ -358,8 +364,8 @@ impl SolanaClient {
         let nonce = nonce_account(&payer, index);
         let [own, there] = self.accounts([payer, nonce]).await?;
         let (balance, destination) = (lamports(&own), destination(&there));
-        let owners = Vec::new();
-        let parties = Parties { balance, destination, token: None, owners, writable: vec![payer, nonce] };
+        let (owners, tables) = (Vec::new(), Vec::new());
+        let parties = Parties { balance, destination, token: None, owners, tables, writable: vec![payer, nonce] };
         let validity = self.latest_blockhash().await?;
         let nonce_rent = Some(self.rent(nonce::ACCOUNT_LEN).await?);
         Ok(State { nonce_rent, ..self.priced(parties, validity).await? })
@@ -457,8 +463,8 @@ impl Client for SolanaClient {
             Replacement::Cancel => {
                 let [own] = self.accounts([payer]).await?;
                 let destination = destination(&None);
-                let owners = Vec::new();
-                Parties { balance: lamports(&own), destination, token: None, owners, writable: vec![payer] }
+                let (owners, tables) = (Vec::new(), Vec::new());
+                Parties { balance: lamports(&own), destination, token: None, owners, tables, writable: vec![payer] }
             }
         };
         let mut state = self.priced(parties, Validity::Nonce(nonce)).await?;
@@ -568,6 +574,8 @@ struct Parties {
     token: Option<TokenState>,
     /// Owners of token accounts that instructions name.
     owners: Vec<Pubkey>,
+    /// The lookup tables that the intent names.
+    tables: Vec<TableAccount>,
     /// The accounts that are written to, for which recent prices are looked up.
     writable: Vec<Pubkey>,
 }

@@ -10,6 +10,8 @@
 //! the wallet has, and only a rule that names it lets it pass. Owners claimed for accounts that such a message names prove
 //! nothing and are told as touched, to be screened.
 //!
+//! Accounts that a message reads from lookup tables are told like its own, and the tables with them.
+//!
 //! A message under a durable nonce starts by advancing a nonce account of the wallet's own; nothing else is advanced, and a
 //! message that opens such an account does nothing else.
 
@@ -17,12 +19,13 @@ mod reading;
 
 use std::collections::BTreeSet;
 
-use solana_sdk::message::VersionedMessage;
 use solana_sdk::pubkey::Pubkey;
 
 use self::reading::Reading;
 use super::fee::{self, ComputeBudget, DEFAULT_UNITS_PER_INSTRUCTION, MAX_COMPUTE_UNITS};
 use super::instruction::{self, Step};
+use super::nonce::Validity;
+use super::table::Resolved;
 use super::wire::Unsigned;
 use crate::account::Account;
 use crate::address::Address;
@@ -35,10 +38,8 @@ use crate::network::Cluster;
 pub(super) fn effects(cluster: Cluster, account: &Account, unsigned: &Unsigned) -> Result<Effects, DecodeError> {
     let payer = unsigned.require_payer(cluster, account)?;
     let message = unsigned.message();
-    let keys = message.static_account_keys();
-    if message.address_table_lookups().is_some_and(|lookups| !lookups.is_empty()) {
-        return Err(undecodable("address lookup tables are not read; put every account into the message"));
-    }
+    let resolved = unsigned.resolved()?;
+    let keys = &resolved.keys;
     if keys.iter().collect::<BTreeSet<_>>().len() != keys.len() {
         return Err(undecodable("an account is named twice"));
     }
@@ -46,12 +47,17 @@ pub(super) fn effects(cluster: Cluster, account: &Account, unsigned: &Unsigned) 
     let mut reading = Reading::new(payer, unsigned.owners());
     let mut programs = Vec::new();
     for (index, instruction) in message.instructions().iter().enumerate() {
-        let step = instruction::read(message, index, instruction)?;
+        let step = instruction::read(keys, index, instruction)?;
+        // The cluster looks for a nonce among the message's own accounts. By way of a table, the message would advance one and be
+        // valid under something else.
+        if matches!(step, Step::AdvanceNonce { .. }) && !matches!(unsigned.validity(), Validity::Nonce(_)) {
+            return Err(undecodable("a nonce is advanced by way of a lookup table"));
+        }
         let setting = matches!(step, Step::UnitLimit(_) | Step::UnitPrice(_) | Step::AdvanceNonce { .. });
         let explained = reading.take(index, step)?;
         if !setting {
-            let (program, accounts) = instruction::resolve(message, index, instruction)?;
-            programs.push(call(message, program, &accounts, &instruction.data, explained));
+            let (program, accounts) = instruction::resolve(keys, index, instruction)?;
+            programs.push(call(unsigned, &resolved, program, &accounts, &instruction.data, explained));
         }
     }
     let transfers = reading.transfers()?;
@@ -69,7 +75,8 @@ pub(super) fn effects(cluster: Cluster, account: &Account, unsigned: &Unsigned) 
     let created = reading.created.iter().map(|created| created.program);
     let fee = fee::max_fee(message.header().num_required_signatures, compute, created);
     let rent = fee::amount(reading.rent());
-    let named = keys.iter().copied().filter(|key| *key != payer);
+    let tables = resolved.tables.iter().map(|read| read.address).filter(|table| !keys.contains(table));
+    let named = keys.iter().copied().filter(|key| *key != payer).chain(tables);
     let beside = reading.names.iter().copied().filter(|key| !keys.contains(key));
     Ok(Effects {
         transfers,
@@ -80,19 +87,33 @@ pub(super) fn effects(cluster: Cluster, account: &Account, unsigned: &Unsigned) 
         change: Amount::ZERO,
         max_fee: fee.checked_add(rent).ok_or_else(|| undecodable("it costs more than there is"))?,
         touches: named.chain(beside).map(Address::Solana).collect(),
+        tables: resolved.tables.clone(),
         upkeep,
     })
 }
 
 /// An instruction as the call that it is. The cluster knows which accounts are writable for the message as a whole.
-fn call(message: &VersionedMessage, program: Pubkey, accounts: &[Pubkey], data: &[u8], explained: bool) -> ProgramCall {
-    let keys = message.static_account_keys();
-    let header = message.header();
-    let (signed, all) = (usize::from(header.num_required_signatures), keys.len());
+fn call(
+    unsigned: &Unsigned,
+    resolved: &Resolved,
+    program: Pubkey,
+    accounts: &[Pubkey],
+    data: &[u8],
+    explained: bool,
+) -> ProgramCall {
+    let keys = &resolved.keys;
+    let header = unsigned.message().header();
+    let (signed, all) = (usize::from(header.num_required_signatures), unsigned.message().static_account_keys().len());
     let read_only_signed = usize::from(header.num_readonly_signed_accounts);
     let read_only = usize::from(header.num_readonly_unsigned_accounts);
     let is_writable = |at: usize| {
-        if at < signed { at < signed.saturating_sub(read_only_signed) } else { at < all.saturating_sub(read_only) }
+        if at < signed {
+            at < signed.saturating_sub(read_only_signed)
+        } else if at < all {
+            at < all.saturating_sub(read_only)
+        } else {
+            at < all.saturating_add(resolved.writable)
+        }
     };
     let used = |address: &Pubkey| AccountUse {
         address: *address,

@@ -170,13 +170,9 @@ const MEMO: [Pubkey; 2] = [
     Pubkey::from_str_const("Memo1UhkJRfHyvLMcVucJwxXeuD728EqVddwQDxFMNo"),
 ];
 
-/// Reads instruction `index` of `message`.
-pub(super) fn read(
-    message: &VersionedMessage,
-    index: usize,
-    instruction: &CompiledInstruction,
-) -> Result<Step, DecodeError> {
-    let (program, accounts) = resolve(message, index, instruction)?;
+/// Reads instruction `index` of a message whose accounts are `keys`.
+pub(super) fn read(keys: &[Pubkey], index: usize, instruction: &CompiledInstruction) -> Result<Step, DecodeError> {
+    let (program, accounts) = resolve(keys, index, instruction)?;
     let data = &instruction.data;
     let step = if program == solana_compute_budget_interface::ID {
         compute_budget(&accounts, data)
@@ -198,14 +194,14 @@ pub(super) fn read(
     })
 }
 
-/// The program and the accounts of instruction `index` of `message`.
+/// The program and the accounts of instruction `index` of a message whose accounts are `keys`.
 pub(super) fn resolve(
-    message: &VersionedMessage,
+    keys: &[Pubkey],
     index: usize,
     instruction: &CompiledInstruction,
 ) -> Result<(Pubkey, Vec<Pubkey>), DecodeError> {
     let key = |at: &u8| {
-        let key = message.static_account_keys().get(usize::from(*at)).copied();
+        let key = keys.get(usize::from(*at)).copied();
         key.ok_or_else(|| {
             DecodeError::Undecodable(format!("instruction {index} names an account outside of the message"))
         })

@@ -4,8 +4,10 @@
 //! valid block height (8, little-endian). Under a durable nonce: format 2, cluster, the slot at which the nonce account had the
 //! value (8, little-endian), the blockhash from which the value derives (32); account and value are in the message.
 //!
-//! Unsigned: head, the number of owners (1) and each of them (32), the message as the cluster has it. Signed: head, the
-//! transaction as the cluster has it.
+//! Unsigned: head, the number of owners (1) and each of them (32), the message as the cluster has it. Where the message reads
+//! lookup tables, the format is 3 instead of 1 and 4 instead of 2, and before the message come the number of tables (1) and of
+//! each, in the message's order, its address (32), its owner (32), the length of its data (2, little-endian) and the data. Signed:
+//! head, the transaction as the cluster has it.
 
 use bincode::Options;
 use serde::de::DeserializeOwned;
@@ -18,6 +20,7 @@ use solana_sdk::transaction::VersionedTransaction;
 use super::address;
 use super::nonce::{self, Nonce, Validity};
 use super::sign;
+use super::table::{self, Resolved, TableAccount, TableError};
 use crate::account::Account;
 use crate::chain::DecodeError;
 use crate::network::{Cluster, Network};
@@ -26,11 +29,15 @@ use crate::network::{Cluster, Network};
 ///
 /// An SPL transfer to a token account that exists names that account but not its owner. `owners` says who it is meant
 /// for: a claim that proves itself, because the account's address derives from its owner.
+///
+/// A message that reads accounts from lookup tables goes with the tables' accounts, as a Bitcoin input goes with the transaction
+/// that it spends: a claim that a policy's digests prove.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unsigned {
     cluster: Cluster,
     validity: Validity,
     owners: Vec<Pubkey>,
+    tables: Vec<TableAccount>,
     message: VersionedMessage,
 }
 
@@ -48,6 +55,12 @@ const FORMAT_BLOCKHASH: u8 = 1;
 /// The format of what is valid under a durable nonce.
 const FORMAT_NONCE: u8 = 2;
 
+/// The format of what is valid under a blockhash and reads lookup tables.
+const FORMAT_BLOCKHASH_TABLES: u8 = 3;
+
+/// The format of what is valid under a durable nonce and reads lookup tables.
+const FORMAT_NONCE_TABLES: u8 = 4;
+
 /// The longest transaction that the cluster takes: one IPv6 packet without its headers.
 const MAX_TRANSACTION_LEN: usize = 1_232;
 
@@ -55,6 +68,12 @@ const SIGNATURE_LEN: usize = 64;
 
 /// More owners than any transaction of [`MAX_TRANSACTION_LEN`] has use for.
 pub(super) const MAX_OWNERS: usize = 16;
+
+/// More tables than a message has use for: with each, 34 bytes of it are gone.
+pub(super) const MAX_TABLES: usize = 8;
+
+/// The longest data of a table: 56 bytes and 256 entries.
+const MAX_TABLE_LEN: usize = 56 + 256 * 32;
 
 impl Unsigned {
     /// A message for `cluster` that can be included up to `last_valid_block_height`; `owners` of the token accounts that
@@ -103,7 +122,23 @@ impl Unsigned {
             return Err(malformed("the message has no encoding"));
         }
         let validity = lifetime.of(&message)?;
-        Ok(Self { cluster, validity, owners, message })
+        Ok(Self { cluster, validity, owners, tables: Vec::new(), message })
+    }
+
+    /// The same, with the accounts of the lookup tables that the message reads, in its order.
+    ///
+    /// # Errors
+    /// Where they are others than the message reads, or not what it reads them as ([`DecodeError::LookupTable`]).
+    pub fn with_tables(mut self, tables: Vec<TableAccount>) -> Result<Self, DecodeError> {
+        if tables.len() > MAX_TABLES {
+            return Err(malformed(format!("more than {MAX_TABLES} lookup tables")));
+        }
+        table::resolve(&self.message, &tables)?;
+        if let Some(long) = tables.iter().find(|account| account.data.len() > MAX_TABLE_LEN) {
+            return Err(TableError::Unreadable { table: long.address }.into());
+        }
+        self.tables = tables;
+        Ok(self)
     }
 
     /// The cluster that the message is for.
@@ -131,6 +166,16 @@ impl Unsigned {
         &self.owners
     }
 
+    /// The accounts of the lookup tables that the message reads, in its order.
+    pub fn tables(&self) -> &[TableAccount] {
+        &self.tables
+    }
+
+    /// Every account that the message names, those of its tables among them.
+    pub(super) fn resolved(&self) -> Result<Resolved, TableError> {
+        table::resolve(&self.message, &self.tables)
+    }
+
     /// The account's address, if it pays for the message and nobody else signs.
     pub(super) fn require_payer(&self, cluster: Cluster, account: &Account) -> Result<Pubkey, DecodeError> {
         require_cluster(cluster, self.cluster)?;
@@ -142,20 +187,32 @@ impl Unsigned {
 
     pub(super) fn encode(&self) -> Vec<u8> {
         let count = u8::try_from(self.owners.len()).expect("at most 16 owners, checked by the constructor");
-        let mut bytes = head(self.cluster, &self.validity);
+        let mut bytes = head(self.cluster, &self.validity, !self.tables.is_empty());
         bytes.push(count);
         bytes.extend(self.owners.iter().flat_map(|owner| owner.to_bytes()));
+        if !self.tables.is_empty() {
+            bytes.push(u8::try_from(self.tables.len()).expect("at most 8 tables, checked by the constructor"));
+        }
+        for TableAccount { address, owner, data } in &self.tables {
+            let len = u16::try_from(data.len()).expect("at most 8248 bytes, checked by the constructor");
+            bytes.extend(address.to_bytes());
+            bytes.extend(owner.to_bytes());
+            bytes.extend(len.to_le_bytes());
+            bytes.extend(data);
+        }
         bytes.extend(self.message_bytes());
         bytes
     }
 
     pub(super) fn decode(cluster: Cluster, bytes: &[u8]) -> Result<Self, DecodeError> {
-        let (lifetime, rest) = read_head(cluster, bytes)?;
+        let Head { lifetime, tables, rest } = read_head(cluster, bytes)?;
         let short = || malformed("the owners are cut off");
         let (count, rest) = rest.split_first().ok_or_else(short)?;
-        let (owners, message) = rest.split_at_checked(usize::from(*count) * 32).ok_or_else(short)?;
+        let (owners, rest) = rest.split_at_checked(usize::from(*count) * 32).ok_or_else(short)?;
         let owners = owners.as_chunks::<32>().0.iter().map(|owner| Pubkey::new_from_array(*owner)).collect();
+        let (tables, message) = if tables { read_tables(rest)? } else { (Vec::new(), rest) };
         let unsigned = Self::with(cluster, strict(message)?, lifetime, owners)?;
+        let unsigned = if tables.is_empty() { unsigned } else { unsigned.with_tables(tables)? };
         if unsigned.encode() == bytes { Ok(unsigned) } else { Err(malformed("not the one way to write it")) }
     }
 }
@@ -209,13 +266,13 @@ impl Signed {
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut bytes = head(self.cluster, &self.validity);
+        let mut bytes = head(self.cluster, &self.validity, false);
         bytes.extend(self.transaction_bytes());
         bytes
     }
 
     pub(super) fn decode(cluster: Cluster, bytes: &[u8]) -> Result<Self, DecodeError> {
-        let (lifetime, rest) = read_head(cluster, bytes)?;
+        let Head { lifetime, rest, .. } = read_head(cluster, bytes)?;
         let signed = Self::new(cluster, strict(rest)?, lifetime)?;
         if signed.encode() == bytes { Ok(signed) } else { Err(malformed("not the one way to write it")) }
     }
@@ -281,15 +338,17 @@ impl From<&Validity> for Lifetime {
     }
 }
 
-fn head(cluster: Cluster, validity: &Validity) -> Vec<u8> {
+fn head(cluster: Cluster, validity: &Validity, tables: bool) -> Vec<u8> {
     match Lifetime::from(validity) {
         Lifetime::Blockhash { last_valid_block_height } => {
-            let mut bytes = vec![FORMAT_BLOCKHASH, cluster_byte(cluster)];
+            let format = if tables { FORMAT_BLOCKHASH_TABLES } else { FORMAT_BLOCKHASH };
+            let mut bytes = vec![format, cluster_byte(cluster)];
             bytes.extend(last_valid_block_height.to_le_bytes());
             bytes
         }
         Lifetime::Nonce { origin, seen_at } => {
-            let mut bytes = vec![FORMAT_NONCE, cluster_byte(cluster)];
+            let format = if tables { FORMAT_NONCE_TABLES } else { FORMAT_NONCE };
+            let mut bytes = vec![format, cluster_byte(cluster)];
             bytes.extend(seen_at.to_le_bytes());
             bytes.extend(origin.to_bytes());
             bytes
@@ -297,22 +356,54 @@ fn head(cluster: Cluster, validity: &Validity) -> Vec<u8> {
     }
 }
 
-fn read_head(cluster: Cluster, bytes: &[u8]) -> Result<(Lifetime, &[u8]), DecodeError> {
+/// What stands before the rest.
+struct Head<'b> {
+    lifetime: Lifetime,
+    /// Whether lookup tables come with the message.
+    tables: bool,
+    rest: &'b [u8],
+}
+
+fn read_head(cluster: Cluster, bytes: &[u8]) -> Result<Head<'_>, DecodeError> {
     let short = || malformed("the head is cut off");
     let ([format, found], rest) = bytes.split_first_chunk::<2>().ok_or_else(short)?;
-    if ![FORMAT_BLOCKHASH, FORMAT_NONCE].contains(format) {
-        return Err(malformed(format!("format {format}; {FORMAT_BLOCKHASH} and {FORMAT_NONCE} are known")));
-    }
+    let (durable, tables) = match *format {
+        FORMAT_BLOCKHASH => (false, false),
+        FORMAT_NONCE => (true, false),
+        FORMAT_BLOCKHASH_TABLES => (false, true),
+        FORMAT_NONCE_TABLES => (true, true),
+        other => return Err(malformed(format!("format {other}; 1 to 4 are known"))),
+    };
     let known = [Cluster::MainnetBeta, Cluster::Testnet, Cluster::Devnet, Cluster::Localnet];
     let found = known.into_iter().find(|known| cluster_byte(*known) == *found);
     require_cluster(cluster, found.ok_or_else(|| malformed("an unknown cluster"))?)?;
     let (number, rest) = rest.split_first_chunk::<8>().ok_or_else(short)?;
     let number = u64::from_le_bytes(*number);
-    if *format == FORMAT_BLOCKHASH {
-        return Ok((Lifetime::Blockhash { last_valid_block_height: number }, rest));
+    if !durable {
+        return Ok(Head { lifetime: Lifetime::Blockhash { last_valid_block_height: number }, tables, rest });
     }
     let (origin, rest) = rest.split_first_chunk::<32>().ok_or_else(short)?;
-    Ok((Lifetime::Nonce { origin: Hash::new_from_array(*origin), seen_at: number }, rest))
+    Ok(Head { lifetime: Lifetime::Nonce { origin: Hash::new_from_array(*origin), seen_at: number }, tables, rest })
+}
+
+/// The tables, and what follows them.
+fn read_tables(bytes: &[u8]) -> Result<(Vec<TableAccount>, &[u8]), DecodeError> {
+    let short = || malformed("the lookup tables are cut off");
+    let (count, mut rest) = bytes.split_first().ok_or_else(short)?;
+    if usize::from(*count) > MAX_TABLES {
+        return Err(malformed(format!("more than {MAX_TABLES} lookup tables")));
+    }
+    let mut tables = Vec::with_capacity(usize::from(*count));
+    for _ in 0..*count {
+        let (address, after) = rest.split_first_chunk::<32>().ok_or_else(short)?;
+        let (owner, after) = after.split_first_chunk::<32>().ok_or_else(short)?;
+        let (len, after) = after.split_first_chunk::<2>().ok_or_else(short)?;
+        let (data, after) = after.split_at_checked(u16::from_le_bytes(*len).into()).ok_or_else(short)?;
+        let [address, owner] = [address, owner].map(|key| Pubkey::new_from_array(*key));
+        tables.push(TableAccount { address, owner, data: data.to_vec() });
+        rest = after;
+    }
+    Ok((tables, rest))
 }
 
 fn require_cluster(expected: Cluster, found: Cluster) -> Result<(), DecodeError> {

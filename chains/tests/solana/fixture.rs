@@ -111,6 +111,7 @@ pub(crate) fn state() -> State {
         destination: Destination { lamports: Lamports::new(1_000_000_000), kind: DestinationKind::Wallet },
         token: None,
         owners: Vec::new(),
+        tables: Vec::new(),
         nonce_rent: None,
         compute: ComputeBudget { unit_limit: 30_000, unit_price: MicroLamports::new(12_345) },
         version: MessageVersion::V0,

@@ -70,7 +70,10 @@ pub(crate) fn asks(instructions: &[Instruction]) -> Intent {
             .collect(),
         data: instruction.data.clone().into(),
     });
-    Intent { action: Action::CallProgram { instructions: asked.collect() }, ..pay_sol(key(5), 1) }
+    Intent {
+        action: Action::CallProgram { instructions: asked.collect(), lookup_tables: Vec::new() },
+        ..pay_sol(key(5), 1)
+    }
 }
 
 #[test]

@@ -8,7 +8,8 @@ use chains::intent::Action;
 use chains::network::{Cluster, Network};
 use chains::payload::{Message as Signable, Signature};
 use chains::solana::{
-    ComputeBudget, DestinationKind, Lamports, MicroLamports, State, TokenProgram, Unsigned, associated_token_account,
+    ComputeBudget, DestinationKind, Lamports, MicroLamports, State, TableError, TokenProgram, Unsigned,
+    associated_token_account,
 };
 use solana_compute_budget_interface::ComputeBudgetInstruction;
 use solana_sdk::hash::Hash;
@@ -311,7 +312,7 @@ fn lookup_tables_and_double_names() {
     let message = VersionedMessage::V0(message.expect("compiles"));
     assert_eq!(message.address_table_lookups().map(<[_]>::len), Some(1), "the table is used");
     let found = CHAIN.effects(&wallet.account, &unsigned(message, Vec::new()));
-    assert!(matches!(&found, Err(DecodeError::Undecodable(why)) if why.contains("lookup table")), "{found:?}");
+    assert_eq!(found, Err(DecodeError::LookupTable(TableError::Missing { table: key(8) })));
 
     let VersionedMessage::Legacy(mut message) = legacy(&own, &[system::transfer(&own, &key(5), 1)]) else {
         panic!("legacy")

@@ -69,7 +69,8 @@ pub(super) fn check(context: &Context, intent: &Intent) -> Result<Network, ApiEr
             check_address(to, network)?;
         }
         Action::Call { contract, .. } => check_address(contract, network)?,
-        Action::CallProgram { instructions } => {
+        Action::CallProgram { instructions, lookup_tables } => {
+            lookup_tables.iter().try_for_each(|table| check_address(table, network))?;
             for instruction in instructions {
                 check_address(&instruction.program, network)?;
                 instruction.accounts.iter().try_for_each(|account| check_address(&account.address, network))?;

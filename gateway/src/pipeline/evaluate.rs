@@ -209,6 +209,7 @@ pub fn build_kind(error: &BuildError) -> &'static str {
         BuildError::Dust { .. } => "dust",
         BuildError::InsufficientFunds { .. } => "insufficient_funds",
         BuildError::FeeAboveCap { .. } => "fee_above_cap",
+        BuildError::LookupTable(_) => "lookup_table",
         BuildError::Address(_) => "invalid_address",
         BuildError::WrongAsset { .. } => "wrong_asset",
         BuildError::WrongAccount(_) => "wrong_account",

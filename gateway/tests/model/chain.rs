@@ -473,6 +473,7 @@ fn state(validity: Validity) -> State {
         rent_exempt_minimum: Lamports::new(890_880),
         destination: Destination { lamports: Lamports::new(1_000_000), kind: DestinationKind::Wallet },
         token: None,
+        tables: Vec::new(),
         nonce_rent: None,
         compute: ComputeBudget { unit_limit: PRICE.1, unit_price: MicroLamports::new(PRICE.0) },
         version: MessageVersion::V0,

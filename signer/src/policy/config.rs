@@ -37,6 +37,7 @@ use super::limit::{Limit, LimitConfig, LimitError};
 use super::program::{ProgramConfig, ProgramForm};
 use super::quorum::Quorum;
 use super::rule::{Constraint, Demand, Effect, Form, Rule};
+use super::table::{self, TableConfig};
 use super::{Policy, Selector};
 use crate::roster::CredentialId;
 
@@ -57,6 +58,9 @@ pub struct PolicyConfig {
     /// Addresses under a name, for rules to name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub counterparties: Vec<CounterpartyConfig>,
+    /// Address lookup tables that messages on Solana may read, and what stands in them. No other is read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lookup_tables: Vec<TableConfig>,
     /// What wallets may do. What no rule allows is denied.
     #[serde(default)]
     pub rules: Vec<RuleConfig>,
@@ -296,6 +300,14 @@ pub enum PolicyError {
         /// The network of its wallets.
         network: Network,
     },
+    /// A lookup table that can't be meant.
+    #[error("lookup table {table}: {reason}")]
+    LookupTable {
+        /// The table.
+        table: UncheckedAddress,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A denying rule that sets what only an allowing one can.
     #[error("rule {rule}: a denying rule has no max_amount, max_fee, require or require_above")]
     Deny {
@@ -382,7 +394,9 @@ impl PolicyConfig {
         if let Some(unknown) = deals_only.iter().find(|wallet| !wallets.contains_key(*wallet)) {
             return Err(PolicyError::DealsOnly(unknown.clone()));
         }
-        Ok(Policy { changes, document, deals_only, require_simulation: self.require_simulation, ..policy })
+        let tables = table::compile(&self.lookup_tables, wallets)
+            .map_err(|(table, reason)| PolicyError::LookupTable { table, reason })?;
+        Ok(Policy { changes, document, deals_only, tables, require_simulation: self.require_simulation, ..policy })
     }
 
     fn compile_limits(&self, wallets: &BTreeMap<WalletId, Network>) -> Result<Vec<Limit>, PolicyError> {

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::prove::{ProveError, Question, Witness, passes, search};
 use super::quorum::Quorum;
+use super::table::Pin;
 use super::{Policy, Verdict, evaluate};
 
 /// What another policy changes.
@@ -17,6 +18,8 @@ pub struct Diff {
     pub rules: Changes,
     /// Its limits.
     pub limits: Changes,
+    /// The lookup tables that may be read, by their addresses.
+    pub lookup_tables: Changes,
     /// Whether the rules that both have stand in another order, which no verdict depends on.
     pub reordered: bool,
     /// Whether an address is denied that wasn't.
@@ -69,6 +72,7 @@ pub fn diff(old: &Policy, new: &Policy, accounts: &[Account], from: u64) -> Resu
             old.limits.iter().map(|limit| (limit.id(), limit)),
             new.limits.iter().map(|limit| (limit.id(), limit)),
         ),
+        lookup_tables: tables(old, new),
         reordered: common(&before, &after) != common(&after, &before),
         more_denied: !old.denied.covers(&new.denied),
         fewer_denied: !new.denied.covers(&old.denied),
@@ -98,6 +102,15 @@ fn eased(strict: &Policy, lax: &Policy, accounts: &[Account], from: u64) -> Resu
         eased.then(|| (lax, evaluate(strict, account, circumstances, effects)))
     })?;
     Ok(found.map(|(witness, (verdict, otherwise))| Step { witness: Witness { verdict, ..witness }, otherwise }))
+}
+
+fn tables(old: &Policy, new: &Policy) -> Changes {
+    let named = |policy: &Policy| policy.tables.iter().map(|pin| pin.name()).collect::<Vec<_>>();
+    let (before, after) = (named(old), named(new));
+    fn each<'a>(names: &'a [String], policy: &'a Policy) -> impl Iterator<Item = (&'a str, &'a Pin)> {
+        names.iter().map(String::as_str).zip(&policy.tables)
+    }
+    changes(each(&before, old), each(&after, new))
 }
 
 /// Whether whoever fulfils all of these fulfils all of the others.

@@ -9,7 +9,7 @@
 //! transaction does none does, with these exceptions, which are not looked at: payments out of the funds of others, and
 //! token payments by other calls than the token's own `transfer`, `transferFrom` and `approve`. A call is asked about for
 //! itself: what it moves is a question of its own. Instructions of Solana programs that their effects explain are looked at for these
-//! effects alone.
+//! effects alone. Nothing is read from lookup tables: what reads one passes only where the same without it does.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -312,6 +312,7 @@ impl<'a> Cells<'a> {
                 change: Amount::ZERO,
                 max_fee,
                 touches: Vec::new(),
+                tables: Vec::new(),
                 upkeep: None,
             };
             self.payments(rule, &nothing, &mut deeds)?;

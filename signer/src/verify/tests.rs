@@ -30,6 +30,7 @@ mod deals;
 mod delegations;
 mod intents;
 mod programs;
+mod tables;
 mod upkeep;
 
 /// Twice secp256k1's base point, a valid key of every kind. (Once is the payee.)
@@ -239,6 +240,7 @@ fn solana_state() -> chains::solana::State {
             account_rent: Lamports::new(2_039_280),
         }),
         owners: Vec::new(),
+        tables: Vec::new(),
         nonce_rent: None,
         compute: ComputeBudget { unit_limit: 30_000, unit_price: MicroLamports::new(12_345) },
         version: MessageVersion::V0,

@@ -92,6 +92,7 @@ pub fn nothing() -> Effects {
         change: Amount::ZERO,
         max_fee: Amount::from_wei(100),
         touches: Vec::new(),
+        tables: Vec::new(),
         upkeep: None,
     }
 }

@@ -153,6 +153,7 @@ pub fn nothing() -> Effects {
         change: Amount::ZERO,
         max_fee: Amount::ZERO,
         touches: Vec::new(),
+        tables: Vec::new(),
         upkeep: None,
     }
 }

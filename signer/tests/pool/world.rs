@@ -432,6 +432,7 @@ pub(crate) fn solana_state() -> chains::solana::State {
         destination: Destination { lamports: Lamports::new(1_000_000), kind: DestinationKind::Wallet },
         token: None,
         owners: Vec::new(),
+        tables: Vec::new(),
         nonce_rent: None,
         compute: ComputeBudget { unit_limit: 1_000, unit_price: MicroLamports::new(1_000) },
         version: MessageVersion::V0,

@@ -23,6 +23,7 @@ fuzz_target!(|text: &str| {
             change: chains::amount::Amount::ZERO,
             max_fee: chains::amount::Amount::ZERO,
             touches: Vec::new(),
+            tables: Vec::new(),
             upkeep: None,
         };
         let circumstances = Circumstances { initiator: &initiator, at: 1_700_000_000_000 };

@@ -1,6 +1,6 @@
 //! The address lookup table program: the making and keeping of tables
-//! (<https://docs.rs/solana-address-lookup-table-interface>, `ProgramInstruction` in bincode). A message that *reads* accounts
-//! from a table is refused: the bytes don't say which they are.
+//! (<https://docs.rs/solana-address-lookup-table-interface>, `ProgramInstruction` in bincode). What a message *reads* from tables is
+//! `table`'s.
 
 use solana_sdk::pubkey::Pubkey;
 

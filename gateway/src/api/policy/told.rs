@@ -27,6 +27,7 @@ pub(super) fn told_effects(told: &Value, network: Network) -> Option<Effects> {
             .iter()
             .map(|text| told.on_chain(text))
             .collect::<Option<_>>()?,
+        tables: Vec::new(),
         upkeep: None,
     })
 }

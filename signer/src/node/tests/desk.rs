@@ -9,8 +9,8 @@ use chains::ethereum::{Ethereum, Fees, Gas, GasPrice, Nonce};
 use chains::intent::Intent;
 use chains::network::{Cluster, Network};
 use chains::solana::{
-    ComputeBudget, Destination, DestinationKind, Lamports, MessageVersion, MicroLamports, Solana, TokenProgram,
-    TokenState,
+    ComputeBudget, Destination, DestinationKind, Lamports, MessageVersion, MicroLamports, Solana, TableAccount,
+    TokenProgram, TokenState, table_digest,
 };
 use ed25519_dalek::SigningKey;
 use serde_json::{Value, json};
@@ -29,6 +29,8 @@ pub(super) const BTC_OTHER: &str = "bcrt1p0xlxvlhemja6c4dqv22uapctqupfhlxm9h8z3k
 pub(super) const SOL_PAYEE: &str = "7v91N7iZ9mNicL8WfG6cgSCKyRXydQjLh6UYBWwm6y1Q";
 pub(super) const SOL_OTHER: &str = "4vJ9JU1bJJE96FWSJKvHsmmFADCg4gpZQff4P3bkLKi";
 pub(super) const MINT: &str = "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v";
+/// A program of which every call is permitted whose data begins with 1.
+pub(super) const PROGRAM: &str = "JUP6LkbZbjS1jKKwapdHNy74zcZ3tLUZoi5QNyVTaV4";
 
 /// Each wallet with its network, scheme (which names its key) and path.
 const WALLETS: [(&str, &str, SchemeId, &str); 5] = [
@@ -92,7 +94,8 @@ impl Desk {
             credential("approver", Role::Approver, approver.verifying_key()),
         ]);
         let networks = wallets.iter().map(|spec| (spec.wallet.clone(), spec.network)).collect();
-        let config: PolicyConfig = serde_json::from_value(json!({ "rules": rules(&wallets) })).unwrap();
+        let policy = json!({ "rules": rules(&wallets), "lookup_tables": pins(&wallets) });
+        let config: PolicyConfig = serde_json::from_value(policy).unwrap();
         let policy = Arc::new(config.compile(&networks).unwrap());
         Self { client, accounts: accounts.collect(), roster: Arc::new(roster.unwrap()), policy, wallets }
     }
@@ -182,10 +185,43 @@ fn rules(wallets: &[WalletSpec]) -> Vec<Value> {
         }
         Network::Solana(_) => json!({
             "id": spec.wallet, "wallets": [spec.wallet], "assets": ["native", format!("spl:{MINT}")],
-            "addresses": [SOL_PAYEE, SOL_OTHER]
+            "addresses": [SOL_PAYEE, SOL_OTHER],
+            "programs": [{ "address": PROGRAM, "discriminators": ["0x01"], "other_accounts": true }]
         }),
     };
     wallets.iter().map(rule).collect()
+}
+
+/// A lookup table with all its entries, as the policy names it.
+fn pins(wallets: &[WalletSpec]) -> Vec<Value> {
+    if !wallets.iter().any(|spec| matches!(spec.network, Network::Solana(_))) {
+        return Vec::new();
+    }
+    let (table, entries) = (table(), table().entries().unwrap());
+    let sha256 = hex::encode(table_digest(&entries, entries.len()).unwrap());
+    vec![json!({ "address": table.address.to_string(), "length": entries.len(), "sha256": sha256 })]
+}
+
+/// A call of the program that reads two accounts by way of the table.
+pub(super) fn calls_by_table() -> Value {
+    let account = |address: &str, writable: bool| json!({ "address": address, "writable": writable });
+    let accounts = [account(SOL_PAYEE, true), account(SOL_OTHER, false)];
+    let instruction = json!({ "program": PROGRAM, "accounts": accounts, "data": "0x01aa" });
+    let tables = [table().address.to_string()];
+    let action = json!({ "kind": "call_program", "instructions": [instruction], "lookup_tables": tables });
+    json!({ "wallet": "sol", "action": action })
+}
+
+/// The table's account: 56 bytes about it, then the entries.
+pub(super) fn table() -> TableAccount {
+    let key = |text: &str| match UncheckedAddress::new(text).require_network(Network::Solana(Cluster::Localnet)) {
+        Ok(Address::Solana(key)) => key,
+        other => panic!("{other:?}"),
+    };
+    let owner = key("AddressLookupTab1e1111111111111111111111111");
+    let head = [&1_u32.to_le_bytes()[..], &u64::MAX.to_le_bytes(), &77_u64.to_le_bytes(), &[0, 1], &[4; 32], &[0, 0]];
+    let entries = [SOL_OTHER, MINT, SOL_PAYEE].map(|entry| key(entry).to_bytes());
+    TableAccount { address: [60; 32].into(), owner, data: [head.concat(), entries.concat()].concat() }
 }
 
 /// One coin of 100 000 sat, another one in each state.
@@ -240,6 +276,7 @@ fn solana_state(state: u32) -> chains::solana::State {
             account_rent: Lamports::new(2_039_280),
         }),
         owners: Vec::new(),
+        tables: vec![table()],
         nonce_rent: None,
         compute: ComputeBudget { unit_limit: 30_000, unit_price: MicroLamports::new(12_345) },
         version: MessageVersion::V0,

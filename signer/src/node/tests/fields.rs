@@ -17,7 +17,10 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use uuid::Uuid;
 
-use super::desk::{self, BTC_OTHER, BTC_PAYEE, Desk, EVM_OTHER, EVM_PAYEE, MINT, SOL_OTHER, SOL_PAYEE, TOKEN, pays};
+use super::desk::{
+    self, BTC_OTHER, BTC_PAYEE, Desk, EVM_OTHER, EVM_PAYEE, MINT, PROGRAM, SOL_OTHER, SOL_PAYEE, TOKEN, calls_by_table,
+    pays,
+};
 use super::*;
 use crate::approval::{Approval, Proof, pre_authentication};
 use crate::tests::cases;
@@ -100,6 +103,7 @@ fn intents() -> Vec<Value> {
         pays("btc-taproot", "native", BTC_PAYEE, 70_000),
         pays("sol", "native", SOL_PAYEE, 1_000),
         pays("sol", &format!("spl:{MINT}"), SOL_PAYEE, 1_000),
+        calls_by_table(),
     ];
     intents.iter_mut().for_each(|intent| intent["reference"] = json!("invoice 17"));
     intents
@@ -120,6 +124,12 @@ fn leaves(value: &Value) -> Vec<String> {
                 leaves(member).into_iter().map(|leaf| format!("/{name}{leaf}")).collect::<Vec<_>>()
             };
             members.iter().flat_map(below).collect()
+        }
+        Value::Array(items) if !items.is_empty() => {
+            let below = |(at, item): (usize, &Value)| {
+                leaves(item).into_iter().map(move |leaf| format!("/{at}{leaf}")).collect::<Vec<_>>()
+            };
+            items.iter().enumerate().flat_map(below).collect()
         }
         _ => vec![String::new()],
     }
@@ -206,7 +216,8 @@ fn every_field_of_the_intent_is_bound() {
         let body: Value = serde_json::from_slice(&agreed.request.evidence.request.body).unwrap();
         let mut seen = Vec::new();
         for leaf in leaves(&body) {
-            let others: Vec<Value> = match leaf.rsplit('/').next().unwrap() {
+            let named = |part: &&str| part.parse::<usize>().is_err();
+            let others: Vec<Value> = match leaf.rsplit('/').find(named).unwrap() {
                 "jsonrpc" => vec![json!("2.1"), json!(2)],
                 "method" => vec![json!("tx_list"), json!("tx_Submit")],
                 "idempotency_key" => vec![json!("payment-x"), json!("")],
@@ -217,6 +228,10 @@ fn every_field_of_the_intent_is_bound() {
                 }
                 "to" | "contract" => [EVM_OTHER, BTC_OTHER, SOL_OTHER, TOKEN, ""].map(|to| json!(to)).to_vec(),
                 "amount" | "value" => ["999", "1001", "0", "69999", "70001", "-1"].map(|amount| json!(amount)).to_vec(),
+                "program" | "address" | "lookup_tables" => {
+                    [SOL_OTHER, SOL_PAYEE, MINT, PROGRAM, EVM_OTHER, ""].map(|to| json!(to)).to_vec()
+                }
+                "writable" => vec![json!(true), json!(false), json!("true")],
                 "data" => ["0x", "0xd0e30db1", "0xd0e30db000", "0xa9059cbb"].map(|data| json!(data)).to_vec(),
                 "max_fee" => vec![json!("0"), json!("1"), json!(-1)],
                 // What the client calls its call and its invoice says nothing of the payment.
@@ -393,4 +408,52 @@ fn no_lie_about_who_owns_a_token_account() {
     }
     agreed.refused("an owner twice", &with(2, &[owners, owners].concat()));
     agreed.refused("a count that is none", &with(2, owners));
+}
+
+/// What stands in a lookup table is a claim beside the message; the policy's digest proves it.
+#[test]
+fn no_lie_about_a_lookup_table() {
+    let (signers, desk) = desk::open_for_business(&[SchemeId::Ed25519]);
+    let agreed = Agreed::new(&signers, &desk, 1, calls_by_table());
+    let table = desk::table();
+    // The format's version, the cluster, the last block height (8 bytes), no owners, one table: address, owner, length and data.
+    let unsigned = &agreed.request.unsigned;
+    let (head, rest) = unsigned.split_at(11);
+    let (count, rest) = rest.split_first().unwrap();
+    let length = 66 + table.data.len();
+    let (account, message) = rest.split_at(length);
+    assert_eq!((*count, &account[66..]), (1, &*table.data), "one table goes with the message");
+    let with = |count: u8, accounts: &[u8], message: &[u8]| {
+        let unsigned = [head, &[count], accounts, message].concat();
+        agreed.with(|request| request.unsigned = unsigned)
+    };
+    agreed.refused("no table", &with(0, &[], message));
+    agreed.refused("the table twice", &with(2, &[account, account].concat(), message));
+    agreed.refused("a count that is none", &with(2, account, message));
+    // Every bit of address, owner and length, of the data's kind and deactivation slot, and of the entries. In which slot the table
+    // was extended, from where on, and by whose leave, is nothing to the message.
+    let open = 66 + 12..66 + 56;
+    for bit in (0..length * 8).filter(|bit| !open.contains(&(bit / 8))) {
+        let mut other = account.to_vec();
+        other[bit / 8] ^= 1 << (bit % 8);
+        agreed.refused("another table", &with(1, &other, message));
+    }
+    // Every bit of the message's own part, the lookups at its end: the table, and which of its entries are written and read.
+    for bit in (message.len() - 37) * 8..message.len() * 8 {
+        let mut other = message.to_vec();
+        other[bit / 8] ^= 1 << (bit % 8);
+        agreed.refused("another lookup", &with(1, account, &other));
+    }
+    // Entries that change places, are gone, or are others behind what is read.
+    let entries = |order: &[usize]| {
+        let mut data = table.data[..56].to_vec();
+        order.iter().for_each(|at| data.extend(&table.data[56 + at * 32..88 + at * 32]));
+        let len = u16::try_from(data.len()).unwrap().to_le_bytes();
+        [&account[..64], &len, &data].concat()
+    };
+    for order in [&[0, 1][..], &[2, 1, 0], &[1, 0, 2], &[0, 0, 2], &[]] {
+        agreed.refused("other entries", &with(1, &entries(order), message));
+    }
+    // One that has grown is the same in what the policy names.
+    assert_eq!(agreed.takers(&with(1, &entries(&[0, 1, 2, 1]), message)), NAMES);
 }

@@ -185,6 +185,7 @@ fn effects(names: &Names, account: &Account, [asset, to, callee]: [usize; 3], am
         change: Amount::ZERO,
         max_fee: Amount::ZERO,
         touches: Vec::new(),
+        tables: Vec::new(),
         upkeep: None,
     }
 }

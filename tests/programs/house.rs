@@ -1,0 +1,408 @@
+//! A simulated Solana cluster, a gateway and its signers in one process. The signers' policy can differ from the gateway's: a
+//! gateway that was taken over.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chains::account::Account;
+use chains::address::Address;
+use chains::amount::Amount;
+use chains::asset::Asset;
+use chains::chain::{Replacement, Slot};
+use chains::client::{Nonces, Tip};
+use chains::intent::Intent;
+use chains::network::{Cluster, Network};
+use chains::payload::Signature;
+use chains::rpc::{Auth, RpcClient};
+use chains::simulation::Simulation;
+use chains::solana::{Options, Solana, SolanaClient, TokenProgram, associated_token_account};
+use ed25519_dalek::SigningKey;
+use gateway::api::view::TxView;
+use gateway::clock::{Clock, SystemClock};
+use gateway::config::{ApprovalsConfig, ServerConfig};
+use gateway::lane::{Draft, Lane, LaneError, NodeLane};
+use gateway::nodes::{Nodes, Seen};
+use gateway::pipeline::lease::Tenure;
+use gateway::pipeline::replace::FeePolicy;
+use gateway::pipeline::track::Tracking;
+use gateway::pipeline::{NetworkLane, Parts, Pipeline};
+use gateway::record::SignedBytes;
+use gateway::screening::{Screening, ScreeningConfig};
+use gateway::server::{self, Listening};
+use gateway::store::sqlite::SqliteStore;
+use serde_json::{Value, json};
+use signer::policy::{Policy, PolicyConfig};
+use signer::pool::{ImportedKey, KeySpec, Pool, PoolConfig, SchemeId, SignerConfig, WalletSpec};
+use signer::request::SignedRequest;
+use signer::roster::{Credential, Role, Roster};
+use signer::seal::software::SoftwareSeal;
+use simulator::clock::ManualClock;
+use simulator::node::bitcoin::BitcoinConfig;
+use simulator::node::ethereum::EthereumConfig;
+use simulator::node::solana::{SolanaConfig, SolanaNode};
+use simulator::world::{World, WorldConfig};
+use solana_sdk::hash::Hash;
+use solana_sdk::instruction::Instruction;
+use solana_sdk::message::Message;
+use solana_sdk::pubkey::Pubkey;
+use solana_sdk::signature::{Keypair, Signer as _};
+use solana_sdk::transaction::Transaction;
+
+/// How long anything may take on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const SOL: u64 = 1_000_000_000;
+/// What the wallet starts with of the demo token, in base units.
+pub(crate) const TOKENS: u64 = 5_000_000;
+/// An address that the gateway's list names.
+pub(crate) const LISTED: &str = "4vJ9JU1bJJE96FWSJKvHsmmFADCg4gpZQff4P3bkLKi";
+
+/// The cluster, and the wallet on it.
+pub(crate) struct Town {
+    world: World,
+    node: RpcClient,
+}
+
+/// A gateway, its signers, and the cluster.
+pub(crate) struct House {
+    pub(crate) town: Town,
+    listening: Listening,
+    pipeline: Arc<Pipeline>,
+    http: reqwest::Client,
+    /// What happens before the next transaction is tried by a node.
+    pub(crate) before_try: Arc<BeforeTry>,
+    _dir: tempfile::TempDir,
+}
+
+type Happening = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Something that happens once, between the verdict and the node's try.
+#[derive(Default)]
+pub(crate) struct BeforeTry(Mutex<Option<Happening>>);
+
+impl BeforeTry {
+    pub(crate) fn set(&self, happening: impl Future<Output = ()> + Send + 'static) {
+        *self.0.lock().unwrap() = Some(Box::pin(happening));
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.lock().unwrap().is_none()
+    }
+}
+
+fn wallet_key() -> SigningKey {
+    SigningKey::from_bytes(&[7; 32])
+}
+
+/// The wallet's address.
+pub(crate) fn wallet() -> Pubkey {
+    Pubkey::new_from_array(wallet_key().verifying_key().to_bytes())
+}
+
+/// The token account of `owner` for the demo token.
+pub(crate) fn tokens_of(owner: &Pubkey) -> Pubkey {
+    associated_token_account(owner, &SolanaNode::demo_mint(), TokenProgram::Token)
+}
+
+/// An instruction as an intent has it.
+pub(crate) fn instruction(program: &str, accounts: &[(Pubkey, bool)], data: &[u8]) -> Value {
+    let accounts: Vec<Value> = accounts
+        .iter()
+        .map(|(address, writable)| json!({ "address": address.to_string(), "writable": writable }))
+        .collect();
+    json!({ "program": program, "accounts": accounts, "data": format!("0x{}", hex::encode(data)) })
+}
+
+impl Town {
+    /// A cluster on which the wallet has ten SOL and some of the demo token.
+    pub(crate) async fn start() -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let world = WorldConfig {
+            bitcoin: BitcoinConfig::default(),
+            ethereum: EthereumConfig::default(),
+            solana: SolanaConfig { block_interval: None, ..SolanaConfig::default() },
+            ..WorldConfig::default()
+        };
+        let world = World::start(world, Arc::new(ManualClock::new(1_750_000_000_000))).await.unwrap();
+        let node = rpc(&world.solana().url());
+        let town = Self { world, node };
+        town.fund(&wallet(), 10 * SOL).await;
+        town.fund_tokens(&wallet(), TOKENS).await;
+        town
+    }
+
+    pub(crate) fn url(&self) -> String {
+        self.world.solana().url()
+    }
+
+    pub(crate) async fn ask(&self, method: &str, params: Value) -> Value {
+        self.node.call(method, params).await.unwrap_or_else(|error| panic!("{method}: {error}"))
+    }
+
+    pub(crate) async fn mine(&self, slots: u64) {
+        self.ask("sim_mine", json!([slots])).await;
+    }
+
+    pub(crate) async fn fund(&self, address: &Pubkey, lamports: u64) {
+        self.ask("sim_fund", json!([address.to_string(), lamports.to_string()])).await;
+        self.mine(9).await;
+    }
+
+    pub(crate) async fn fund_tokens(&self, owner: &Pubkey, amount: u64) {
+        let mint = SolanaNode::demo_mint().to_string();
+        self.ask("sim_fund", json!([owner.to_string(), amount.to_string(), mint])).await;
+        self.mine(9).await;
+    }
+
+    /// Has a test's own key do something, and waits until it is confirmed.
+    pub(crate) async fn execute(&self, by: &Keypair, instructions: &[Instruction]) {
+        execute(&self.node, by, instructions).await;
+    }
+
+    /// What an owner has of the demo token, by confirmed blocks; 0 where there is no account.
+    pub(crate) async fn tokens(&self, owner: &Pubkey) -> u64 {
+        let params = json!([[tokens_of(owner).to_string()], { "commitment": "confirmed", "encoding": "jsonParsed" }]);
+        let found = self.ask("getMultipleAccounts", params).await;
+        let amount = found.pointer("/value/0/data/parsed/info/tokenAmount/amount").and_then(Value::as_str);
+        amount.map_or(0, |amount| amount.parse().unwrap())
+    }
+
+    /// A transaction as confirmed blocks have it.
+    pub(crate) async fn transaction(&self, id: &str) -> Value {
+        let config = json!({ "commitment": "confirmed", "maxSupportedTransactionVersion": 0, "encoding": "json" });
+        self.ask("getTransaction", json!([id, config])).await
+    }
+
+    /// A gateway with this policy, and signers with this one of theirs.
+    pub(crate) async fn open(self, policy: &Value, of_signers: &Value) -> House {
+        let dir = tempfile::tempdir().unwrap();
+        let spec = WalletSpec {
+            wallet: "sol".parse().unwrap(),
+            network: Network::Solana(Cluster::Localnet),
+            key: "ed25519".parse().unwrap(),
+            path: "m".parse().unwrap(),
+        };
+        let networks = BTreeMap::from([(spec.wallet.clone(), spec.network)]);
+        let compile = |policy: &Value| -> Policy {
+            serde_json::from_value::<PolicyConfig>(policy.clone()).unwrap().compile(&networks).unwrap()
+        };
+        let trader =
+            Credential { id: "trader".parse().unwrap(), role: Role::Initiator, public_key: trader().verifying_key() };
+        let roster = Roster::new(vec![trader]).unwrap();
+        let pool = pool(dir.path()).await;
+        pool.install(roster.clone(), compile(of_signers), vec![spec.clone()]).await.unwrap();
+        let account = pool.account(&spec).unwrap();
+        assert_eq!(*account.address(), Address::Solana(wallet()));
+
+        let before_try = Arc::new(BeforeTry::default());
+        let client = SolanaClient::new(rpc(&self.url()), Cluster::Localnet, Options::default());
+        let lane = NodeLane::new(Solana::new(Cluster::Localnet), Nodes::new(vec![client]).unwrap());
+        let lane = Arc::new(Watched { lane, before_try: Arc::clone(&before_try) });
+        let tracking = Tracking {
+            confirmations: 1,
+            finality_depth: None,
+            poll_interval: Duration::from_millis(20),
+            resend_after: Duration::from_millis(100),
+            stuck_after: PATIENCE,
+            fees: FeePolicy { bump_after: None, bump_limit: 0 },
+        };
+        let (policy, clock): (_, Arc<dyn Clock>) = (Arc::new(compile(policy)), Arc::new(SystemClock));
+        let list = dir.path().join("list.txt");
+        std::fs::write(&list, format!("{LISTED}\n")).unwrap();
+        let screening = json!({ "lists": [{ "id": "house", "format": "text", "path": list, "max_age_hours": 24 }] });
+        let screening: ScreeningConfig = serde_json::from_value(screening).unwrap();
+        let screening =
+            Screening::open(&screening, Arc::clone(&policy), Arc::clone(&clock), |path: &Path| path.to_owned())
+                .unwrap();
+        let pipeline = Pipeline::new(Parts {
+            store: Arc::new(SqliteStore::open(&dir.path().join("store")).unwrap()),
+            pool,
+            clock: Arc::clone(&clock),
+            policy,
+            screening,
+            roster: roster.clone(),
+            approvals: ApprovalsConfig::default(),
+            travel: gateway::travel::TravelRule::default(),
+            networks: vec![NetworkLane { lane, tracking }],
+            accounts: vec![account],
+            tenure: Tenure { owner: "house".parse().unwrap(), lease: Duration::from_secs(10) },
+            fees: BTreeMap::new(),
+        });
+        pipeline.start().await.unwrap();
+        let config = ServerConfig { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..ServerConfig::default() };
+        let listening = server::serve(&config, Arc::clone(&pipeline), roster, clock).await.unwrap();
+        House { town: self, listening, pipeline, http: reqwest::Client::new(), before_try, _dir: dir }
+    }
+}
+
+impl House {
+    async fn call(&self, method: &str, params: Value) -> Result<Value, Value> {
+        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
+        let (jti, now) = (uuid::Uuid::now_v7().to_string(), SystemClock.unix_seconds());
+        let signed = SignedRequest::sign(&trader(), &"trader".parse().unwrap(), "/", &jti, now, 30, body.into_bytes());
+        let url = format!("http://{}", self.listening.addr);
+        let request = self.http.post(url).header("content-type", "application/json").bearer_auth(signed.token);
+        let answer = request.body(signed.body).send().await.unwrap().text().await.unwrap();
+        let mut answer: Value = serde_json::from_str(&answer).unwrap();
+        match answer.get_mut("error") {
+            Some(error) => Err(error.take()),
+            None => Ok(answer["result"].take()),
+        }
+    }
+
+    /// Asks for instructions to be called, with these members of the action beside them.
+    pub(crate) async fn submit(&self, name: &str, instructions: &[Value], more: Value) -> Result<TxView, Value> {
+        let mut action = json!({ "kind": "call_program", "instructions": instructions });
+        action.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
+        let intent = json!({ "wallet": "sol", "action": action });
+        let params = json!({ "idempotency_key": name.replace([' ', '\''], "-"), "intent": intent });
+        let answer = self.call("tx_submit", params).await?;
+        Ok(serde_json::from_value(answer).unwrap())
+    }
+
+    /// What the policy says of it, and why.
+    pub(crate) async fn evaluate(&self, instructions: &[Value], more: Value) -> Value {
+        let mut action = json!({ "kind": "call_program", "instructions": instructions });
+        action.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
+        self.call("policy_evaluate", json!({ "intent": { "wallet": "sol", "action": action } })).await.unwrap()
+    }
+
+    pub(crate) async fn get(&self, of: &TxView) -> TxView {
+        serde_json::from_value(self.call("tx_get", json!({ "tx_id": of.tx_id })).await.unwrap()).unwrap()
+    }
+
+    /// Waits until the record is as it should be, with a slot whenever it isn't.
+    pub(crate) async fn until(&self, of: &TxView, what: &str, test: impl Fn(&TxView) -> bool) -> TxView {
+        let wait = async {
+            loop {
+                let view = self.get(of).await;
+                if test(&view) {
+                    return view;
+                }
+                self.town.mine(1).await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        match tokio::time::timeout(PATIENCE, wait).await {
+            Ok(view) => view,
+            Err(_) => panic!("never {what}: {:#?}", self.get(of).await),
+        }
+    }
+
+    pub(crate) async fn ended(&self, of: &TxView) -> TxView {
+        self.until(of, "ended", |view| view.state.is_terminal()).await
+    }
+
+    pub(crate) async fn close(self) {
+        self.listening.stop().await;
+        self.pipeline.stop().await;
+        self.town.world.shutdown().await;
+    }
+}
+
+/// A lane on which something may happen before a node tries a transaction.
+struct Watched<L> {
+    lane: L,
+    before_try: Arc<BeforeTry>,
+}
+
+#[async_trait]
+impl<L: Lane> Lane for Watched<L> {
+    fn network(&self) -> Network {
+        self.lane.network()
+    }
+
+    async fn build(&self, intent: &Intent, account: &Account, busy: &BTreeSet<Slot>) -> Result<Draft, LaneError> {
+        self.lane.build(intent, account, busy).await
+    }
+
+    async fn replace(
+        &self,
+        intent: &Intent,
+        account: &Account,
+        previous: &[Vec<u8>],
+        purpose: Replacement,
+        busy: &BTreeSet<Slot>,
+    ) -> Result<Draft, LaneError> {
+        self.lane.replace(intent, account, previous, purpose, busy).await
+    }
+
+    fn decode(&self, account: &Account, unsigned: Vec<u8>) -> Result<Draft, LaneError> {
+        self.lane.decode(account, unsigned)
+    }
+
+    fn assemble(&self, account: &Account, unsigned: &[u8], signatures: &[Signature]) -> Result<SignedBytes, LaneError> {
+        self.lane.assemble(account, unsigned, signatures)
+    }
+
+    async fn broadcast(&self, signed: &[u8]) -> Result<(), LaneError> {
+        self.lane.broadcast(signed).await
+    }
+
+    async fn status(&self, signed: &[u8]) -> Result<Seen, LaneError> {
+        self.lane.status(signed).await
+    }
+
+    async fn balance(&self, account: &Account, asset: Asset) -> Result<Amount, LaneError> {
+        self.lane.balance(account, asset).await
+    }
+
+    async fn nonces(&self, account: &Account) -> Result<Option<Nonces>, LaneError> {
+        self.lane.nonces(account).await
+    }
+
+    async fn simulate(&self, unsigned: &[u8]) -> Result<Simulation, LaneError> {
+        let happening = self.before_try.0.lock().unwrap().take();
+        if let Some(happening) = happening {
+            happening.await;
+        }
+        self.lane.simulate(unsigned).await
+    }
+
+    async fn tip(&self) -> Result<Tip, LaneError> {
+        self.lane.tip().await
+    }
+
+    async fn take_changes(&self) -> Vec<(u32, Vec<u8>)> {
+        self.lane.take_changes().await
+    }
+}
+
+/// Has `by` sign and send, and makes slots until it is confirmed.
+pub(crate) async fn execute(node: &RpcClient, by: &Keypair, instructions: &[Instruction]) {
+    let latest: Value = node.call("getLatestBlockhash", json!([{ "commitment": "processed" }])).await.unwrap();
+    let blockhash: Hash = latest["value"]["blockhash"].as_str().unwrap().parse().unwrap();
+    let message = Message::new_with_blockhash(instructions, Some(&by.pubkey()), &blockhash);
+    let transaction = Transaction::new(&[by], message, blockhash);
+    let bytes = bs58::encode(bincode::serialize(&transaction).unwrap()).into_string();
+    let id: String =
+        node.call("sendTransaction", json!([bytes, { "preflightCommitment": "processed" }])).await.unwrap();
+    let _: Value = node.call("sim_mine", json!([2])).await.unwrap();
+    let found: Value = node.call("getSignatureStatuses", json!([[id]])).await.unwrap();
+    assert_eq!(found.pointer("/value/0/err"), Some(&Value::Null), "{found}");
+}
+
+pub(crate) fn rpc(url: &str) -> RpcClient {
+    RpcClient::new(url, Auth::None, Duration::from_secs(30)).unwrap()
+}
+
+fn trader() -> SigningKey {
+    SigningKey::from_bytes(&[1; 32])
+}
+
+async fn pool(dir: &Path) -> Arc<Pool> {
+    let passphrase = dir.join("passphrase");
+    std::fs::write(&passphrase, "a passphrase for tests").unwrap();
+    let seal = Arc::new(SoftwareSeal::open_or_create(&dir.join("seal"), &passphrase).unwrap());
+    let signer = |name: &str| SignerConfig { id: name.parse().unwrap(), dir: dir.join(name), seal: seal.clone() };
+    let signers = ["a", "b", "c"].map(signer).to_vec();
+    let config = PoolConfig { threshold: 2, signers, deadline: PATIENCE, round_timeout: PATIENCE };
+    let pool = Pool::start(config).await.unwrap();
+    let ed25519 = KeySpec { key: "ed25519".parse().unwrap(), scheme: SchemeId::Ed25519 };
+    pool.import(&ed25519, ImportedKey::Ed25519Seed(wallet_key().to_bytes().into()), |_| ()).await.unwrap();
+    Arc::new(pool)
+}
