@@ -8,10 +8,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// The effects that an event of a record on this network tells, where they can be read: not those of upkeep, and not those that call
-/// a Solana program.
+/// a Solana program or read a lookup table.
 pub(super) fn told_effects(told: &Value, network: Network) -> Option<Effects> {
     let told = Told { told, network };
-    if told.told.get("programs").is_some() || told.told.get("upkeep").is_some() {
+    if ["programs", "tables", "upkeep"].iter().any(|name| told.told.get(*name).is_some()) {
         return None;
     }
     Some(Effects {
