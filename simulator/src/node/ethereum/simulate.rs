@@ -270,8 +270,7 @@ fn unsigned(mut request: TransactionRequest, sender: Address, chain_id: u64) -> 
     }
     let built = request.build_typed_simulate_transaction();
     let transaction = built.map_err(|error| RpcError::new(FAILED, error.to_string()))?;
-    let transaction = transaction.try_into().map_err(|_| RpcError::new(FAILED, "transaction type not supported"))?;
-    Ok(Transaction::new_unchecked(transaction, sender))
+    Ok(Transaction::new_unchecked(transaction.into(), sender))
 }
 
 /// What came of a call, without its logs.
