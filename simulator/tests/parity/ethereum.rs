@@ -47,6 +47,11 @@ const KNOWN: &[Known] = &[
         place: "0.logs*",
         why: "geth tells nothing of what is undone; anvil, the payment",
     },
+    Known {
+        step: "traced: *",
+        place: "gas",
+        why: "geth shows a transaction's limit, anvil what of it is left for its code",
+    },
     Known { step: "the code of no JSON", place: "*", why: "JSON-RPC 2.0 says -32700; anvil says -32600" },
 ];
 

@@ -1,5 +1,7 @@
-//! `eth_simulateV1`: what calls come to. anvil counts and links its blocks otherwise than geth does, and validates nothing; that part is held
-//! against the specification in `simulator/tests/ethereum/simulate.rs`.
+//! `eth_simulateV1` and `debug_traceCall`: what calls come to.
+//!
+//! anvil counts and links simulated blocks otherwise than geth does, and validates nothing. That part is held against the specification in
+//! `simulator/tests/ethereum/simulate.rs`.
 
 use alloy::primitives::{Address, B256, U64, U256};
 use serde_json::{Value, json};
@@ -48,6 +50,18 @@ impl Run {
             let blocks = self.node.ask("eth_simulateV1", json!([payload, "latest"])).await;
             let found: Vec<Value> = blocks[0]["calls"].as_array().unwrap().iter().map(told).collect();
             self.notes.exact(format!("simulated: {step}"), &json!(found));
+        }
+
+        // The calls within, with their logs.
+        for (step, code, call) in [
+            ("a log", LOGS, data("0x0203")),
+            ("a payment within", PAYS_ON, to(CODE, 3)),
+            ("a reason", REVERTS, data("0x")),
+            ("an invalid instruction", "0xfe", to(CODE, 3)),
+        ] {
+            let tracer =
+                json!({ "tracer": "callTracer", "tracerConfig": { "withLog": true }, "stateOverrides": with(code) });
+            self.exact(&format!("traced: {step}"), "debug_traceCall", json!([call, "latest", tracer])).await;
         }
 
         // What contracts see of a block: NUMBER, TIMESTAMP, COINBASE, PREVRANDAO and GASLIMIT, a word each.
