@@ -75,6 +75,11 @@ async fn fault(office: &Office, fault: Value, method: &str) {
     let _: Value = office.node().call("sim_addFault", rule).await.unwrap();
 }
 
+async fn absent(office: &Office, method: &str) {
+    let message = format!("the method {method} does not exist/is not available");
+    fault(office, json!({ "kind": "error", "code": -32601, "message": message }), method).await;
+}
+
 async fn submit(office: &Office, name: &str, data: &str) -> Value {
     let action = json!({ "kind": "call", "contract": CONTRACT, "data": data, "value": "0" });
     let params = json!({ "idempotency_key": name, "intent": { "wallet": WALLET, "action": action } });
@@ -119,10 +124,19 @@ async fn a_node_that_simulates_tells_what_moves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_traces_tells_what_moves() {
+    let office = house().await;
+    absent(&office, "eth_simulateV1").await;
+    stopped(&office, REVERTS, "would_revert", "execution reverted").await;
+    stopped(&office, TAKES, "simulation_mismatch", &format!("5 of erc20:{TOKEN} go from")).await;
+    made(&office, "harmless", HARMLESS).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_only_calls_tells_what_reverts() {
     let office = house().await;
-    let absent = json!({ "kind": "error", "code": -32601, "message": "the method does not exist/is not available" });
-    fault(&office, absent, "eth_simulateV1").await;
+    absent(&office, "eth_simulateV1").await;
+    absent(&office, "debug_traceCall").await;
     stopped(&office, REVERTS, "would_revert", "execution reverted").await;
     // Such a node tells nothing of what moves, and its silence is held against nobody.
     made(&office, "takes", TAKES).await;

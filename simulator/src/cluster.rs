@@ -70,9 +70,6 @@ pub trait ChainNode: Send + Sync + Sized + 'static {
     /// Whether the chain knows a fault.
     fn supports(fault: &Fault) -> bool;
 
-    /// Whether more than one node can make up a chain.
-    fn is_social() -> bool;
-
     /// Waits until it has stopped after its seat's `shutdown` was cancelled. Its folder is free then.
     fn ended(&self) -> impl Future<Output = ()> + Send;
 }
@@ -118,9 +115,6 @@ pub enum ClusterError {
     /// No nodes were asked for.
     #[error("a {0} chain needs at least one node")]
     NoNodes(ChainKind),
-    /// Several nodes were asked for.
-    #[error("the simulated {0} chain runs on one node only; ask for one")]
-    OneNodeOnly(ChainKind),
     /// What the node says.
     #[error("{0}: {1}")]
     Node(NodeId, #[source] NodeError),
@@ -176,9 +170,6 @@ impl<N: ChainNode> Cluster<N> {
     ) -> Result<Arc<Self>, StartError<N::StartError>> {
         if nodes == 0 {
             return Err(StartError::Cluster(ClusterError::NoNodes(N::CHAIN)));
-        }
-        if nodes > 1 && !N::is_social() {
-            return Err(StartError::Cluster(ClusterError::OneNodeOnly(N::CHAIN)));
         }
         let network = Network::new(N::CHAIN, Arc::clone(&ground.faults), conditions);
         let mut slots: Vec<Slot<N>> = Vec::new();

@@ -10,64 +10,30 @@
     reason = "tests state their assumptions bluntly, in their helpers too"
 )]
 
+#[path = "bitcoin_support/payer.rs"]
+mod payer;
 #[path = "support/storm.rs"]
 mod storm;
 
 use std::collections::BTreeSet;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bitcoin::key::{Keypair, Secp256k1, TapTweak};
-use bitcoin::secp256k1::{self, SecretKey};
-use bitcoin::{CompressedPublicKey, Network};
-use chains::account::{Account, KeyPath, PublicKey};
+use bitcoin::Network;
 use chains::amount::Amount;
 use chains::asset::Asset;
-use chains::bitcoin::{Bitcoin, BitcoinClient, Options};
-use chains::bitcoin::{Signed, Unsigned};
-use chains::chain::{BuildError, Chain, Replacement, Slot};
+use chains::bitcoin::{BitcoinClient, Options, Signed, Unsigned};
+use chains::chain::{BuildError, Chain, Replacement};
 use chains::client::{Client, StateError, Status};
 use chains::intent::Intent;
-use chains::payload::{Message, Payload, Signature};
 use chains::rpc::{Auth, RpcClient};
 use serde_json::json;
 use simulator::clock::ManualClock;
 use simulator::node::bitcoin::{BitcoinConfig, BitcoinNode};
 use simulator::rpc::CancellationToken;
 
-const FUNDS: u64 = 1_000_000;
-const PAID: u64 = 250_000;
-
-fn secret() -> SecretKey {
-    SecretKey::from_slice(&[7; 32]).unwrap()
-}
-
-fn account(taproot: bool) -> Account {
-    let secp = Secp256k1::new();
-    let key = match taproot {
-        true => PublicKey::Taproot(secret().x_only_public_key(&secp).0),
-        false => PublicKey::Ecdsa(CompressedPublicKey(secret().public_key(&secp))),
-    };
-    let network = "bitcoin:regtest".parse().unwrap();
-    Account::new("test".parse().unwrap(), network, "key".parse().unwrap(), KeyPath::root(), key).unwrap()
-}
-
-fn sign(payload: &Payload) -> Signature {
-    let secp = Secp256k1::new();
-    match payload.message() {
-        Message::Ecdsa(hash) => {
-            let message = secp256k1::Message::from_digest(*hash);
-            let (id, rs) = secp.sign_ecdsa_recoverable(&message, &secret()).serialize_compact();
-            Signature::Ecdsa { rs, recovery_id: u8::try_from(id.to_i32()).unwrap() }
-        }
-        Message::Taproot(hash) => {
-            let pair = Keypair::from_secret_key(&secp, &secret()).tap_tweak(&secp, None).to_keypair();
-            let message = secp256k1::Message::from_digest(*hash);
-            Signature::Schnorr(secp.sign_schnorr_no_aux_rand(&message, &pair).serialize())
-        }
-        Message::Ed25519(_) => panic!("not on Bitcoin"),
-    }
-}
+use crate::payer::{CHAIN, FUNDS, PAID, PAYEE, Purse, account, pay, script};
 
 async fn pay_follow_reorganise(taproot: bool) {
     let folder = tempfile::tempdir().unwrap();
@@ -76,33 +42,17 @@ async fn pay_follow_reorganise(taproot: bool) {
     let clock = Arc::new(ManualClock::new(1_750_000_000_000));
     let node = BitcoinNode::start(config, clock, shutdown.clone()).await.unwrap();
 
-    let account = account(taproot);
-    let chain = Bitcoin::new(Network::Regtest);
-    let script = account.address().to_string().parse::<bitcoin::Address<_>>().unwrap().assume_checked().script_pubkey();
     let auth = Auth::BasicFile(node.cookie_file().unwrap().to_owned());
-    let rpc = RpcClient::new(&node.url(), auth, Duration::from_secs(10)).unwrap();
-    let client = BitcoinClient::new(rpc, Network::Regtest, [script], 0, Options::default());
-    let balance = async || client.balance(&account, Asset::Native).await.unwrap();
+    let purse = Purse::new(&node.url(), auth, account(taproot));
+    let (client, account) = (&purse.client, &purse.account);
 
-    assert_eq!(balance().await, Amount::from_sat(0));
+    assert_eq!(purse.balance().await, Amount::from_sat(0));
     node.fund(&account.address().to_string(), bitcoin::Amount::from_sat(FUNDS)).await.unwrap();
-    assert_eq!(balance().await, Amount::from_sat(FUNDS));
+    assert_eq!(purse.balance().await, Amount::from_sat(FUNDS));
 
-    let intent: Intent = serde_json::from_value(json!({
-        "wallet": "test",
-        "action": {
-            "kind": "transfer",
-            "asset": "native",
-            "to": "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080",
-            "amount": PAID.to_string(),
-        },
-    }))
-    .unwrap();
-    let state = client.state(&intent, &account, &BTreeSet::new()).await.unwrap();
-    let unsigned = chain.build(&intent, &account, &state).unwrap();
-    let fee = chain.effects(&account, &unsigned).unwrap().max_fee;
-    let signatures: Vec<_> = chain.payloads(&account, &unsigned).unwrap().iter().map(sign).collect();
-    let signed = chain.assemble(&account, &unsigned, &signatures).unwrap();
+    let unsigned = purse.build(&pay(PAID)).await;
+    let fee = CHAIN.effects(account, &unsigned).unwrap().max_fee;
+    let signed = purse.signed(&unsigned);
 
     assert_eq!(client.status(&signed).await.unwrap(), Status::Unknown);
     client.broadcast(&signed).await.unwrap();
@@ -116,11 +66,11 @@ async fn pay_follow_reorganise(taproot: bool) {
     };
     assert_eq!(confirmations().await, (Some(block.to_string()), 3));
     let left = Amount::from_sat(FUNDS - PAID).checked_sub(fee).unwrap();
-    assert_eq!(balance().await, left);
+    assert_eq!(purse.balance().await, left);
 
     node.invalidate(block).await.unwrap();
     assert_eq!(client.status(&signed).await.unwrap(), Status::InMempool);
-    assert_eq!(balance().await, left);
+    assert_eq!(purse.balance().await, left);
     let again = node.mine(1).await.unwrap()[0];
     assert_eq!(confirmations().await, (Some(again.to_string()), 1));
     assert_eq!(client.tip().await.unwrap().height, u64::from(node.height().await.unwrap()));
@@ -139,16 +89,20 @@ async fn a_p2tr_payment() {
     pay_follow_reorganise(true).await;
 }
 
-const PAYEE: &str = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
-const CHAIN: Bitcoin = Bitcoin::new(Network::Regtest);
-
 /// A funded wallet and its node.
 struct Payer {
     node: BitcoinNode,
-    client: BitcoinClient,
-    account: Account,
+    purse: Purse,
     rpc: RpcClient,
     shutdown: CancellationToken,
+}
+
+impl Deref for Payer {
+    type Target = Purse;
+
+    fn deref(&self) -> &Purse {
+        &self.purse
+    }
 }
 
 impl Payer {
@@ -156,15 +110,12 @@ impl Payer {
         let shutdown = CancellationToken::new();
         let clock = Arc::new(ManualClock::new(1_750_000_000_000));
         let node = BitcoinNode::start(BitcoinConfig::default(), clock, shutdown.clone()).await.unwrap();
-        let account = account(taproot);
-        let address = account.address().to_string();
-        let script = address.parse::<bitcoin::Address<_>>().unwrap().assume_checked().script_pubkey();
-        let rpc = || RpcClient::new(&node.url(), Auth::None, Duration::from_secs(10)).unwrap();
-        let client = BitcoinClient::new(rpc(), Network::Regtest, [script], 0, Options::default());
+        let purse = Purse::new(&node.url(), Auth::None, account(taproot));
         for coin in coins {
-            node.fund(&address, bitcoin::Amount::from_sat(*coin)).await.unwrap();
+            node.fund(&purse.account.address().to_string(), bitcoin::Amount::from_sat(*coin)).await.unwrap();
         }
-        Self { rpc: rpc(), node, client, account, shutdown }
+        let rpc = RpcClient::new(&node.url(), Auth::None, Duration::from_secs(10)).unwrap();
+        Self { node, purse, rpc, shutdown }
     }
 
     async fn stop(self) {
@@ -172,49 +123,11 @@ impl Payer {
         self.node.stopped().await;
     }
 
-    async fn build(&self, intent: &Intent) -> Unsigned {
-        let state = self.client.state(intent, &self.account, &BTreeSet::new()).await.unwrap();
-        CHAIN.build(intent, &self.account, &state).unwrap()
-    }
-
-    async fn replace(
-        &self,
-        intent: &Intent,
-        previous: &[Unsigned],
-        purpose: Replacement,
-        others: BTreeSet<Slot>,
-    ) -> Result<Unsigned, StateError> {
-        let busy = previous.iter().flat_map(|tx| CHAIN.slots(&self.account, tx)).chain(others).collect();
-        let state = self.client.replacement_state(intent, &self.account, previous, purpose, &busy).await?;
-        Ok(CHAIN.replace(intent, &self.account, previous, purpose, &state)?)
-    }
-
-    fn signed(&self, unsigned: &Unsigned) -> Signed {
-        let signatures: Vec<_> = CHAIN.payloads(&self.account, unsigned).unwrap().iter().map(sign).collect();
-        CHAIN.assemble(&self.account, unsigned, &signatures).unwrap()
-    }
-
-    async fn send(&self, unsigned: &Unsigned) -> Signed {
-        let signed = self.signed(unsigned);
-        self.client.broadcast(&signed).await.unwrap();
-        assert_eq!(self.status(&signed).await, Status::InMempool);
-        signed
-    }
-
-    async fn status(&self, signed: &Signed) -> Status {
-        self.client.status(signed).await.unwrap()
-    }
-
     /// Mines just this transaction, which needn't be in the mempool.
     async fn mine_alone(&self, signed: &Signed) {
         let hex = bitcoin::consensus::encode::serialize_hex(signed.transaction());
         let _: serde_json::Value = self.rpc.call("generateblock", json!([PAYEE, [hex]])).await.unwrap();
     }
-}
-
-fn pay(sat: u64) -> Intent {
-    let action = json!({ "kind": "transfer", "asset": "native", "to": PAYEE, "amount": sat.to_string() });
-    serde_json::from_value(json!({ "wallet": "test", "action": action })).unwrap()
 }
 
 fn not_replaceable(refused: Result<Unsigned, StateError>) -> &'static str {
@@ -242,8 +155,7 @@ async fn speed_up_and_cancel(taproot: bool) {
     assert_eq!(attempts[4].transaction().input.len(), 2);
     payer.node.mine(1).await.unwrap();
     assert!(matches!(payer.status(&signed[4]).await, Status::Included(_)));
-    let left = payer.client.balance(&payer.account, Asset::Native).await.unwrap();
-    assert_eq!(left, Amount::from_sat(380_000 - attempts[4].fee().to_sat()));
+    assert_eq!(payer.balance().await, Amount::from_sat(380_000 - attempts[4].fee().to_sat()));
 
     let refused = payer.replace(&intent, &attempts, Replacement::SpeedUp, BTreeSet::new()).await;
     assert!(not_replaceable(refused).contains("in a block already"));
@@ -326,8 +238,7 @@ async fn hard_weather_is_a_typed_error_and_nothing_else() {
     let waiting_signed = payer.send(&waiting).await;
 
     let storm = storm::Storm::before(&payer.node.url()).await;
-    let address = payer.account.address().to_string();
-    let script = address.parse::<bitcoin::Address<_>>().unwrap().assume_checked().script_pubkey();
+    let script = script(&payer.account);
     // One that has never seen the chain, so that it asks all there is to ask.
     let client = || {
         let rpc = RpcClient::new(storm.url(), Auth::None, Duration::from_secs(10)).unwrap();
@@ -389,8 +300,7 @@ async fn a_payment_is_hurried_on_by_its_child() {
     for signed in [&parent_signed, &child_signed] {
         assert!(matches!(payer.status(signed).await, Status::Included(_)));
     }
-    let left = payer.client.balance(&payer.account, Asset::Native).await.unwrap();
-    assert_eq!(left, Amount::from_sat(FUNDS - PAID - fees.to_sat()));
+    assert_eq!(payer.balance().await, Amount::from_sat(FUNDS - PAID - fees.to_sat()));
     let gone = payer.client.state(&intent, &payer.account, &BTreeSet::new()).await;
     assert!(matches!(gone, Err(StateError::Build(BuildError::NotAcceleratable(_)))), "{gone:?}");
     payer.stop().await;

@@ -24,3 +24,5 @@ mod restart;
 mod simulate;
 #[path = "support/storm.rs"]
 mod storm;
+#[path = "ethereum/trace.rs"]
+mod trace;

@@ -138,6 +138,11 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Whether every chain's nodes know it, rather than those of some.
+    pub const fn is_common(&self) -> bool {
+        !matches!(self, Self::Pinning | Self::ExpireBlockhash)
+    }
+
     /// Whether it holds for a time, rather than striking single events.
     pub const fn is_condition(&self) -> bool {
         matches!(

@@ -4,7 +4,7 @@
 //! - `block`, `executor`, `state`: what a block is, how it is executed by `revm`, and what it leaves;
 //! - `chain`, `finality`: the block tree with the node's branch, and votes on what never leaves it;
 //! - `mempool`: what waits for a block, by geth's rules;
-//! - `call`, `simulate`, `fees`, `filter`: execution without effect, price suggestions, logs;
+//! - `call`, `simulate`, `trace`, `fees`, `filter`: execution without effect, price suggestions, logs;
 //! - `dialect`, `answer`, `args`, `sight`: geth's method table and JSON shapes, and what they are about;
 //! - `subscribe`: notifications over WebSockets;
 //! - `control`, `faucet`: blocks on demand and money;
@@ -38,6 +38,7 @@ mod sight;
 mod simulate;
 mod state;
 mod subscribe;
+mod trace;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;

@@ -1,5 +1,7 @@
 //! The Ethereum suite: the simulated node against `anvil`, with blocks on demand on both.
 
+mod simulate;
+
 use std::process::Command;
 use std::sync::Arc;
 
@@ -34,6 +36,22 @@ const KNOWN: &[Known] = &[
     Known { step: "a balance in the future", place: "code", why: "geth's code is -32000, anvil's -32602" },
     Known { step: "the fee history without rewards", place: "reward.[]", why: "geth leaves an empty list out" },
     Known { step: "percentiles out of order", place: "code", why: "geth refuses them, anvil sorts" },
+    Known {
+        step: "simulated: failure*",
+        place: "0.code",
+        why: "the specification's -32015, or 3 of a revert; anvil says -3200",
+    },
+    Known { step: "simulated: failure*", place: "0.error", why: "geth names the error, anvil says that it failed" },
+    Known {
+        step: "simulated: failure*",
+        place: "0.logs*",
+        why: "geth tells nothing of what is undone; anvil, the payment",
+    },
+    Known {
+        step: "traced: *",
+        place: "gas",
+        why: "geth shows a transaction's limit, anvil what of it is left for its code",
+    },
     Known { step: "the code of no JSON", place: "*", why: "JSON-RPC 2.0 says -32700; anvil says -32600" },
 ];
 
@@ -61,6 +79,7 @@ impl Run {
         run.replacement().await;
         run.contracts().await;
         run.logs().await;
+        run.simulations().await;
         run.blocks().await;
         run.bad_requests().await;
         run.notes

@@ -3,74 +3,36 @@
 //! What the client's messages and signatures are worth is Bitcoin Core's word here.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::ops::Deref;
 
-use bitcoin::key::{Keypair, Secp256k1, TapTweak};
-use bitcoin::secp256k1::{self, SecretKey};
-use bitcoin::{Address, CompressedPublicKey, Network, OutPoint};
-use chains::account::{Account, KeyPath, PublicKey};
+use bitcoin::OutPoint;
 use chains::amount::Amount;
-use chains::asset::Asset;
-use chains::bitcoin::{Bitcoin, BitcoinClient, Options, Signed, Unsigned};
 use chains::chain::{BuildError, Chain, Replacement};
 use chains::client::{BroadcastError, Client, SendClass, StateError, Status};
 use chains::intent::Intent;
-use chains::payload::{Message, Payload, Signature};
-use chains::rpc::{Auth, RpcClient};
+use chains::rpc::Auth;
 use serde_json::{Value, json};
 
 use crate::bitcoind::Bitcoind;
+use crate::payer::{CHAIN, FUNDS, PAID, PAYEE, Purse, account, pay, script};
 use crate::subject::Subject;
 use crate::wallet::{Kind, Wallet};
 
-const CHAIN: Bitcoin = Bitcoin::new(Network::Regtest);
-const PAYEE: &str = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
-const FUNDS: u64 = 1_000_000;
-const PAID: u64 = 250_000;
 const COINBASE: u64 = 5_000_000_000;
-
-fn secret() -> SecretKey {
-    SecretKey::from_slice(&[7; 32]).unwrap()
-}
-
-fn account(taproot: bool) -> Account {
-    let secp = Secp256k1::new();
-    let key = match taproot {
-        true => PublicKey::Taproot(secret().x_only_public_key(&secp).0),
-        false => PublicKey::Ecdsa(CompressedPublicKey(secret().public_key(&secp))),
-    };
-    let network = "bitcoin:regtest".parse().unwrap();
-    Account::new("test".parse().unwrap(), network, "key".parse().unwrap(), KeyPath::root(), key).unwrap()
-}
-
-fn sign(payload: &Payload) -> Signature {
-    let secp = Secp256k1::new();
-    match payload.message() {
-        Message::Ecdsa(hash) => {
-            let message = secp256k1::Message::from_digest(*hash);
-            let (id, rs) = secp.sign_ecdsa_recoverable(&message, &secret()).serialize_compact();
-            Signature::Ecdsa { rs, recovery_id: u8::try_from(id.to_i32()).unwrap() }
-        }
-        Message::Taproot(hash) => {
-            let pair = Keypair::from_secret_key(&secp, &secret()).tap_tweak(&secp, None).to_keypair();
-            let message = secp256k1::Message::from_digest(*hash);
-            Signature::Schnorr(secp.sign_schnorr_no_aux_rand(&message, &pair).serialize())
-        }
-        Message::Ed25519(_) => panic!("not on Bitcoin"),
-    }
-}
-
-fn pay(sat: u64) -> Intent {
-    let action = json!({ "kind": "transfer", "asset": "native", "to": PAYEE, "amount": sat.to_string() });
-    serde_json::from_value(json!({ "wallet": "test", "action": action })).unwrap()
-}
 
 /// A funded wallet on its node.
 struct Payer {
     _bitcoind: Bitcoind,
     node: Subject,
-    client: BitcoinClient,
-    account: Account,
+    purse: Purse,
+}
+
+impl Deref for Payer {
+    type Target = Purse;
+
+    fn deref(&self) -> &Purse {
+        &self.purse
+    }
 }
 
 impl Payer {
@@ -78,7 +40,6 @@ impl Payer {
     async fn start(taproot: bool, coins: &[u64]) -> Self {
         let bitcoind = Bitcoind::start();
         let (node, account) = (bitcoind.subject(), account(taproot));
-        let script = account.address().to_string().parse::<Address<_>>().unwrap().assume_checked().script_pubkey();
         let miner = Wallet::new(3, Kind::P2wpkh);
         let blocks: Vec<String> =
             node.get("generatetoaddress", json!([coins.len() + 100, miner.address().to_string()])).await;
@@ -87,15 +48,14 @@ impl Payer {
             let coin = OutPoint::new(block["tx"][0].as_str().unwrap().parse().unwrap(), 0);
             // What the coinbase has more goes back to the miner.
             let money = bitcoin::Amount::from_sat(COINBASE);
-            let mut tx = miner.unsigned(&[(coin, money)], script.clone(), COINBASE - sats);
+            let mut tx = miner.unsigned(&[(coin, money)], script(&account), COINBASE - sats);
             let change = bitcoin::Amount::from_sat(COINBASE - sats - 10_000);
             tx.output.push(bitcoin::TxOut { value: change, script_pubkey: miner.script() });
             let tx = miner.sign(tx, &[(coin, money)]);
             node.ask("sendrawtransaction", json!([bitcoin::consensus::encode::serialize_hex(&tx)])).await;
         }
-        let rpc = RpcClient::new(bitcoind.url(), Auth::BasicFile(bitcoind.cookie()), Duration::from_secs(30)).unwrap();
-        let client = BitcoinClient::new(rpc, Network::Regtest, [script], 0, Options::default());
-        let payer = Self { _bitcoind: bitcoind, node, client, account };
+        let purse = Purse::new(bitcoind.url(), Auth::BasicFile(bitcoind.cookie()), account);
+        let payer = Self { _bitcoind: bitcoind, node, purse };
         payer.mine(1).await;
         assert_eq!(payer.balance().await, Amount::from_sat(coins.iter().sum()));
         payer
@@ -103,42 +63,6 @@ impl Payer {
 
     async fn mine(&self, blocks: u32) -> Vec<String> {
         self.node.get("generatetoaddress", json!([blocks, PAYEE])).await
-    }
-
-    async fn balance(&self) -> Amount {
-        self.client.balance(&self.account, Asset::Native).await.unwrap()
-    }
-
-    async fn build(&self, intent: &Intent) -> Unsigned {
-        let state = self.client.state(intent, &self.account, &BTreeSet::new()).await.unwrap();
-        CHAIN.build(intent, &self.account, &state).unwrap()
-    }
-
-    async fn replace(
-        &self,
-        intent: &Intent,
-        previous: &[Unsigned],
-        purpose: Replacement,
-    ) -> Result<Unsigned, StateError> {
-        let busy = previous.iter().flat_map(|tx| CHAIN.slots(&self.account, tx)).collect();
-        let state = self.client.replacement_state(intent, &self.account, previous, purpose, &busy).await?;
-        Ok(CHAIN.replace(intent, &self.account, previous, purpose, &state)?)
-    }
-
-    fn signed(&self, unsigned: &Unsigned) -> Signed {
-        let signatures: Vec<_> = CHAIN.payloads(&self.account, unsigned).unwrap().iter().map(sign).collect();
-        CHAIN.assemble(&self.account, unsigned, &signatures).unwrap()
-    }
-
-    async fn send(&self, unsigned: &Unsigned) -> Signed {
-        let signed = self.signed(unsigned);
-        self.client.broadcast(&signed).await.unwrap();
-        assert_eq!(self.status(&signed).await, Status::InMempool);
-        signed
-    }
-
-    async fn status(&self, signed: &Signed) -> Status {
-        self.client.status(signed).await.unwrap()
     }
 }
 
@@ -192,7 +116,7 @@ async fn payments_are_sped_up_and_cancelled_on_bitcoind() {
     let mut attempts = vec![payer.build(&intent).await];
     let mut signed = vec![payer.send(&attempts[0]).await];
     for purpose in [Replacement::SpeedUp, Replacement::SpeedUp, Replacement::Cancel, Replacement::Cancel] {
-        let next = payer.replace(&intent, &attempts, purpose).await.unwrap();
+        let next = payer.replace(&intent, &attempts, purpose, BTreeSet::new()).await.unwrap();
         signed.push(payer.send(&next).await);
         attempts.push(next);
         for evicted in &signed[..signed.len() - 1] {
@@ -214,7 +138,7 @@ async fn payments_are_sped_up_and_cancelled_on_bitcoind() {
     for excluded in &signed[..4] {
         assert_eq!(payer.status(excluded).await, Status::Expired);
     }
-    let refused = payer.replace(&intent, &attempts, Replacement::SpeedUp).await;
+    let refused = payer.replace(&intent, &attempts, Replacement::SpeedUp, BTreeSet::new()).await;
     assert!(matches!(refused, Err(StateError::Build(BuildError::NotReplaceable(_)))), "{refused:?}");
 }
 

@@ -22,6 +22,8 @@ mod bitcoind;
 mod client;
 mod ethereum;
 mod gateway;
+#[path = "../bitcoin_support/payer.rs"]
+mod payer;
 mod solana;
 mod subject;
 mod transcript;

@@ -130,7 +130,7 @@ impl Place<'_> {
 /// # Errors
 /// As geth: code 3 with the data where it reverted, -32000 where it couldn't run.
 pub(crate) fn call(place: Place<'_>, request: &TransactionRequest, chain_id: u64) -> Result<Bytes, RpcError> {
-    let gas = request.gas.filter(|gas| *gas != 0).unwrap_or(GAS_CAP).min(GAS_CAP);
+    let gas = allowance(request);
     let mut run = Run::new(place, request, chain_id)?;
     let failure = match run.execute(gas) {
         Ok(result) => match failure(&result) {
@@ -221,18 +221,8 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn new(place: Place<'a>, request: &TransactionRequest, chain_id: u64) -> Result<Self, RpcError> {
-        let tx = transaction(request, chain_id)?;
-        let mut block = environment(&place.header);
-        if tx.gas_price == 0 {
-            // As in geth, a call that names no price isn't held to the base fee.
-            block.basefee = 0;
-        }
-        let mut cfg = config(chain_id);
-        cfg.disable_nonce_check = true;
-        cfg.disable_eip3607 = true;
-        cfg.disable_block_gas_limit = true;
-        let evm = Context::mainnet().with_db(place.db).with_cfg(cfg).with_block(block).build_mainnet();
-        Ok(Self { evm, tx })
+        let (context, tx) = prepared(place, request, chain_id)?;
+        Ok(Self { evm: context.build_mainnet(), tx })
     }
 
     fn execute(&mut self, gas: u64) -> Result<ExecutionResult, CallError> {
@@ -265,6 +255,30 @@ impl<'a> Run<'a> {
     fn explain(&self, reason: &InvalidTransaction, gas: u64) -> String {
         explain(reason, &self.tx, self.evm.ctx.block.basefee, gas)
     }
+}
+
+/// Where a call runs, and the call in the engine's form but for its gas limit.
+pub(crate) fn prepared<'a>(
+    place: Place<'a>,
+    request: &TransactionRequest,
+    chain_id: u64,
+) -> Result<(MainnetContext<CacheDB<Ground<'a>>>, TxEnv), RpcError> {
+    let tx = transaction(request, chain_id)?;
+    let mut block = environment(&place.header);
+    if tx.gas_price == 0 {
+        // As in geth, a call that names no price isn't held to the base fee.
+        block.basefee = 0;
+    }
+    let mut cfg = config(chain_id);
+    cfg.disable_nonce_check = true;
+    cfg.disable_eip3607 = true;
+    cfg.disable_block_gas_limit = true;
+    Ok((Context::mainnet().with_db(place.db).with_cfg(cfg).with_block(block), tx))
+}
+
+/// The gas that a call may use, by its own word.
+pub(crate) fn allowance(request: &TransactionRequest) -> u64 {
+    request.gas.filter(|gas| *gas != 0).unwrap_or(GAS_CAP).min(GAS_CAP)
 }
 
 /// geth's words for a transaction that can't be run.
@@ -366,7 +380,7 @@ pub(crate) fn answer(error: &CallError) -> RpcError {
 }
 
 /// The reason that Solidity encoded into revert data: `Error(string)` or `Panic(uint256)`, in geth's words.
-fn reason(data: &[u8]) -> Option<String> {
+pub(crate) fn reason(data: &[u8]) -> Option<String> {
     if let Ok(Revert { reason }) = Revert::abi_decode(data) {
         return Some(reason);
     }
@@ -388,7 +402,7 @@ fn reason(data: &[u8]) -> Option<String> {
 }
 
 /// geth's words for an error of the machine.
-fn halt(reason: &HaltReason) -> String {
+pub(crate) fn halt(reason: &HaltReason) -> String {
     match reason {
         HaltReason::OutOfGas(_) => "out of gas",
         HaltReason::OpcodeNotFound | HaltReason::NotActivated => "invalid opcode",

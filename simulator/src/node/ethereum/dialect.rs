@@ -22,6 +22,7 @@ use super::host::Host;
 use super::mempool::Pooled;
 use super::sight::Sight;
 use super::subscribe::Subscriptions;
+use super::trace::{self, TraceConfig};
 use super::{ControlError, fees, filter, simulate};
 use crate::rpc::socket::Session;
 use crate::rpc::{Dialect, INTERNAL_ERROR, JsonRpcVersion, METHOD_NOT_FOUND, RpcError};
@@ -103,7 +104,9 @@ fn about(engine: Sight<'_>, method: &str, args: Args<'_>) -> Answer {
         "web3_sha3" => args.required::<Bytes>(0).map(|data| value(&keccak256(data))),
         "net_version" => Ok(engine.chain_id().to_string().into()),
         "net_listening" => Ok(true.into()),
-        "rpc_modules" => Ok(json!({ "eth": "1.0", "net": "1.0", "rpc": "1.0", "txpool": "1.0", "web3": "1.0" })),
+        "rpc_modules" => {
+            Ok(json!({ "debug": "1.0", "eth": "1.0", "net": "1.0", "rpc": "1.0", "txpool": "1.0", "web3": "1.0" }))
+        }
         "eth_chainId" => Ok(value(&U64::from(engine.chain_id()))),
         "eth_syncing" => Ok(false.into()),
         "eth_accounts" => Ok(json!([])),
@@ -234,6 +237,11 @@ fn state(host: &Host, engine: Sight<'_>, method: &str, args: Args<'_>) -> Answer
         }),
         "eth_call" => executed(host, engine, args)
             .and_then(|(request, place)| Ok(value(&call::call(place, &request, engine.chain_id())?))),
+        "debug_traceCall" => args.required::<TransactionRequest>(0).and_then(|request| {
+            let place = place(host, engine, args.block(1)?)?;
+            let config = args.optional::<TraceConfig>(2)?.unwrap_or_default();
+            trace::trace_call(place, &request, config, engine.chain_id())
+        }),
         "eth_simulateV1" => args.required::<SimulatePayload>(0).and_then(|payload| {
             let place = place(host, engine, args.block(1)?)?;
             Ok(simulate::simulate(place, payload, engine.chain_id())?.into())

@@ -60,28 +60,7 @@ impl ChainNode for EthereumNode {
     }
 
     fn supports(fault: &Fault) -> bool {
-        matches!(
-            fault,
-            Fault::Delay { .. }
-                | Fault::Error { .. }
-                | Fault::Timeout { .. }
-                | Fault::Drop { .. }
-                | Fault::Duplicate
-                | Fault::Stale { .. }
-                | Fault::Lie
-                | Fault::Crash
-                | Fault::Partition { .. }
-                | Fault::Reorg { .. }
-                | Fault::FeeSpike { .. }
-                | Fault::EvictMempool
-                | Fault::FullBlocks
-                | Fault::Pinning
-                | Fault::ClockSkew { .. }
-        )
-    }
-
-    fn is_social() -> bool {
-        true
+        fault.is_common() || matches!(fault, Fault::Pinning)
     }
 
     async fn ended(&self) {

@@ -6,11 +6,12 @@
 //! keeps what they changed: an account can be read as of any commitment level, and a block that loses is taken back by it.
 //! (A clone of the runtime copies every account there is; an undo log costs what the block changed.)
 
+mod simulate;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use litesvm::LiteSVM;
-use litesvm::types::TransactionMetadata;
 use solana_sdk::account::{Account, AccountSharedData, ReadableAccount};
 use solana_sdk::clock::Clock;
 use solana_sdk::hash::Hash;
@@ -21,6 +22,8 @@ use solana_sdk::slot_hashes::{MAX_ENTRIES, SlotHashes};
 use solana_sdk::sysvar::recent_blockhashes::{IterItem, RecentBlockhashes};
 use solana_sdk::transaction::{TransactionError, VersionedTransaction};
 
+pub(super) use self::simulate::Simulation;
+use self::simulate::returned;
 use super::block::{Block, Wired, blockhash};
 use super::genesis;
 use super::ledger::{Executed, Height, Ledger, MAX_AGE, Outcome, Slot, SlotInfo, all_keys, is_writable};
@@ -111,19 +114,6 @@ struct Run {
 struct Undo {
     slot: Slot,
     before: HashMap<Pubkey, Option<AccountSharedData>>,
-}
-
-/// What a transaction would do.
-pub(super) struct Simulation {
-    pub(super) error: Option<TransactionError>,
-    pub(super) logs: Vec<String>,
-    pub(super) units_consumed: u64,
-    /// Lamports.
-    pub(super) fee: u64,
-    pub(super) returned: Option<(Pubkey, Vec<u8>)>,
-    pub(super) inner: solana_sdk::inner_instruction::InnerInstructionsList,
-    /// The writable accounts after it.
-    pub(super) accounts: Vec<(Pubkey, AccountSharedData)>,
 }
 
 impl Engine {
@@ -396,37 +386,6 @@ impl Engine {
         Err(TransactionError::BlockhashNotFound)
     }
 
-    /// What `transaction` would do on top of slot `at`. Signatures are the caller's business.
-    pub(super) fn simulate(&mut self, transaction: VersionedTransaction, at: Slot) -> Simulation {
-        let checked = self.check_age(&transaction.message, at).and_then(|()| {
-            match self.ledger.executed(&transaction.message.hash()) {
-                Some(slot) if slot <= at => Err(TransactionError::AlreadyProcessed),
-                _ => self.resolve(&transaction.message),
-            }
-        });
-        let loaded = match checked {
-            Ok(loaded) => loaded,
-            Err(error) => return Simulation::failed(error),
-        };
-        let replaced = self.turn_back(&transaction, &loaded, at);
-        let simulated = self.svm.simulate_transaction(self.in_environment(transaction, at));
-        for (address, account) in replaced {
-            self.put(address, account);
-        }
-        match simulated {
-            Ok(done) => Simulation { accounts: done.post_accounts, ..Simulation::of(None, done.meta) },
-            Err(failed) => Simulation::of(Some(failed.err), failed.meta),
-        }
-    }
-
-    /// The fee of a message in lamports, as the runtime computes it, if its blockhash is good in slot `at`.
-    pub(super) fn fee(&mut self, message: VersionedMessage, at: Slot) -> Option<u64> {
-        self.check_age(&message, at).ok()?;
-        let signatures = vec![Default::default(); usize::from(message.header().num_required_signatures)];
-        let simulated = self.svm.simulate_transaction(VersionedTransaction { signatures, message });
-        Some(simulated.map_or_else(|failed| failed.meta.fee, |done| done.meta.fee))
-    }
-
     /// Passes empty slots until `slot` is the next one.
     fn pass_until(&mut self, slot: Slot) -> Result<(), ReplayError> {
         let order = ReplayError::Order { slot, tip: self.ledger.tip() };
@@ -586,29 +545,6 @@ impl Engine {
         let recent = hashes.iter().take(recent).map(|(slot, hash)| IterItem(*slot, hash, LAMPORTS_PER_SIGNATURE));
         self.svm.set_sysvar(&RecentBlockhashes::from_iter(recent));
     }
-}
-
-impl Simulation {
-    fn failed(error: TransactionError) -> Self {
-        Self::of(Some(error), TransactionMetadata::default())
-    }
-
-    fn of(error: Option<TransactionError>, meta: TransactionMetadata) -> Self {
-        Self {
-            error,
-            returned: returned(&meta),
-            logs: meta.logs,
-            units_consumed: meta.compute_units_consumed,
-            fee: meta.fee,
-            inner: meta.inner_instructions,
-            accounts: Vec::new(),
-        }
-    }
-}
-
-fn returned(meta: &TransactionMetadata) -> Option<(Pubkey, Vec<u8>)> {
-    let data = &meta.return_data;
-    (!data.data.is_empty()).then(|| (data.program_id, data.data.clone()))
 }
 
 /// The price that a message offers, in micro-lamports per compute unit:

@@ -70,28 +70,7 @@ impl ChainNode for SolanaNode {
     }
 
     fn supports(fault: &Fault) -> bool {
-        matches!(
-            fault,
-            Fault::Delay { .. }
-                | Fault::Error { .. }
-                | Fault::Timeout { .. }
-                | Fault::Drop { .. }
-                | Fault::Duplicate
-                | Fault::Stale { .. }
-                | Fault::Lie
-                | Fault::Crash
-                | Fault::Partition { .. }
-                | Fault::Reorg { .. }
-                | Fault::FeeSpike { .. }
-                | Fault::EvictMempool
-                | Fault::FullBlocks
-                | Fault::ClockSkew { .. }
-                | Fault::ExpireBlockhash
-        )
-    }
-
-    fn is_social() -> bool {
-        true
+        fault.is_common() || matches!(fault, Fault::ExpireBlockhash)
     }
 
     async fn ended(&self) {

@@ -1,7 +1,9 @@
 //! The validator: makes blocks from what is queued, follows the branch that the votes are for, and writes down what it does.
 //!
 //! A node that is alone makes every slot; runs of empty slots are one record. Of several nodes one leads each slot, and what they agree
-//! on is [`Consensus`].
+//! on is [`Consensus`], which `agree` goes by.
+
+mod agree;
 
 use std::io;
 use std::path::Path;
@@ -11,7 +13,7 @@ use solana_sdk::signature::Signature;
 use solana_sdk::transaction::VersionedTransaction;
 use tokio::sync::watch;
 
-use super::block::{Block, Message, Said, Wired};
+use super::block::{Block, Message, Wired};
 use super::consensus::Consensus;
 use super::engine::{Engine, ReplayError, Settling, View, unit_price};
 use super::genesis;
@@ -150,7 +152,7 @@ impl Validator {
         }
         engine.pass_all();
         engine.show_sysvars();
-        let consensus = settling.votes.then(|| resume(&engine, &seat, rules.depth, rooted, refused));
+        let consensus = settling.votes.then(|| agree::resume(&engine, &seat, rules.depth, rooted, refused));
         let seed = seat.gate.as_ref().map(|gate| gate.faults.seed()).unwrap_or_default();
         Ok(Self {
             tidied: engine.ledger().height(),
@@ -335,52 +337,6 @@ impl Validator {
         Ok(ids)
     }
 
-    /// Takes blocks that a peer has told, and follows what is best then. `false` where what one of them builds on is not known.
-    ///
-    /// # Errors
-    /// Where the journal can't be written.
-    pub(super) fn take_blocks(&mut self, blocks: Vec<Arc<Block>>) -> Result<bool, ProduceError> {
-        let Some(consensus) = &mut self.consensus else { return Ok(true) };
-        let mut fits = true;
-        for block in blocks {
-            let Block { id, parent, leader, millis, .. } = *block;
-            let made = Block::new(parent, id.slot, leader, millis, block.transactions.clone());
-            let known = consensus.tree().has(&id.hash) || id.slot <= consensus.tree().root().slot;
-            if !known && made.id == id {
-                fits &= consensus.add(block);
-            }
-        }
-        self.agree()?;
-        Ok(fits)
-    }
-
-    /// Takes in what a peer knows of the votes, and follows what is best then.
-    ///
-    /// # Errors
-    /// Where the journal can't be written.
-    pub(super) fn take_votes(&mut self, said: &Said) -> Result<(), ProduceError> {
-        let Some(consensus) = &mut self.consensus else { return Ok(()) };
-        let mut news = false;
-        for vote in &said.votes {
-            news |= consensus.hear(*vote);
-        }
-        let refused: Vec<BlockId> = said.refused.iter().copied().filter(|id| consensus.refuse(*id)).collect();
-        for id in &refused {
-            self.write(&Record::Refused { slot: id.slot, hash: id.hash.to_string() })?;
-        }
-        if news || !refused.is_empty() { self.agree() } else { Ok(()) }
-    }
-
-    /// Tells what is known of the votes: to one peer, or to all.
-    pub(super) fn say_votes(&self, to: Option<NodeIndex>) {
-        let (Some(consensus), Some(endpoint)) = (&self.consensus, &self.seat.endpoint) else { return };
-        let said = Gossip::Vote(Said { votes: consensus.votes(), refused: consensus.tree().refused() });
-        match to {
-            Some(peer) => endpoint.send(peer, said),
-            None => endpoint.spread(&said, None),
-        }
-    }
-
     /// Gives the journal back. A connection may hold the node a little longer, but no further slot is made.
     pub(crate) fn close(&mut self) {
         self.journal.close();
@@ -447,53 +403,6 @@ impl Validator {
         self.settle()
     }
 
-    /// Follows the branch that most votes are for, and settles what the votes say.
-    fn agree(&mut self) -> Result<(), ProduceError> {
-        let mut lost = Vec::new();
-        while let Some(consensus) = &mut self.consensus {
-            let (best, head) = (consensus.best(), consensus.head());
-            if best == head {
-                break;
-            }
-            let tree = consensus.tree();
-            let fork = tree.fork(&head, &best);
-            let (below, path) = (tree.id(&fork), tree.path(&fork, &best));
-            if fork != head
-                && let Some(below) = below
-            {
-                consensus.follow(fork);
-                lost.extend(self.back_to(below.slot)?);
-            }
-            for block in path {
-                if !self.link(&block)? {
-                    break;
-                }
-            }
-        }
-        self.queue_again(&lost);
-        self.engine.show_sysvars();
-        self.settle()
-    }
-
-    /// Takes a block from outside on top of the newest one. `false` where it breaks the rules: it is given up then.
-    fn link(&mut self, block: &Block) -> Result<bool, ProduceError> {
-        let Block { id, leader, millis, ref transactions, .. } = *block;
-        self.write(&Record::Linked { slot: id.slot, leader, millis, transactions: wires(transactions) })?;
-        let before = self.engine.ledger().tip();
-        let made = self.engine.execute_block(id.slot, leader, millis, transactions);
-        let Some(consensus) = &mut self.consensus else { return Ok(true) };
-        if made.id != id {
-            tracing::warn!(node = %self.seat.id, slot = id.slot, "a peer's block breaks the rules");
-            consensus.condemn(id);
-            self.back_to(before)?;
-            return Ok(false);
-        }
-        consensus.follow(id.hash);
-        self.queue.drop_included(transactions);
-        self.tidy();
-        Ok(true)
-    }
-
     /// Takes all blocks after a slot back. Returns what was in them.
     fn back_to(&mut self, slot: Slot) -> Result<Vec<Arc<Executed>>, ProduceError> {
         self.write(&Record::Back { slot })?;
@@ -504,35 +413,6 @@ impl Validator {
         // Oldest first again.
         lost.reverse();
         Ok(lost.into_iter().flatten().collect())
-    }
-
-    /// Sends what a lost branch held again, where a client has asked for it.
-    fn queue_again(&mut self, lost: &[Arc<Executed>]) {
-        for executed in lost {
-            let signature = executed.signature();
-            let Some(wired) = self.queue.remembered(&signature).cloned() else { continue };
-            if self.engine.ledger().transaction(&signature).is_none() && self.queue.add(&wired) == Ok(true) {
-                self.spread(&Gossip::Transaction(wired), None);
-            }
-        }
-    }
-
-    /// Settles what the votes say, and casts the node's own.
-    fn settle(&mut self) -> Result<(), ProduceError> {
-        let Some(consensus) = &mut self.consensus else { return Ok(()) };
-        let settled = consensus.settle();
-        let cast = consensus.cast();
-        let slots = (settled.rooted.slot, settled.finalized.slot);
-        if slots != self.settled {
-            self.write(&Record::Settled { rooted: slots.0, finalized: slots.1 })?;
-            self.settled = slots;
-        }
-        self.engine.settle(settled.confirmed, settled.finalized_height);
-        if cast {
-            self.say_votes(None);
-        }
-        self.tidy();
-        Ok(())
     }
 
     /// Tells that something has changed, and forgets transactions that were remembered for another try and need none.
@@ -594,129 +474,9 @@ impl Validator {
     }
 }
 
-/// What the journal says of the agreement with the others.
-fn resume(engine: &Engine, seat: &Seat<Message>, depth: u64, rooted: Slot, refused: Vec<BlockId>) -> Consensus {
-    let (ledger, root) = (engine.ledger(), engine.finalized_height());
-    let id = ledger.at(root).unwrap_or_else(|| ledger.latest()).id();
-    let mut consensus = Consensus::new(seat.id.index, seat.size, depth, id, root);
-    let open = root.saturating_add(1)..=ledger.height();
-    consensus.resume(open.filter_map(|height| engine.block_at(height)).collect(), rooted, refused);
-    consensus
-}
-
 fn wires(transactions: &[Arc<Wired>]) -> Vec<String> {
     transactions.iter().map(|wired| wired.wire.clone()).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use solana_sdk::account::{AccountSharedData, ReadableAccount};
-    use solana_sdk::message::{Message, VersionedMessage};
-    use solana_sdk::pubkey::Pubkey;
-    use solana_sdk::signature::{Keypair, Signer};
-
-    use super::*;
-    use crate::clock::ManualClock;
-    use crate::rpc::CancellationToken;
-    use crate::topology::ChainKind;
-
-    const KEYS: usize = 4;
-
-    #[derive(Clone, Debug)]
-    enum Step {
-        Pay { from: usize, to: usize, lamports: u64 },
-        Fund { to: usize, lamports: u64 },
-        Mint { to: usize, amount: u64 },
-        Produce,
-        Mine(u32),
-        Reorg(u32),
-        Restart,
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        prop_oneof![
-            4 => (0..KEYS, 0..KEYS, 0..3_000_000_000_u64)
-                .prop_map(|(from, to, lamports)| Step::Pay { from, to, lamports }),
-            2 => (0..KEYS, 0..2_000_000_000_u64).prop_map(|(to, lamports)| Step::Fund { to, lamports }),
-            1 => (0..KEYS, any::<u64>()).prop_map(|(to, amount)| Step::Mint { to, amount }),
-            4 => Just(Step::Produce),
-            1 => (0..30_u32).prop_map(Step::Mine),
-            1 => (0..12_u32).prop_map(Step::Reorg),
-            1 => Just(Step::Restart),
-        ]
-    }
-
-    type State = (Slot, Vec<(Pubkey, AccountSharedData)>, Vec<(Pubkey, AccountSharedData)>);
-
-    fn state(validator: &Validator) -> State {
-        let tip = validator.engine.ledger().tip();
-        let final_slot = validator.engine.finalized();
-        (tip, validator.engine.accounts(tip), validator.engine.accounts(final_slot))
-    }
-
-    fn lamports(validator: &Validator) -> u64 {
-        validator.engine.accounts(validator.engine.ledger().tip()).iter().map(|(_, account)| account.lamports()).sum()
-    }
-
-    fn fees(validator: &Validator) -> u64 {
-        let ledger = validator.engine.ledger();
-        (0..=ledger.tip()).flat_map(|slot| ledger.block(slot)).map(|executed| executed.outcome.fee).sum()
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
-
-        /// Lamports only move or are burned as fees, and a replayed journal gives the same state, past and present.
-        #[test]
-        fn value_is_conserved_and_replay_is_exact(steps in proptest::collection::vec(step(), 1..40)) {
-            let dir = tempfile::tempdir().unwrap();
-            let path = dir.path().join("journal");
-            let clock = Arc::new(ManualClock::new(1_700_000_000_000));
-            let open = || {
-                let seat = Seat::alone(ChainKind::Solana, clock.clone(), CancellationToken::new());
-                let rules = Rules { interval: None, depth: 8, skipped: Probability::NEVER };
-                Validator::restore(Some(&path), seat, rules).unwrap()
-            };
-            let keys: Vec<Keypair> = (1_u8..).take(KEYS).map(|seed| Keypair::new_from_array([seed; 32])).collect();
-            let mut validator = open();
-            let supply = lamports(&validator);
-            for step in steps {
-                clock.advance(std::time::Duration::from_millis(400));
-                match step {
-                    Step::Pay { from, to, lamports } => {
-                        let (from, to) = (&keys[from], keys[to].pubkey());
-                        let pay = solana_system_interface::instruction::transfer(&from.pubkey(), &to, lamports);
-                        let blockhash = validator.engine.ledger().latest().blockhash;
-                        let message = Message::new_with_blockhash(&[pay], Some(&from.pubkey()), &blockhash);
-                        let message = VersionedMessage::Legacy(message);
-                        validator.submit(VersionedTransaction::try_new(message, &[from]).unwrap(), true).unwrap();
-                    }
-                    // What would fail is refused, and that is fine.
-                    Step::Fund { to, lamports } => drop(validator.fund(&keys[to].pubkey(), lamports)),
-                    Step::Mint { to, amount } => {
-                        drop(validator.fund_token(&keys[to].pubkey(), &genesis::demo_mint(), amount));
-                    }
-                    Step::Produce => drop(validator.produce().unwrap()),
-                    Step::Mine(slots) => drop(validator.mine(slots).unwrap()),
-                    Step::Reorg(depth) => {
-                        let (before, sure) = (state(&validator), validator.engine.finalized());
-                        match validator.reorganize(depth) {
-                            Ok(branch) => prop_assert_eq!(branch.len(), usize::try_from(depth).unwrap() + 1),
-                            Err(ReorgError::TooDeep(_)) => prop_assert_eq!(state(&validator), before),
-                            Err(error) => panic!("{error}"),
-                        }
-                        prop_assert!(validator.engine.finalized() >= sure);
-                    }
-                    Step::Restart => {
-                        let before = state(&validator);
-                        drop(validator);
-                        validator = open();
-                        prop_assert_eq!(state(&validator), before);
-                    }
-                }
-                prop_assert_eq!(lamports(&validator) + fees(&validator), supply);
-            }
-        }
-    }
-}
+mod tests;

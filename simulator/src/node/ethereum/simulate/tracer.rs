@@ -2,7 +2,7 @@
 
 use alloy::primitives::{Address, B256, Log, LogData, U256, address, keccak256};
 use revm::Inspector;
-use revm::interpreter::{CallInputs, CallOutcome, CreateInputs, CreateOutcome};
+use revm::interpreter::{CallInputs, CallOutcome, CallScheme, CreateInputs, CreateOutcome};
 
 /// In whose name transfers of the coin are told.
 const COIN: Address = address!("0xEeeeeEeeeEeEeeEeEeEeeEEEeeeeEeeeeeeeEEeE");
@@ -55,8 +55,8 @@ impl<CTX> Inspector<CTX> for Tracer {
 
     fn call(&mut self, _context: &mut CTX, inputs: &mut CallInputs) -> Option<CallOutcome> {
         self.open.push(Vec::new());
-        // CALLCODE pays its caller.
-        if let Some(value) = inputs.transfer_value().filter(|_| inputs.transfer_from() != inputs.transfer_to()) {
+        // CALLCODE pays nobody but its caller.
+        if let Some(value) = inputs.transfer_value().filter(|_| inputs.scheme != CallScheme::CallCode) {
             self.transfer(inputs.transfer_from(), inputs.transfer_to(), value);
         }
         None
