@@ -39,10 +39,8 @@ use gateway::store::sqlite::SqliteStore;
 use serde_json::{Value, json};
 use signer::approval::{Approval, Approver, Decision, Statement, Subject};
 use signer::policy::{Policy, PolicyConfig};
-use signer::pool::{ImportedKey, KeySpec, Pool, PoolConfig, SchemeId, SignerConfig, WalletSpec};
-use signer::request::SignedRequest;
+use signer::pool::WalletSpec;
 use signer::roster::{Credential, Role, Roster};
-use signer::seal::software::SoftwareSeal;
 use simulator::clock::ManualClock;
 use simulator::node::bitcoin::BitcoinConfig;
 use simulator::node::ethereum::EthereumConfig;
@@ -50,7 +48,12 @@ use simulator::node::solana::SolanaConfig;
 use simulator::world::{World, WorldConfig};
 use tokio::io::AsyncWriteExt as _;
 
-const PATIENCE: Duration = Duration::from_secs(120);
+#[path = "support/trio.rs"]
+#[allow(dead_code, unreachable_pub, reason = "each house needs another part of it")]
+mod trio;
+
+use trio::PATIENCE;
+
 const PAYEE: &str = "0x52908400098527886E0F7030069857D2E4169EE7";
 const NOBODY: &str = "0x8617E340B3D01FA5F11F306F4090FD50E238070D";
 const QUORUM: &str = "2 of finance and 1 of cfo and 1 of ceo";
@@ -119,7 +122,8 @@ impl Treasury {
             let config: PolicyConfig = serde_json::from_value(json!({ "rules": [rule] })).unwrap();
             config.compile(&networks).unwrap()
         };
-        let pool = pool(dir.path()).await;
+        let pool = Arc::new(trio::start(dir.path()).await);
+        trio::import_ecdsa(&pool).await;
         pool.install(roster(), policy(Some(QUORUM)), vec![spec.clone()]).await.unwrap();
         let account: Account = pool.account(&spec).unwrap();
 
@@ -168,17 +172,8 @@ impl Treasury {
     }
 
     async fn call(&self, who: &str, method: &str, params: Value) -> Result<Value, Value> {
-        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
-        let (jti, now) = (uuid::Uuid::now_v7().to_string(), SystemClock.unix_seconds());
-        let signed = SignedRequest::sign(&key(who), &who.parse().unwrap(), "/", &jti, now, 30, body.into_bytes());
         let url = format!("http://{}", self.listening.addr);
-        let request = self.http.post(url).header("content-type", "application/json").bearer_auth(signed.token);
-        let answer = request.body(signed.body).send().await.unwrap().text().await.unwrap();
-        let mut answer: Value = serde_json::from_str(&answer).unwrap();
-        match answer.get_mut("error") {
-            Some(error) => Err(error.take()),
-            None => Ok(answer["result"].take()),
-        }
+        trio::call(&self.http, &url, (who, &key(who)), SystemClock.unix_seconds(), method, params).await
     }
 
     async fn pay(&self, name: &str) -> TxView {
@@ -243,20 +238,6 @@ impl Treasury {
 
 fn rpc(world: &World) -> RpcClient {
     RpcClient::new(&world.ethereum().url(), Auth::None, Duration::from_secs(30)).unwrap()
-}
-
-async fn pool(dir: &Path) -> Arc<Pool> {
-    let passphrase = dir.join("passphrase");
-    std::fs::write(&passphrase, "a passphrase for tests").unwrap();
-    let seal = Arc::new(SoftwareSeal::open_or_create(&dir.join("seal"), &passphrase).unwrap());
-    let signer = |name: &str| SignerConfig { id: name.parse().unwrap(), dir: dir.join(name), seal: seal.clone() };
-    let signers = ["a", "b", "c"].map(signer).to_vec();
-    let config = PoolConfig { threshold: 2, signers, deadline: PATIENCE, round_timeout: PATIENCE };
-    let pool = Pool::start(config).await.unwrap();
-    let ecdsa = KeySpec { key: "ecdsa".parse().unwrap(), scheme: SchemeId::Ecdsa };
-    let secret = ImportedKey::Secp256k1 { secret: [7; 32].into(), chain_code: None };
-    pool.import(&ecdsa, secret, |_| ()).await.unwrap();
-    Arc::new(pool)
 }
 
 fn missing(view: &ApprovalView) -> usize {

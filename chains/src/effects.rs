@@ -9,8 +9,8 @@ use crate::amount::Amount;
 use crate::asset::Asset;
 
 /// Everything that the bytes do, as screening and policy see it. What a decoder does not understand is an error, never
-/// an omission: an `Effects` is complete.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// an omission: an `Effects` is complete. The default one does nothing and costs nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Effects {
     /// Who is paid what, change to the wallet itself left out.
     pub transfers: Vec<Transfer>,

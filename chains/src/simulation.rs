@@ -139,18 +139,7 @@ mod tests {
             arguments: Default::default(),
             value: Amount::ZERO,
         };
-        Effects {
-            transfers: Vec::new(),
-            allowances: Vec::new(),
-            calls: vec![call],
-            programs: Vec::new(),
-            proceeds: Vec::new(),
-            change: Amount::ZERO,
-            max_fee: Amount::ZERO,
-            touches: Vec::new(),
-            tables: Vec::new(),
-            upkeep: None,
-        }
+        Effects { calls: vec![call], ..Effects::default() }
     }
 
     fn moves(asset: Asset, from: u8, to: u8, amount: u64) -> Movement {

@@ -188,18 +188,7 @@ mod tests {
             to: address(to),
             amount: *amount,
         };
-        Effects {
-            transfers: transfers.iter().map(transfer).collect(),
-            allowances: Vec::new(),
-            calls: Vec::new(),
-            programs: Vec::new(),
-            proceeds: Vec::new(),
-            change: Amount::ZERO,
-            max_fee: Amount::ZERO,
-            touches: Vec::new(),
-            tables: Vec::new(),
-            upkeep: None,
-        }
+        Effects { transfers: transfers.iter().map(transfer).collect(), ..Effects::default() }
     }
 
     fn rule(exempt: &[&str]) -> TravelRule {

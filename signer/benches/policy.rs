@@ -192,14 +192,8 @@ fn pays(account: &Account, to: &Address, amount: u64) -> Effects {
     let selector = [0xa9, 0x05, 0x9c, 0xbb].into();
     Effects {
         transfers: vec![Transfer { asset, from: account.address().clone(), to: to.clone(), amount }],
-        allowances: Vec::new(),
         calls: vec![Call { caller: *caller, depth: 0, contract, selector, arguments, value: Amount::ZERO }],
-        programs: Vec::new(),
-        proceeds: Vec::new(),
-        change: Amount::ZERO,
         max_fee: Amount::from_wei(100),
-        touches: Vec::new(),
-        tables: Vec::new(),
-        upkeep: None,
+        ..Effects::default()
     }
 }

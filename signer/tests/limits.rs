@@ -70,15 +70,8 @@ fn effects(wallet: &str, payments: &[(Asset, &str, u64)]) -> Effects {
     };
     Effects {
         transfers: payments.iter().map(transfer).collect(),
-        allowances: Vec::new(),
-        calls: Vec::new(),
-        programs: Vec::new(),
-        proceeds: Vec::new(),
-        tables: Vec::new(),
-        upkeep: None,
-        change: Amount::ZERO,
         max_fee: Amount::from_wei(1_000_000),
-        touches: Vec::new(),
+        ..Effects::default()
     }
 }
 

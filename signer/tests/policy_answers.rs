@@ -60,15 +60,8 @@ fn pays(to: &str, amount: u64) -> Effects {
     let from = account.address().clone();
     Effects {
         transfers: vec![Transfer { asset: Asset::Native, from, to, amount: Amount::from_sat(amount) }],
-        allowances: Vec::new(),
-        calls: Vec::new(),
-        programs: Vec::new(),
-        proceeds: Vec::new(),
-        change: Amount::ZERO,
         max_fee: Amount::from_sat(100),
-        touches: Vec::new(),
-        tables: Vec::new(),
-        upkeep: None,
+        ..Effects::default()
     }
 }
 

@@ -86,18 +86,7 @@ fn own_token() -> AccountUse {
 }
 
 fn nothing() -> Effects {
-    Effects {
-        transfers: Vec::new(),
-        allowances: Vec::new(),
-        calls: Vec::new(),
-        programs: Vec::new(),
-        proceeds: Vec::new(),
-        change: Amount::ZERO,
-        max_fee: Amount::from_lamports(5_000),
-        touches: Vec::new(),
-        tables: Vec::new(),
-        upkeep: None,
-    }
+    Effects { max_fee: Amount::from_lamports(5_000), ..Effects::default() }
 }
 
 fn uses(program: &str, data: &[u8], accounts: &[AccountUse]) -> Effects {

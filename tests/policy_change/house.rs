@@ -37,10 +37,8 @@ use signer::approval::{Approval, Approver, Decision};
 use signer::policy::change::ChangeStatement;
 use signer::policy::document::Document;
 use signer::policy::{Policy, PolicyConfig};
-use signer::pool::{ImportedKey, KeySpec, Pool, PoolConfig, SchemeId, SignerConfig, SignerId, WalletSpec};
-use signer::request::SignedRequest;
+use signer::pool::{Pool, SignerId, WalletSpec};
 use signer::roster::{Credential, Role, Roster};
-use signer::seal::software::SoftwareSeal;
 use signer::transport::{Transport, TransportError};
 use simulator::node::bitcoin::BitcoinConfig;
 use simulator::node::ethereum::EthereumConfig;
@@ -49,8 +47,12 @@ use simulator::world::{World, WorldConfig};
 use sqlx::Connection as _;
 use tokio::io::AsyncWriteExt as _;
 
-/// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(180);
+#[path = "../support/trio.rs"]
+#[allow(dead_code, unreachable_pub, reason = "each house needs another part of it")]
+mod trio;
+
+use trio::PATIENCE;
+
 /// A day, in milliseconds.
 pub(crate) const DAY: u64 = 86_400_000;
 pub(crate) const PAYEE: &str = "0x52908400098527886E0F7030069857D2E4169EE7";
@@ -232,16 +234,7 @@ impl House {
 
     /// Calls a method, signed by one of the people.
     pub(crate) async fn call(&self, who: &str, method: &str, params: Value) -> Result<Value, Value> {
-        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
-        let (jti, now) = (uuid::Uuid::now_v7().to_string(), Clock::unix_seconds(&*self.clock));
-        let signed = SignedRequest::sign(&key(who), &who.parse().unwrap(), "/", &jti, now, 60, body.into_bytes());
-        let request = self.http.post(self.url()).header("content-type", "application/json").bearer_auth(signed.token);
-        let answer = request.body(signed.body).send().await.unwrap().text().await.unwrap();
-        let mut answer: Value = serde_json::from_str(&answer).unwrap();
-        match answer.get_mut("error") {
-            Some(error) => Err(error.take()),
-            None => Ok(answer["result"].take()),
-        }
+        trio::call(&self.http, &self.url(), (who, &key(who)), Clock::unix_seconds(&*self.clock), method, params).await
     }
 
     /// Asks for a payment of the wallet, and waits for the verdict.
@@ -400,18 +393,11 @@ async fn stop(running: Running, dir: &Path) {
 }
 
 async fn pool(dir: &Path, clock: &Arc<Time>, cut: &Arc<Mutex<BTreeSet<SignerId>>>) -> Arc<Pool> {
-    let passphrase = dir.join("passphrase");
-    std::fs::write(&passphrase, "a passphrase for tests").unwrap();
-    let seal = Arc::new(SoftwareSeal::open_or_create(&dir.join("seal"), &passphrase).unwrap());
-    let signer = |name: &str| SignerConfig { id: name.parse().unwrap(), dir: dir.join(name), seal: seal.clone() };
-    let signers = SIGNERS.map(signer).to_vec();
-    let config = PoolConfig { threshold: 2, signers, deadline: PATIENCE, round_timeout: PATIENCE };
+    let config = trio::config(dir, SIGNERS);
     let (clock, cut) = (Arc::clone(clock), Arc::clone(cut));
     let pool = Pool::start_by(config, clock, |inner| Arc::new(Lines { inner, cut })).await.unwrap();
-    let ecdsa = KeySpec { key: "ecdsa".parse().unwrap(), scheme: SchemeId::Ecdsa };
     if pool.status().await.keys.is_empty() {
-        let secret = ImportedKey::Secp256k1 { secret: [7; 32].into(), chain_code: None };
-        pool.import(&ecdsa, secret, |_| ()).await.unwrap();
+        trio::import_ecdsa(&pool).await;
     }
     Arc::new(pool)
 }

@@ -1,7 +1,7 @@
 //! A simulated Solana cluster, a gateway and its signers in one process. The signers' policy can differ from the gateway's: a
 //! gateway that was taken over.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
@@ -9,38 +9,27 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chains::account::Account;
 use chains::address::Address;
-use chains::amount::Amount;
-use chains::asset::Asset;
-use chains::chain::{Replacement, Slot};
-use chains::client::{Nonces, Tip};
-use chains::intent::Intent;
 use chains::network::{Cluster, Network};
-use chains::payload::Signature;
 use chains::rpc::{Auth, RpcClient};
-use chains::simulation::Simulation;
 use chains::solana::{Options, Solana, SolanaClient, TokenProgram, associated_token_account};
 use ed25519_dalek::SigningKey;
 use gateway::api::view::TxView;
 use gateway::clock::{Clock, SystemClock};
 use gateway::config::{ApprovalsConfig, ServerConfig};
-use gateway::lane::{Draft, Lane, LaneError, NodeLane};
-use gateway::nodes::{Nodes, Seen};
+use gateway::lane::NodeLane;
+use gateway::nodes::Nodes;
 use gateway::pipeline::lease::Tenure;
 use gateway::pipeline::replace::FeePolicy;
 use gateway::pipeline::track::Tracking;
 use gateway::pipeline::{NetworkLane, Parts, Pipeline};
-use gateway::record::SignedBytes;
 use gateway::screening::{Screening, ScreeningConfig};
 use gateway::server::{self, Listening};
 use gateway::store::sqlite::SqliteStore;
 use serde_json::{Value, json};
 use signer::policy::{Policy, PolicyConfig};
-use signer::pool::{ImportedKey, KeySpec, Pool, PoolConfig, SchemeId, SignerConfig, WalletSpec};
-use signer::request::SignedRequest;
+use signer::pool::WalletSpec;
 use signer::roster::{Credential, Role, Roster};
-use signer::seal::software::SoftwareSeal;
 use simulator::clock::ManualClock;
 use simulator::node::bitcoin::BitcoinConfig;
 use simulator::node::ethereum::EthereumConfig;
@@ -53,8 +42,16 @@ use solana_sdk::pubkey::Pubkey;
 use solana_sdk::signature::{Keypair, Signer as _};
 use solana_sdk::transaction::Transaction;
 
-/// How long anything may take on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+#[path = "../support/tapped.rs"]
+#[allow(unreachable_pub, reason = "other tests include it, too")]
+mod tapped;
+#[path = "../support/trio.rs"]
+#[allow(dead_code, unreachable_pub, reason = "each house needs another part of it")]
+mod trio;
+
+use tapped::{Tap, Tapped};
+pub(crate) use trio::PATIENCE;
+
 pub(crate) const SOL: u64 = 1_000_000_000;
 /// What the wallet starts with of the demo token, in base units.
 pub(crate) const TOKENS: u64 = 5_000_000;
@@ -91,6 +88,16 @@ impl BeforeTry {
 
     pub(crate) fn is_over(&self) -> bool {
         self.0.lock().unwrap().is_none()
+    }
+}
+
+#[async_trait]
+impl Tap for BeforeTry {
+    async fn before_try(&self) {
+        let happening = self.0.lock().unwrap().take();
+        if let Some(happening) = happening {
+            happening.await;
+        }
     }
 }
 
@@ -193,7 +200,8 @@ impl Town {
         let trader =
             Credential { id: "trader".parse().unwrap(), role: Role::Initiator, public_key: trader().verifying_key() };
         let roster = Roster::new(vec![trader]).unwrap();
-        let pool = pool(dir.path()).await;
+        let pool = Arc::new(trio::start(dir.path()).await);
+        trio::import_ed25519(&pool, wallet_key().to_bytes()).await;
         pool.install(roster.clone(), compile(of_signers), vec![spec.clone()]).await.unwrap();
         let account = pool.account(&spec).unwrap();
         assert_eq!(*account.address(), Address::Solana(wallet()));
@@ -201,7 +209,7 @@ impl Town {
         let before_try = Arc::new(BeforeTry::default());
         let client = SolanaClient::new(rpc(&self.url()), Cluster::Localnet, Options::default());
         let lane = NodeLane::new(Solana::new(Cluster::Localnet), Nodes::new(vec![client]).unwrap());
-        let lane = Arc::new(Watched { lane, before_try: Arc::clone(&before_try) });
+        let lane = Arc::new(Tapped { lane, tap: Arc::clone(&before_try) });
         let tracking = Tracking {
             confirmations: 1,
             finality_depth: None,
@@ -241,17 +249,8 @@ impl Town {
 
 impl House {
     async fn call(&self, method: &str, params: Value) -> Result<Value, Value> {
-        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
-        let (jti, now) = (uuid::Uuid::now_v7().to_string(), SystemClock.unix_seconds());
-        let signed = SignedRequest::sign(&trader(), &"trader".parse().unwrap(), "/", &jti, now, 30, body.into_bytes());
         let url = format!("http://{}", self.listening.addr);
-        let request = self.http.post(url).header("content-type", "application/json").bearer_auth(signed.token);
-        let answer = request.body(signed.body).send().await.unwrap().text().await.unwrap();
-        let mut answer: Value = serde_json::from_str(&answer).unwrap();
-        match answer.get_mut("error") {
-            Some(error) => Err(error.take()),
-            None => Ok(answer["result"].take()),
-        }
+        trio::call(&self.http, &url, ("trader", &trader()), SystemClock.unix_seconds(), method, params).await
     }
 
     /// Asks for instructions to be called, with these members of the action beside them.
@@ -304,74 +303,6 @@ impl House {
     }
 }
 
-/// A lane on which something may happen before a node tries a transaction.
-struct Watched<L> {
-    lane: L,
-    before_try: Arc<BeforeTry>,
-}
-
-#[async_trait]
-impl<L: Lane> Lane for Watched<L> {
-    fn network(&self) -> Network {
-        self.lane.network()
-    }
-
-    async fn build(&self, intent: &Intent, account: &Account, busy: &BTreeSet<Slot>) -> Result<Draft, LaneError> {
-        self.lane.build(intent, account, busy).await
-    }
-
-    async fn replace(
-        &self,
-        intent: &Intent,
-        account: &Account,
-        previous: &[Vec<u8>],
-        purpose: Replacement,
-        busy: &BTreeSet<Slot>,
-    ) -> Result<Draft, LaneError> {
-        self.lane.replace(intent, account, previous, purpose, busy).await
-    }
-
-    fn decode(&self, account: &Account, unsigned: Vec<u8>) -> Result<Draft, LaneError> {
-        self.lane.decode(account, unsigned)
-    }
-
-    fn assemble(&self, account: &Account, unsigned: &[u8], signatures: &[Signature]) -> Result<SignedBytes, LaneError> {
-        self.lane.assemble(account, unsigned, signatures)
-    }
-
-    async fn broadcast(&self, signed: &[u8]) -> Result<(), LaneError> {
-        self.lane.broadcast(signed).await
-    }
-
-    async fn status(&self, signed: &[u8]) -> Result<Seen, LaneError> {
-        self.lane.status(signed).await
-    }
-
-    async fn balance(&self, account: &Account, asset: Asset) -> Result<Amount, LaneError> {
-        self.lane.balance(account, asset).await
-    }
-
-    async fn nonces(&self, account: &Account) -> Result<Option<Nonces>, LaneError> {
-        self.lane.nonces(account).await
-    }
-
-    async fn simulate(&self, unsigned: &[u8]) -> Result<Simulation, LaneError> {
-        let happening = self.before_try.0.lock().unwrap().take();
-        if let Some(happening) = happening {
-            happening.await;
-        }
-        self.lane.simulate(unsigned).await
-    }
-
-    async fn tip(&self) -> Result<Tip, LaneError> {
-        self.lane.tip().await
-    }
-
-    async fn take_changes(&self) -> Vec<(u32, Vec<u8>)> {
-        self.lane.take_changes().await
-    }
-}
-
 /// Has `by` sign and send, and makes slots until it is confirmed.
 pub(crate) async fn execute(node: &RpcClient, by: &Keypair, instructions: &[Instruction]) {
     let latest: Value = node.call("getLatestBlockhash", json!([{ "commitment": "processed" }])).await.unwrap();
@@ -392,17 +323,4 @@ pub(crate) fn rpc(url: &str) -> RpcClient {
 
 fn trader() -> SigningKey {
     SigningKey::from_bytes(&[1; 32])
-}
-
-async fn pool(dir: &Path) -> Arc<Pool> {
-    let passphrase = dir.join("passphrase");
-    std::fs::write(&passphrase, "a passphrase for tests").unwrap();
-    let seal = Arc::new(SoftwareSeal::open_or_create(&dir.join("seal"), &passphrase).unwrap());
-    let signer = |name: &str| SignerConfig { id: name.parse().unwrap(), dir: dir.join(name), seal: seal.clone() };
-    let signers = ["a", "b", "c"].map(signer).to_vec();
-    let config = PoolConfig { threshold: 2, signers, deadline: PATIENCE, round_timeout: PATIENCE };
-    let pool = Pool::start(config).await.unwrap();
-    let ed25519 = KeySpec { key: "ed25519".parse().unwrap(), scheme: SchemeId::Ed25519 };
-    pool.import(&ed25519, ImportedKey::Ed25519Seed(wallet_key().to_bytes().into()), |_| ()).await.unwrap();
-    Arc::new(pool)
 }

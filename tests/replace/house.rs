@@ -1,6 +1,6 @@
 //! The gateway of these tests, its signers and its simulated nodes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,45 +10,45 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chains::account::Account;
 use chains::address::Address;
-use chains::amount::Amount;
-use chains::asset::Asset;
 use chains::bitcoin::{Bitcoin, BitcoinClient};
-use chains::chain::{Replacement, Slot};
-use chains::client::{Client, Nonces, Tip};
+use chains::client::Client;
 use chains::ethereum::{Ethereum, EthereumClient};
-use chains::intent::Intent;
 use chains::network::{Family, Network};
-use chains::payload::Signature;
 use chains::rpc::{Auth, RpcClient, RpcError};
 use chains::solana::{Solana, SolanaClient};
 use ed25519_dalek::SigningKey;
 use gateway::api::view::TxView;
 use gateway::clock::{Clock, SystemClock};
 use gateway::config::{ApprovalsConfig, ServerConfig};
-use gateway::lane::{Draft, Lane, LaneError, NodeLane};
-use gateway::nodes::{Nodes, Seen};
+use gateway::lane::{Lane, LaneError, NodeLane};
+use gateway::nodes::Nodes;
 use gateway::pipeline::lease::Tenure;
 use gateway::pipeline::replace::FeePolicy;
 use gateway::pipeline::track::Tracking;
 use gateway::pipeline::{NetworkLane, Parts, Pipeline};
-use gateway::record::{SignedBytes, State};
+use gateway::record::State;
 use gateway::screening::{Screening, ScreeningConfig};
 use gateway::server::{self, Listening};
 use gateway::store::sqlite::SqliteStore;
 use serde_json::{Value, json};
 use signer::policy::{Policy, PolicyConfig};
-use signer::pool::{ImportedKey, KeySpec, Pool, PoolConfig, SchemeId, SignerConfig, WalletSpec};
-use signer::request::SignedRequest;
+use signer::pool::{Pool, WalletSpec};
 use signer::roster::{Credential, Role, Roster};
-use signer::seal::software::SoftwareSeal;
 use simulator::clock::ManualClock;
 use simulator::node::bitcoin::BitcoinConfig;
 use simulator::node::ethereum::EthereumConfig;
 use simulator::node::solana::SolanaConfig;
 use simulator::world::{World, WorldConfig};
 
-/// How long anything may take on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+#[path = "../support/tapped.rs"]
+#[allow(unreachable_pub, reason = "other tests include it, too")]
+mod tapped;
+#[path = "../support/trio.rs"]
+#[allow(dead_code, unreachable_pub, reason = "each house needs another part of it")]
+mod trio;
+
+use tapped::{Tap, Tapped};
+pub(crate) use trio::PATIENCE;
 
 pub(crate) const FAMILIES: [Family; 3] = [Family::Bitcoin, Family::Ethereum, Family::Solana];
 
@@ -69,67 +69,14 @@ impl Cable {
     }
 }
 
-/// A lane with a cable.
-pub(crate) struct Wired<L> {
-    lane: L,
-    cable: Arc<Cable>,
-}
-
 #[async_trait]
-impl<L: Lane> Lane for Wired<L> {
-    fn network(&self) -> Network {
-        self.lane.network()
-    }
-
-    async fn build(&self, intent: &Intent, account: &Account, busy: &BTreeSet<Slot>) -> Result<Draft, LaneError> {
-        self.lane.build(intent, account, busy).await
-    }
-
-    async fn replace(
-        &self,
-        intent: &Intent,
-        account: &Account,
-        previous: &[Vec<u8>],
-        purpose: Replacement,
-        busy: &BTreeSet<Slot>,
-    ) -> Result<Draft, LaneError> {
-        self.lane.replace(intent, account, previous, purpose, busy).await
-    }
-
-    fn decode(&self, account: &Account, unsigned: Vec<u8>) -> Result<Draft, LaneError> {
-        self.lane.decode(account, unsigned)
-    }
-
-    fn assemble(&self, account: &Account, unsigned: &[u8], signatures: &[Signature]) -> Result<SignedBytes, LaneError> {
-        self.lane.assemble(account, unsigned, signatures)
-    }
-
-    async fn broadcast(&self, signed: &[u8]) -> Result<(), LaneError> {
-        match self.cable.0.load(Ordering::SeqCst) {
-            WHOLE => self.lane.broadcast(signed).await,
-            LOST => Ok(()),
-            _ => Err(RpcError::Timeout { method: "the cable is cut".to_owned() }.into()),
+impl Tap for Cable {
+    fn on_broadcast(&self) -> Option<Result<(), LaneError>> {
+        match self.0.load(Ordering::SeqCst) {
+            WHOLE => None,
+            LOST => Some(Ok(())),
+            _ => Some(Err(RpcError::Timeout { method: "the cable is cut".to_owned() }.into())),
         }
-    }
-
-    async fn status(&self, signed: &[u8]) -> Result<Seen, LaneError> {
-        self.lane.status(signed).await
-    }
-
-    async fn balance(&self, account: &Account, asset: Asset) -> Result<Amount, LaneError> {
-        self.lane.balance(account, asset).await
-    }
-
-    async fn nonces(&self, account: &Account) -> Result<Option<Nonces>, LaneError> {
-        self.lane.nonces(account).await
-    }
-
-    async fn tip(&self) -> Result<Tip, LaneError> {
-        self.lane.tip().await
-    }
-
-    async fn take_changes(&self) -> Vec<(u32, Vec<u8>)> {
-        self.lane.take_changes().await
     }
 }
 
@@ -279,17 +226,8 @@ impl House {
             "ops" => 3,
             _ => 4,
         };
-        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
-        let (jti, now) = (uuid::Uuid::now_v7().to_string(), SystemClock.unix_seconds());
-        let signed = SignedRequest::sign(&key(seed), &who.parse().unwrap(), "/", &jti, now, 30, body.into_bytes());
-        let url = format!("http://{addr}");
-        let request = self.http.post(url).header("content-type", "application/json").bearer_auth(signed.token);
-        let answer = request.body(signed.body).send().await.unwrap().text().await.unwrap();
-        let mut answer: Value = serde_json::from_str(&answer).unwrap();
-        match answer.get_mut("error") {
-            Some(error) => Err(error.take()),
-            None => Ok(answer["result"].take()),
-        }
+        let (url, now) = (format!("http://{addr}"), SystemClock.unix_seconds());
+        trio::call(&self.http, &url, (who, &key(seed)), now, method, params).await
     }
 
     pub(crate) async fn act(&self, method: &str, id: &TxView) -> TxView {
@@ -462,19 +400,10 @@ pub(crate) fn rpc(url: &str, cookie: Option<&std::path::Path>) -> RpcClient {
     RpcClient::new(url, auth, Duration::from_secs(30)).unwrap()
 }
 
-pub(crate) async fn pool(dir: &std::path::Path) -> Arc<Pool> {
-    let passphrase = dir.join("passphrase");
-    std::fs::write(&passphrase, "a passphrase for tests").unwrap();
-    let seal = Arc::new(SoftwareSeal::open_or_create(&dir.join("seal"), &passphrase).unwrap());
-    let signer = |name: &str| SignerConfig { id: name.parse().unwrap(), dir: dir.join(name), seal: seal.clone() };
-    let signers = ["a", "b", "c"].map(signer).to_vec();
-    let config = PoolConfig { threshold: 2, signers, deadline: PATIENCE, round_timeout: PATIENCE };
-    let pool = Pool::start(config).await.unwrap();
-    let ecdsa = KeySpec { key: "ecdsa".parse().unwrap(), scheme: SchemeId::Ecdsa };
-    let secret = ImportedKey::Secp256k1 { secret: [7; 32].into(), chain_code: None };
-    pool.import(&ecdsa, secret, |_| ()).await.unwrap();
-    let ed25519 = KeySpec { key: "ed25519".parse().unwrap(), scheme: SchemeId::Ed25519 };
-    pool.import(&ed25519, ImportedKey::Ed25519Seed([7; 32].into()), |_| ()).await.unwrap();
+pub(crate) async fn pool(dir: &Path) -> Arc<Pool> {
+    let pool = trio::start(dir).await;
+    trio::import_ecdsa(&pool).await;
+    trio::import_ed25519(&pool, [7; 32]).await;
     Arc::new(pool)
 }
 
@@ -501,7 +430,7 @@ pub(crate) fn lane(account: &Account, world: &World, cable: Arc<Cable>) -> Arc<d
 }
 
 pub(crate) fn wired<N: Client>(lane: NodeLane<N>, cable: Arc<Cable>) -> Arc<dyn Lane> {
-    Arc::new(Wired { lane, cable })
+    Arc::new(Tapped { lane, tap: cable })
 }
 
 pub(crate) const NEVER: FeePolicy = FeePolicy { bump_after: None, bump_limit: 0 };

@@ -31,10 +31,9 @@ use serde_json::{Value, json};
 use signer::approval::passkey::Passkey;
 use signer::approval::{Approval, Approver, Decision, Statement, Subject};
 use signer::policy::{Policy, PolicyConfig};
-use signer::pool::{ImportedKey, KeySpec, Pool, PoolConfig, SchemeId, SignerConfig, WalletSpec};
+use signer::pool::WalletSpec;
 use signer::request::{IntentId, SignedRequest};
 use signer::roster::{Credential, Role, Roster};
-use signer::seal::software::SoftwareSeal;
 use simulator::clock::ManualClock;
 use simulator::node::bitcoin::BitcoinConfig;
 use simulator::node::ethereum::EthereumConfig;
@@ -43,8 +42,12 @@ use simulator::world::{World, WorldConfig};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, Command};
 
-/// How long anything may take.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+#[path = "trio.rs"]
+#[allow(dead_code, unreachable_pub, reason = "each house needs another part of it")]
+mod trio;
+
+pub use trio::PATIENCE;
+
 /// The wallet, on `ethereum:31337`.
 pub const WALLET: &str = "cold";
 /// Whom the wallet may pay.
@@ -119,7 +122,8 @@ impl Plan {
         let networks = BTreeMap::from([(spec.wallet.clone(), spec.network)]);
         let config: PolicyConfig = serde_json::from_value(self.policy.clone()).unwrap();
         let policy: Policy = config.compile(&networks).unwrap();
-        let pool = pool(dir.path()).await;
+        let pool = Arc::new(trio::start(dir.path()).await);
+        trio::import_ecdsa(&pool).await;
         pool.install(roster(&self.members, &self.passkeys), policy.clone(), vec![spec.clone()]).await.unwrap();
         let account: Account = pool.account(&spec).unwrap();
 
@@ -172,17 +176,8 @@ impl Plan {
 impl Office {
     /// Calls a method, signed by one of the members.
     pub async fn call(&self, who: &str, method: &str, params: Value) -> Result<Value, Value> {
-        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
-        let (jti, now) = (uuid::Uuid::now_v7().to_string(), SystemClock.unix_seconds());
-        let signed = SignedRequest::sign(&key(who), &who.parse().unwrap(), "/", &jti, now, 30, body.into_bytes());
         let url = format!("http://{}", self.listening.addr);
-        let request = self.http.post(url).header("content-type", "application/json").bearer_auth(signed.token);
-        let answer = request.body(signed.body).send().await.unwrap().text().await.unwrap();
-        let mut answer: Value = serde_json::from_str(&answer).unwrap();
-        match answer.get_mut("error") {
-            Some(error) => Err(error.take()),
-            None => Ok(answer["result"].take()),
-        }
+        trio::call(&self.http, &url, (who, &key(who)), SystemClock.unix_seconds(), method, params).await
     }
 
     /// Runs `portcullis` as a member, who types `typed`. Answers what was printed, and whether it was done.
@@ -292,18 +287,4 @@ fn roster(members: &[Member], passkeys: &BTreeMap<&str, Passkey>) -> Roster {
 
 fn rpc(world: &World) -> RpcClient {
     RpcClient::new(&world.ethereum().url(), Auth::None, Duration::from_secs(30)).unwrap()
-}
-
-async fn pool(dir: &Path) -> Arc<Pool> {
-    let passphrase = dir.join("passphrase");
-    std::fs::write(&passphrase, "a passphrase for tests").unwrap();
-    let seal = Arc::new(SoftwareSeal::open_or_create(&dir.join("seal"), &passphrase).unwrap());
-    let signer = |name: &str| SignerConfig { id: name.parse().unwrap(), dir: dir.join(name), seal: seal.clone() };
-    let signers = ["a", "b", "c"].map(signer).to_vec();
-    let config = PoolConfig { threshold: 2, signers, deadline: PATIENCE, round_timeout: PATIENCE };
-    let pool = Pool::start(config).await.unwrap();
-    let ecdsa = KeySpec { key: "ecdsa".parse().unwrap(), scheme: SchemeId::Ecdsa };
-    let secret = ImportedKey::Secp256k1 { secret: [7; 32].into(), chain_code: None };
-    pool.import(&ecdsa, secret, |_| ()).await.unwrap();
-    Arc::new(pool)
 }

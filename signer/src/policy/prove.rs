@@ -303,18 +303,7 @@ impl<'a> Cells<'a> {
     fn deeds(&self, rule: &Rule) -> Result<Vec<Effects>, ProveError> {
         let mut deeds = Vec::new();
         for max_fee in self.fees(rule) {
-            let nothing = Effects {
-                transfers: Vec::new(),
-                allowances: Vec::new(),
-                calls: Vec::new(),
-                programs: Vec::new(),
-                proceeds: Vec::new(),
-                change: Amount::ZERO,
-                max_fee,
-                touches: Vec::new(),
-                tables: Vec::new(),
-                upkeep: None,
-            };
+            let nothing = Effects { max_fee, ..Effects::default() };
             self.payments(rule, &nothing, &mut deeds)?;
             if self.question.does(Act::Call) || self.question.does(Act::Collect) {
                 self.calls(rule, &nothing, &mut deeds)?;

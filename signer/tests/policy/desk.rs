@@ -83,18 +83,7 @@ pub fn erc20() -> Asset {
 }
 
 pub fn nothing() -> Effects {
-    Effects {
-        transfers: Vec::new(),
-        allowances: Vec::new(),
-        calls: Vec::new(),
-        programs: Vec::new(),
-        proceeds: Vec::new(),
-        change: Amount::ZERO,
-        max_fee: Amount::from_wei(100),
-        touches: Vec::new(),
-        tables: Vec::new(),
-        upkeep: None,
-    }
+    Effects { max_fee: Amount::from_wei(100), ..Effects::default() }
 }
 
 pub fn transfer(account: &Account, asset: Asset, to: &str, amount: u64) -> Transfer {

@@ -144,18 +144,7 @@ impl Tx {
 }
 
 pub fn nothing() -> Effects {
-    Effects {
-        transfers: Vec::new(),
-        allowances: Vec::new(),
-        calls: Vec::new(),
-        programs: Vec::new(),
-        proceeds: Vec::new(),
-        change: Amount::ZERO,
-        max_fee: Amount::ZERO,
-        touches: Vec::new(),
-        tables: Vec::new(),
-        upkeep: None,
-    }
+    Effects::default()
 }
 
 pub fn call(contract: usize, function: usize, arguments: &Arguments, value: u64) -> Call {

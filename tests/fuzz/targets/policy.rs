@@ -14,18 +14,7 @@ fuzz_target!(|text: &str| {
     assert_eq!(policy.digest(), config.compile(&wallets()).expect("it compiled before").digest());
     let initiator = "trader".parse().expect("a name");
     for account in [ethereum(), solana()] {
-        let nothing = chains::effects::Effects {
-            transfers: Vec::new(),
-            allowances: Vec::new(),
-            calls: Vec::new(),
-            programs: Vec::new(),
-            proceeds: Vec::new(),
-            change: chains::amount::Amount::ZERO,
-            max_fee: chains::amount::Amount::ZERO,
-            touches: Vec::new(),
-            tables: Vec::new(),
-            upkeep: None,
-        };
+        let nothing = chains::effects::Effects::default();
         let circumstances = Circumstances { initiator: &initiator, at: 1_700_000_000_000 };
         let trace = evaluate_traced(&policy, &account, &circumstances, &nothing);
         assert!(trace.verdict.is_denial(), "nothing is nothing that a rule could permit");

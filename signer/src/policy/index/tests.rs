@@ -182,11 +182,7 @@ fn effects(names: &Names, account: &Account, [asset, to, callee]: [usize; 3], am
         calls,
         programs,
         proceeds: vec![Proceeds { to }],
-        change: Amount::ZERO,
-        max_fee: Amount::ZERO,
-        touches: Vec::new(),
-        tables: Vec::new(),
-        upkeep: None,
+        ..Effects::default()
     }
 }
 
