@@ -4,6 +4,7 @@
 //! anybody's stands between the person and the authenticator, and what is signed is made on this machine. The page's path is a secret of
 //! one run, so that no other page can ask or answer for it.
 
+use std::fs::File;
 use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -102,27 +103,22 @@ struct ClientData {
 /// Where the file is there, or the person doesn't make one.
 pub(crate) async fn make(args: PasskeyArgs) -> Result<(), Failure> {
     let PasskeyArgs { public_key_file, credential, port } = args;
-    // Made first: nobody is asked for a passkey that can't be kept.
-    let mut file = std::fs::File::create_new(&public_key_file)
-        .map_err(|error| format!("{}: {error}", public_key_file.display()))?;
-    match made(&credential, port).await {
-        Ok((pem, origin)) => {
-            file.write_all(pem.as_bytes())?;
-            let name = public_key_file.display();
-            println!(
-                "written  {name}; in the roster of the gateway and of every signer, beside the credential {credential}:"
-            );
-            println!(
-                "passkeys = [{{ public_key_file = {name:?}, relying_party = \"{RELYING_PARTY}\", origins = [\"{origin}\"] }}]",
-                name = name.to_string()
-            );
-            Ok(())
-        }
-        Err(error) => {
-            remove(&public_key_file);
-            Err(error)
-        }
-    }
+    // Tried first: nobody is asked for a passkey that can't be kept. Whoever breaks off leaves no file behind.
+    drop(create(&public_key_file)?);
+    std::fs::remove_file(&public_key_file)?;
+    let (pem, origin) = made(&credential, port).await?;
+    create(&public_key_file)?.write_all(pem.as_bytes())?;
+    let name = public_key_file.display().to_string();
+    println!("written  {name}; in the roster of the gateway and of every signer, beside the credential {credential}:");
+    println!(
+        "passkeys = [{{ public_key_file = {name:?}, relying_party = \"{RELYING_PARTY}\", origins = [\"{origin}\"] }}]"
+    );
+    Ok(())
+}
+
+/// A file that wasn't there.
+fn create(path: &Path) -> Result<File, Failure> {
+    File::create_new(path).map_err(|error| format!("{}: {error}", path.display()).into())
 }
 
 /// The public key in PEM, and the origin at which it was made.
@@ -266,10 +262,4 @@ fn random() -> String {
 
 fn unbase64(text: &str) -> Result<Vec<u8>, Failure> {
     URL_SAFE_NO_PAD.decode(text).map_err(|error| format!("the browser's answer can't be read: {error}").into())
-}
-
-fn remove(path: &Path) {
-    if let Err(error) = std::fs::remove_file(path) {
-        tracing::warn!(path = %path.display(), %error, "an empty file stays");
-    }
 }
