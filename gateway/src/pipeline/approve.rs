@@ -199,6 +199,7 @@ impl Pipeline {
             let records = self.store.list(filter.clone()).await?;
             let last = records.last().map(|record| record.id);
             for record in &records {
+                self.rescreen_one(record).await?; // a list may have changed just while it came to wait
                 let needs = self.needs(record);
                 if needs.are_met() || self.is_judged_by_another(record) || self.clock.unix_millis() >= needs.expires_at
                 {

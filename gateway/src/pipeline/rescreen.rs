@@ -121,12 +121,14 @@ impl Pipeline {
         }
     }
 
-    async fn rescreen_one(self: &Arc<Self>, record: &Record) -> Result<(), StoreError> {
+    /// Looks up every party of a parked record, and ends it where one hits.
+    pub(super) async fn rescreen_one(self: &Arc<Self>, record: &Record) -> Result<(), StoreError> {
         let refusal = match self.screening.look_up_again(&record.parties()) {
             Err(refusal) if !refusal.is_transient() => refusal,
             _ => return Ok(()),
         };
-        // Without the lease it is another gateway's, which has lists of its own; whoever has the turn screens it by itself.
+        // Without the lease it is another gateway's, which has lists of its own. Whose turn is taken is on its way: to its
+        // signing, before which it is screened, or to wait, where the next look finds it.
         let (Ok(hold), Some(_turn)) = (self.hold(record.id), self.begin(record.id)) else { return Ok(()) };
         tracing::info!(id = %record.id, %refusal, "a parked payment is blocked");
         match self.store.abandon(hold, record.state, State::Blocked, refusal.into(), self.clock.unix_millis()).await {
