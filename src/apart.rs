@@ -13,6 +13,8 @@ use crate::config::Config;
 
 /// How long the signers may take to dial in at the gateway's start; who is later is learned of when it comes.
 const GATHERING: Duration = Duration::from_secs(60);
+/// How often signers are met without any having arrived.
+const MEET_AGAIN: Duration = Duration::from_secs(60);
 
 /// Where the gateway's end keeps its key and its certificate.
 pub(crate) fn link(config: &Config) -> PathBuf {
@@ -56,11 +58,12 @@ pub(crate) async fn open(
     Ok((Pool::coordinate(apart, Arc::new(coordinator)).await?, arrivals))
 }
 
-/// Has the pool meet signers that arrive, for as long as there is a pool.
+/// Has the pool meet signers that arrive, for as long as there is a pool; and from time to time, since one that was silent at
+/// its arrival isn't asked to sign until it has been met.
 pub(crate) fn welcome(pool: &Arc<Pool>, mut arrivals: watch::Receiver<u64>) {
     let pool = Arc::downgrade(pool);
     tokio::spawn(async move {
-        while arrivals.changed().await.is_ok() {
+        while !matches!(tokio::time::timeout(MEET_AGAIN, arrivals.changed()).await, Ok(Err(_))) {
             let Some(pool) = pool.upgrade() else { break };
             if let Err(error) = pool.meet().await {
                 tracing::warn!(%error, "the signers don't meet");

@@ -6,10 +6,17 @@ mod up;
 
 pub(crate) use self::run::BadScenario;
 
+use std::io;
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use clap::{Args, Subcommand};
 
 use crate::cli::Failure;
 use crate::serve;
+
+/// How many ports there are to choose among.
+const PORTS: u32 = 12_000;
 
 /// What to do.
 #[derive(Debug, Args)]
@@ -48,6 +55,17 @@ pub(crate) async fn run(args: SimArgs) -> Result<(), Failure> {
         SimCommand::CrashMatrix(args) => unless_stopped(crash::matrix(args)).await,
         SimCommand::MutationCheck(args) => unless_stopped(crash::mutations(args)).await,
     }
+}
+
+/// A port that is free, and below those that systems give out by themselves, so that it stays free until it is bound, and over
+/// restarts.
+fn free_port() -> io::Result<u16> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let start = std::process::id().wrapping_mul(97).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+    let ports = (0..PORTS).map(|number| 20_000 + start.wrapping_add(number) % PORTS);
+    let mut ports = ports.filter_map(|port| u16::try_from(port).ok());
+    let free = ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    free.ok_or_else(|| io::Error::from(io::ErrorKind::AddrInUse))
 }
 
 /// Whoever is told to stop takes its processes along.

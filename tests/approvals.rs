@@ -132,7 +132,7 @@ impl Treasury {
         let list = dir.path().join("list.txt");
         std::fs::write(&list, format!("{NOBODY}\n")).unwrap();
         let lists: ScreeningConfig = serde_json::from_value(
-            json!({ "lists": [{ "id": "house", "format": "text", "path": list, "max_age_hours": 24 }] }),
+            json!({ "reload_seconds": 86_400, "lists": [{ "id": "house", "format": "text", "path": list, "max_age_hours": 24 }] }),
         )
         .unwrap();
         let screening =
@@ -192,10 +192,15 @@ impl Treasury {
     }
 
     async fn say(&self, who: &str, tx: &TxView, decision: Decision) -> Result<ApprovalView, Value> {
+        self.say_until(who, tx, decision, SystemClock.unix_seconds() + 3_600).await
+    }
+
+    /// Says it with an end, in seconds since the Unix epoch.
+    async fn say_until(&self, who: &str, tx: &TxView, decision: Decision, end: u64) -> Result<ApprovalView, Value> {
         let asked = self.wanted(who, tx).await;
         let initiator = asked.tx.client.parse().unwrap();
         let subject = Subject { intent: asked.intent_id, initiator: &initiator, body: &asked.request.body };
-        let statement = Statement::about(&subject, decision, SystemClock.unix_seconds() + 3_600);
+        let statement = Statement::about(&subject, decision, end);
         let approval = Approval::sign(who.parse().unwrap(), &statement, &key(who));
         let answer = self.call(who, "approval_submit", json!({ "tx_id": tx.tx_id, "approval": approval })).await?;
         Ok(serde_json::from_value(answer).unwrap())
@@ -305,6 +310,27 @@ async fn one_rejection_is_the_end() {
     assert_eq!(late["data"]["kind"], "not_awaiting_approval");
 }
 
+/// What was approved when the signers were first asked is good for every further attempt, a cancelling one above all.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_approved_in_time_is_cancelled_after_the_approvals_have_expired() {
+    let treasury = Treasury::start(Some(QUORUM)).await;
+    let tx = treasury.pay("outlived").await;
+    let end = SystemClock.unix_seconds() + 15;
+    for who in APPROVERS {
+        treasury.say_until(who, &tx, Decision::Approve, end).await.unwrap();
+    }
+    let sent = async {
+        while treasury.get(&tx).await.state != State::InMempool || SystemClock.unix_seconds() <= end {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, sent).await.expect("it is sent");
+    let answer = treasury.call("trader", "tx_cancel", json!({ "tx_id": tx.tx_id })).await.unwrap();
+    let view: TxView = serde_json::from_value(answer).unwrap();
+    assert!(view.cancelling && view.attempts.len() == 2 && view.attempts[1].chain_tx_id.is_some(), "{view:#?}");
+    assert_eq!(treasury.ended(&tx).await.state, State::Cancelled);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_that_asks_nobody_gets_no_signature() {
     let treasury = Treasury::start(None).await;
@@ -313,6 +339,18 @@ async fn a_gateway_that_asks_nobody_gets_no_signature() {
     assert_eq!(view.state, State::Quarantined);
     assert!(view.attempts.iter().all(|attempt| attempt.chain_tx_id.is_none()), "{view:#?}");
     assert_eq!(view.reason.unwrap().kind, "signers_refused");
+    // Whoever watches learns of it.
+    let told = async {
+        loop {
+            let alerts = treasury.call("ops", "gw_alerts", json!({})).await.unwrap();
+            let about = |alert: &&Value| alert["subject"] == tx.tx_id.to_string();
+            if let Some(alert) = alerts.as_array().unwrap().iter().find(about) {
+                return alert["kind"].clone();
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    assert_eq!(tokio::time::timeout(PATIENCE, told).await.unwrap(), "quarantined");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -113,7 +113,7 @@ async fn every_missing_side_releases_nothing_and_all_of_them_release_it() {
 async fn its_time_and_an_abort_release_nothing_whoever_approves_later() {
     let office = Plan::new(&MEMBERS).start().await;
     // The gateway stops five seconds before the signers do.
-    let late = office.call("trader", "otc_open", opening("late", 7, "automatic")).await.unwrap();
+    let late = office.call("trader", "otc_open", opening("late", 20, "automatic")).await.unwrap();
     for who in ["ann", "bob"] {
         confirm(&office, who, &late).await.unwrap();
     }

@@ -12,8 +12,11 @@
 #[path = "programs/house.rs"]
 mod house;
 
+use std::sync::Arc;
+
 use gateway::api::view::TxView;
 use gateway::record::{Exposure, State};
+use gateway::store::WalletFreeze;
 use serde_json::{Value, json};
 use simulator::node::solana::SolanaNode;
 use solana_sdk::instruction::{AccountMeta, Instruction};
@@ -163,6 +166,29 @@ async fn signers_go_by_their_own_rules() {
     house.close().await;
 }
 
+/// Whoever freezes the wallet while the bytes are built and tried comes in time, and so does who cancels then.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_frozen_or_cancelled_before_it_is_signed_is_not_signed() {
+    let town = Town::start().await;
+    town.fund_tokens(&payee().pubkey(), 1).await;
+    let house = town.open(&policy(), &policy()).await;
+    let (store, wallet) = (Arc::clone(house.pipeline.store()), "sol".parse().unwrap());
+    let (by, reason) = ("gateway".to_owned(), "for a look".to_owned());
+    let freeze = WalletFreeze { wallet, by, reason, at: 1, nonce: Some(1) };
+    house.before_try.set(async move { assert!(store.freeze_wallet(freeze, None).await.unwrap()) });
+    let view = house.tried("frozen", &[pays(&payee().pubkey(), 1_000), memo("wait")]).await;
+    let waits = house.until(&view, "frozen", |view| view.reason.is_some()).await;
+    assert_eq!((waits.state, waits.reason.unwrap().kind.as_str()), (State::Queued, "wallet_frozen"));
+    assert!(house.before_try.is_over(), "it was frozen after it was allowed");
+
+    house.call("tx_cancel", json!({ "tx_id": view.tx_id })).await.unwrap();
+    let end = house.ended(&view).await;
+    assert_eq!((end.state, end.exposure), (State::Cancelled, Exposure::None), "{end:#?}");
+    assert!(end.history.iter().all(|step| step.state != State::Signing), "{end:#?}");
+    assert_eq!(house.town.tokens(&payee().pubkey()).await, 1);
+    house.close().await;
+}
+
 /// Between the verdict and the try the receiver closes its account: the policy has nothing against it, the node has.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_nodes_try_tightens_the_verdict() {
@@ -189,7 +215,7 @@ async fn a_nodes_try_tightens_the_verdict() {
         data: vec![9],
     };
     house.before_try.set(async move { execute(&rpc(&url), &payee, &[burns, closes]).await });
-    let view = house.submit("closed", &[pays(&to, 1), memo("too late")], json!({})).await.unwrap();
+    let view = house.tried("closed", &[pays(&to, 1), memo("too late")]).await;
     let end = house.until(&view, "ended", |view| view.state.is_terminal()).await;
     assert!(house.before_try.is_over(), "the try was made");
     assert_eq!((end.state, end.exposure), (State::Rejected, Exposure::None), "{end:#?}");

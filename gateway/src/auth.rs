@@ -152,13 +152,13 @@ impl Settings {
     {
         let (mut parts, body) = request.into_parts();
         if parts.method != Method::POST {
-            return Err(answer(StatusCode::METHOD_NOT_ALLOWED, &Id::Null, &not_a_post()));
+            return Err(closing(answer(StatusCode::METHOD_NOT_ALLOWED, &Id::Null, &not_a_post())));
         }
         let body = match Limited::new(body, self.max_body).collect().await {
             Ok(body) => body.to_bytes().to_vec(),
             Err(error) if error.is::<LengthLimitError>() => {
                 let error = ApiError::new("invalid_request", format!("the body is above {} bytes", self.max_body));
-                return Err(answer(StatusCode::PAYLOAD_TOO_LARGE, &Id::Null, &error));
+                return Err(closing(answer(StatusCode::PAYLOAD_TOO_LARGE, &Id::Null, &error)));
             }
             Err(error) => {
                 let error = ApiError::new("invalid_request", format!("the body can't be read: {error}"));
@@ -195,6 +195,13 @@ fn bearer(headers: &HeaderMap) -> Option<String> {
     let text = value.to_str().unwrap_or_default();
     let token = text.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
     Some(token.map_or_else(String::new, |(_, token)| token.trim().to_owned()))
+}
+
+/// Says that the connection ends with this answer, as it does where the body wasn't read to its end: no client may send its next
+/// payment into it.
+fn closing(mut response: Box<Response<HttpBody>>) -> Box<Response<HttpBody>> {
+    response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+    response
 }
 
 fn answer(status: StatusCode, id: &Id<'_>, error: &ApiError) -> Box<Response<HttpBody>> {

@@ -157,8 +157,9 @@ impl Ceremonies {
         if used.contains_key(&(sub.clone(), jti.clone())) {
             return Err(ApiError::new("token_replayed", "this token was used before; make another for each request"));
         }
-        used.insert((sub.clone(), jti.clone()), exp);
-        self.write(&Entry::Used { sub, jti, exp }).map_err(unwritten)
+        self.write(&Entry::Used { sub: sub.clone(), jti: jti.clone(), exp }).map_err(unwritten)?;
+        used.insert((sub, jti), exp);
+        Ok(())
     }
 
     /// Starts a refresh of a key, or answers the one that is under way. `None` is a refresh that was due.

@@ -62,7 +62,7 @@ use crate::record::{Reason, Record, RecordId, State};
 use crate::screening::Screening;
 use crate::store::{Hold, Store, StoreError};
 use crate::travel::TravelRule;
-use alerts::{Alert, Alerts};
+use alerts::{Alert, Alerts, HALTED};
 use lease::{Held, Tenure};
 use replace::FeePolicy;
 
@@ -86,6 +86,8 @@ pub struct Pipeline {
     fees: BTreeMap<WalletId, FeePolicy>,
     /// Delegations that count for nothing any more.
     revoked: RwLock<Arc<BTreeSet<DelegationId>>>,
+    /// Held while overrides or revocations are read: what was read earlier must not take the place of what was read later.
+    reading: tokio::sync::Mutex<()>,
     /// The leases of this gateway.
     holds: Mutex<BTreeMap<RecordId, Held>>,
     /// The records that a task of this process is at.
@@ -233,6 +235,7 @@ impl Pipeline {
             tenure,
             fees,
             revoked: RwLock::default(),
+            reading: tokio::sync::Mutex::default(),
             holds: Mutex::default(),
             working: Mutex::default(),
             idle: Notify::new(),
@@ -259,6 +262,7 @@ impl Pipeline {
             self.keep(tokio::spawn(Arc::clone(self).watch_nonces(Arc::clone(lane))).abort_handle());
         }
         self.keep(tokio::spawn(Arc::clone(self).watch_approvals()).abort_handle());
+        self.keep(tokio::spawn(Arc::clone(self).watch_quarantined()).abort_handle());
         self.keep(tokio::spawn(Arc::clone(&self.governance).watch()).abort_handle());
         self.keep(tokio::spawn(Arc::clone(self).follow_policy()).abort_handle());
         if let Some(every) = self.screening.reload_every() {
@@ -395,6 +399,8 @@ impl Pipeline {
                 }
                 Err(StepError::Store(error)) if !error.is_transient() => {
                     tracing::error!(%id, %error, "the record can't go on");
+                    let message = format!("it can't go on until the gateway is started again: {error}");
+                    self.alerts.raise(HALTED, id.to_string(), message, self.clock.unix_millis());
                     if let Some(held) = self.holds().get_mut(&id) {
                         held.halted = true;
                     }

@@ -16,7 +16,7 @@ pub mod waiver;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use chains::address::Address;
@@ -61,6 +61,8 @@ pub struct Screening {
     clock: Arc<dyn Clock>,
     configs: Vec<ListConfig>,
     lists: RwLock<Arc<Vec<Arc<List>>>>,
+    /// Held while the lists are read again: what was read earlier must not take the place of what was read later.
+    reloading: Mutex<()>,
     providers: Vec<Provider>,
     reload_every: Duration,
     override_require: Option<Quorum>,
@@ -235,6 +237,7 @@ impl Screening {
             providers,
             reload_every: config.reload_every(),
             override_require: config.override_require.clone(),
+            reloading: Mutex::default(),
             waivers: RwLock::default(),
         })
     }
@@ -365,6 +368,7 @@ impl Screening {
     /// # Errors
     /// The first list that can't be read; the others are in place.
     pub fn reload(&self) -> Result<Vec<String>, ScreeningError> {
+        let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.lists();
         let mut changed = Vec::new();
         let mut failed = None;

@@ -311,7 +311,8 @@ impl Ledger {
         self.append(entries)?.settle()
     }
 
-    fn intact(&self) -> Result<(), LedgerError> {
+    /// Whether it can be written to: after a write that failed it can't, until it is opened anew.
+    pub(crate) fn intact(&self) -> Result<(), LedgerError> {
         let broken = self.broken || self.flush.has_failed();
         if broken { Err(LedgerError::Broken { path: self.path.clone() }) } else { Ok(()) }
     }

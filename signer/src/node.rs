@@ -24,7 +24,7 @@ mod witness;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
 use chains::account::{Account, KeyId, KeyPath, PublicKey};
@@ -220,6 +220,7 @@ impl Node {
         match command {
             Command::Hello => {
                 self.vault.ready().map_err(failed)?;
+                self.ledger().intact().map_err(failed)?;
                 Ok(Answer::Identity(Peer { id: self.id.clone(), key: self.identity.public() }))
             }
             Command::Join { peers } => self.join(peers),
@@ -256,6 +257,10 @@ impl Node {
             Command::OfferPolicy { change } => self.offer_policy(&change),
             Command::PolicyChange { version } => self.policy_change(version),
         }
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Pins the link keys of the pool's signers at the first meeting; later another key under a known name is refused.
@@ -312,7 +317,7 @@ impl Node {
     fn prove(&self, session: SessionId, key: &KeyId, epoch: u32, signers: &[SignerId]) -> Result<Answer, Stop> {
         let (info, share, _) = self.share_at(key, epoch)?;
         let what = vec![(KeyPath::root(), proof_message(&info)?)];
-        let entries = self.ledger.lock().unwrap_or_else(PoisonError::into_inner).entries();
+        let entries = self.ledger().entries();
         self.start_signing(session, ("prove", entries), &info, &share, signers, what)
     }
 
@@ -324,7 +329,7 @@ impl Node {
         let guard = guard.ok_or_else(|| Stop::Refused("no policy is installed at this signer".to_owned()))?;
         let request: SigningRequest = serde_json::from_slice(request)
             .map_err(|error| Stop::Refused(format!("the signing request is malformed: {error}")))?;
-        let as_of = |intent| self.ledger.lock().unwrap_or_else(PoisonError::into_inner).as_of(intent);
+        let as_of = |intent| self.ledger().as_of(intent);
         if guard.policy().digest() != request.policy {
             return Err(Stop::StalePolicy);
         }
@@ -338,7 +343,7 @@ impl Node {
         // Who takes part is settled before anything is written.
         self.parties(signers, |name| info.party(name))?;
         let digest = <[u8; 32]>::from(Sha256::digest(&request.unsigned));
-        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ledger = self.ledger();
         let written = ledger.burn(request.tx, judged.intent, digest, &judged.uses, request.fence);
         drop(ledger);
         let written = written.map_err(|error| match error {

@@ -323,7 +323,7 @@ impl Pool {
         let signers = config.signers.iter().map(|signer| signer.id.clone()).collect();
         let line = Line::new(wrap(Arc::new(memory)));
         let pool = Self { left_out, handles, ..Self::assemble(config, threshold, line, signers, None) };
-        pool.introduce().await?;
+        pool.introduce().await?.map_or(Ok(()), Err)?;
         pool.load_keys().await;
         Ok(pool)
     }
@@ -347,8 +347,8 @@ impl Pool {
         }
     }
 
-    /// Makes the signers known to each other.
-    async fn introduce(&self) -> Result<(), PoolError> {
+    /// Makes the signers known to each other. Answers why one of them doesn't accept the others, where that is so.
+    async fn introduce(&self) -> Result<Option<PoolError>, PoolError> {
         let mut peers: Vec<Peer> = Vec::with_capacity(self.signers.len());
         for (signer, answer) in self.line.ask_all(&self.signers, &Command::Hello).await {
             match answer {
@@ -363,14 +363,17 @@ impl Pool {
         {
             return Err(PoolError::Absent { signer: signer.clone(), reason: "too few signers answer".to_owned() });
         }
+        let mut refusal = None;
         for (signer, answer) in self.line.ask_all(&self.signers, &Command::Join { peers }).await {
             match answer {
-                Ok(_) => (),
-                Err(Failure { kind: FailureKind::Silent(_), .. }) => (),
-                Err(failure) => return Err(PoolError::Absent { signer, reason: failure.to_string() }),
+                Ok(_) | Err(Failure { kind: FailureKind::Silent(_), .. }) => (),
+                Err(failure) => {
+                    tracing::error!(%signer, %failure, "a signer doesn't accept the others");
+                    refusal.get_or_insert(PoolError::Absent { signer, reason: failure.to_string() });
+                }
             }
         }
-        Ok(())
+        Ok(refusal)
     }
 
     /// Makes sure that every key exists: runs a distributed key generation for those that don't, one after another.

@@ -354,7 +354,7 @@ async fn start(
         None => Arc::new(SqliteStore::open(&dir.join("store")).unwrap()),
         Some((admin, name)) => {
             let sep = if admin.contains('?') { '&' } else { '?' };
-            Arc::new(PostgresStore::open(&format!("{admin}{sep}options[search_path]={name}"), 8).await.unwrap())
+            Arc::new(PostgresStore::open(&format!("{admin}{sep}options[search_path]={name}"), 32).await.unwrap())
         }
     };
     let pipeline = Pipeline::new(Parts {

@@ -68,7 +68,7 @@ pub(crate) struct Town {
 pub(crate) struct House {
     pub(crate) town: Town,
     listening: Listening,
-    pipeline: Arc<Pipeline>,
+    pub(crate) pipeline: Arc<Pipeline>,
     http: reqwest::Client,
     /// What happens before the next transaction is tried by a node.
     pub(crate) before_try: Arc<BeforeTry>,
@@ -248,7 +248,7 @@ impl Town {
 }
 
 impl House {
-    async fn call(&self, method: &str, params: Value) -> Result<Value, Value> {
+    pub(crate) async fn call(&self, method: &str, params: Value) -> Result<Value, Value> {
         let url = format!("http://{}", self.listening.addr);
         trio::call(&self.http, &url, ("trader", &trader()), SystemClock.unix_seconds(), method, params).await
     }
@@ -261,6 +261,17 @@ impl House {
         let params = json!({ "idempotency_key": name.replace([' ', '\''], "-"), "intent": intent });
         let answer = self.call("tx_submit", params).await?;
         Ok(serde_json::from_value(answer).unwrap())
+    }
+
+    /// The same for what comes to be tried: that may have ended before the answer is made.
+    pub(crate) async fn tried(&self, name: &str, instructions: &[Value]) -> TxView {
+        match self.submit(name, instructions, json!({})).await {
+            Ok(view) => view,
+            Err(ended) => {
+                let answer = self.call("tx_get", json!({ "tx_id": ended["data"]["tx_id"] })).await;
+                serde_json::from_value(answer.unwrap_or_else(|_| panic!("{ended}"))).unwrap()
+            }
+        }
     }
 
     /// What the policy says of it, and why.

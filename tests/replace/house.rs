@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -54,7 +54,10 @@ pub(crate) const FAMILIES: [Family; 3] = [Family::Bitcoin, Family::Ethereum, Fam
 
 /// What becomes of bytes on their way to the nodes.
 #[derive(Default)]
-pub(crate) struct Cable(AtomicU8);
+pub(crate) struct Cable {
+    state: AtomicU8,
+    taken: AtomicU32,
+}
 
 /// They arrive.
 pub(crate) const WHOLE: u8 = 0;
@@ -65,14 +68,21 @@ pub(crate) const CUT: u8 = 2;
 
 impl Cable {
     pub(crate) fn set(&self, state: u8) {
-        self.0.store(state, Ordering::SeqCst);
+        self.state.store(state, Ordering::SeqCst);
+    }
+
+    /// How often bytes were put into it. What became of them was settled then.
+    pub(crate) fn taken(&self) -> u32 {
+        self.taken.load(Ordering::SeqCst)
     }
 }
 
 #[async_trait]
 impl Tap for Cable {
     fn on_broadcast(&self) -> Option<Result<(), LaneError>> {
-        match self.0.load(Ordering::SeqCst) {
+        let state = self.state.load(Ordering::SeqCst);
+        self.taken.fetch_add(1, Ordering::SeqCst);
+        match state {
             WHOLE => None,
             LOST => Some(Ok(())),
             _ => Some(Err(RpcError::Timeout { method: "the cable is cut".to_owned() }.into())),

@@ -131,6 +131,7 @@ impl Plan {
         let list = dir.path().join("list.txt");
         std::fs::write(&list, format!("{LISTED}\n")).unwrap();
         let mut screening = self.screening.clone();
+        screening["reload_seconds"] = json!(86_400); // a test says when
         screening["lists"] = json!([{ "id": "house", "format": "text", "path": list, "max_age_hours": 24 }]);
         let screening: ScreeningConfig = serde_json::from_value(screening).unwrap();
         let screening =

@@ -2,14 +2,29 @@
 //! restart is found again.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde::Serialize;
+use tokio::time::MissedTickBehavior;
+
+use super::Pipeline;
+use crate::record::{Exposure, Record, State};
+use crate::store::{Filter, StoreError};
+
+/// The kind of an alert about a record that was set aside and may still move money.
+const QUARANTINED: &str = "quarantined";
+/// The kind of an alert about a record that this gateway can't read or move.
+pub(super) const HALTED: &str = "halted";
+/// How often quarantined records are looked for.
+const LOOK: Duration = Duration::from_secs(1);
+/// How many of them one look reads at a time.
+const PAGE: u32 = 500;
 
 /// Something that somebody should look at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Alert {
-    /// A stable word: `stuck`, `nonce_gap`, `foreign_transaction`, `node_behind`.
+    /// A stable word: `stuck`, `quarantined`, `halted`, `nonce_gap`, `foreign_transaction`, `node_behind`.
     pub kind: String,
     /// What it is about: a record's id, `<network>/<address>/<nonce>`.
     pub subject: String,
@@ -46,6 +61,13 @@ impl Alerts {
         self.lock().retain(|key, _| !key.0.starts_with(prefix) || standing.contains(key));
     }
 
+    /// Has exactly these alerts of the kind stand.
+    fn replace_kind(&self, kind: &str, standing: Vec<Alert>) {
+        let mut alerts = self.lock();
+        alerts.retain(|key, _| key.1 != kind);
+        alerts.extend(standing.into_iter().map(|alert| ((alert.subject.clone(), kind.to_owned()), alert)));
+    }
+
     /// Every alert that stands.
     pub(super) fn all(&self) -> Vec<Alert> {
         self.lock().values().cloned().collect()
@@ -53,6 +75,48 @@ impl Alerts {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<(String, String), Alert>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pipeline {
+    /// Looks for quarantined records that may still move money, from time to time. They are nobody's: whichever gateway set
+    /// them aside, and whenever, each tells of them until a person has had them cancelled or the chain has settled them.
+    pub(super) async fn watch_quarantined(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(LOOK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            match self.quarantined().await {
+                Ok(alerts) => self.alerts.replace_kind(QUARANTINED, alerts),
+                Err(error) => tracing::warn!(%error, "quarantined payments can't be looked for; those known stand"),
+            }
+        }
+    }
+
+    async fn quarantined(&self) -> Result<Vec<Alert>, StoreError> {
+        let (client, wallet, state) = (None, None, Some(State::Quarantined));
+        let mut filter = Filter { client, wallet, state, deals: false, before: None, limit: PAGE };
+        let mut alerts = Vec::new();
+        loop {
+            let records = self.store.list(filter.clone()).await?;
+            alerts.extend(records.iter().filter(|record| record.exposure != Exposure::None).map(set_aside));
+            match records.last() {
+                Some(last) if records.len() >= usize::try_from(PAGE).unwrap_or(usize::MAX) => {
+                    filter.before = Some(last.id);
+                }
+                _ => return Ok(alerts),
+            }
+        }
+    }
+}
+
+fn set_aside(record: &Record) -> Alert {
+    let why = record.reason.as_ref().map_or("no reason is kept", |reason| reason.message.as_str());
+    Alert {
+        kind: QUARANTINED.to_owned(),
+        subject: record.id.to_string(),
+        message: format!("set aside, and a signature may exist: {why}"),
+        since: record.history.last().map_or(0, |event| event.at),
     }
 }
 

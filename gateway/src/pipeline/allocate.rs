@@ -27,7 +27,6 @@ impl Pipeline {
             let reason = Reason { kind: "deal_expired".to_owned(), message, rule: None };
             return self.abandon(hold, State::Expired, reason).await;
         }
-        self.not_frozen(&record.intent.wallet).await?;
         if record.attempt().is_some() {
             // A crash came between T3 and T4. No signer was asked, so the slot is free to be chosen anew.
             self.store.thaw(hold, self.clock.unix_millis()).await?;
@@ -55,6 +54,7 @@ impl Pipeline {
         lane: &dyn Lane,
     ) -> Result<Result<Frozen, (State, Reason)>, StepError> {
         let _turn = wallet.turn.lock().await;
+        self.not_frozen(&record.intent.wallet).await?; // a queue may have stood before it
         let busy = self.store.busy(record.network).await?;
         let draft = match lane.build(&record.intent, &wallet.account, &busy).await {
             Ok(draft) => draft,

@@ -89,7 +89,8 @@ impl Pipeline {
         self.counted(record, self.judged_at(record)).0
     }
 
-    fn judged_at(&self, record: &Record) -> u64 {
+    /// As of when the record is judged: when signers were first asked, or else at present.
+    pub(super) fn judged_at(&self, record: &Record) -> u64 {
         let first = record.history.iter().find(|event| event.state == State::Signing);
         first.map_or_else(|| self.clock.unix_millis(), |event| event.at)
     }
@@ -199,7 +200,7 @@ impl Pipeline {
             let records = self.store.list(filter.clone()).await?;
             let last = records.last().map(|record| record.id);
             for record in &records {
-                self.rescreen_one(record).await?; // a list may have changed just while it came to wait
+                self.rescreen_one(record).await; // a list may have changed just while it came to wait
                 let needs = self.needs(record);
                 if needs.are_met() || self.is_judged_by_another(record) || self.clock.unix_millis() >= needs.expires_at
                 {

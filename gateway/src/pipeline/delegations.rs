@@ -16,6 +16,7 @@ impl Pipeline {
     /// # Errors
     /// Where the store fails.
     pub(crate) async fn load_revocations(&self) -> Result<(), StoreError> {
+        let _one_at_a_time = self.reading.lock().await;
         let papers = self.store.papers(PaperKind::Revocation).await?;
         let revoked = papers.iter().filter_map(|paper| paper.name.parse().ok()).collect();
         *self.revoked.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(revoked);

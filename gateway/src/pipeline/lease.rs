@@ -128,6 +128,7 @@ impl Pipeline {
             drop(holds);
             self.due().remove(&hold.id);
             self.later().remove(&hold.id);
+            self.alerts.settle(&hold.id.to_string());
         }
     }
 

@@ -131,7 +131,9 @@ impl Pipeline {
         if let Ok(hold) = self.hold(record.id) {
             return Ok(hold);
         }
-        self.claim(record.network).await?;
+        // In a task of its own: a client that leaves in the middle must not leave leases behind that nobody works on.
+        let (pipeline, network) = (Arc::clone(self), record.network);
+        tokio::spawn(async move { pipeline.claim(network).await }).await.map_err(|_| StoreError::Closed)??;
         self.hold(record.id).map_err(|_| ReplaceError::HeldElsewhere)
     }
 
@@ -145,8 +147,9 @@ impl Pipeline {
         }
         let open = matches!(record.state, State::Broadcasting | State::InMempool);
         if record.cancel.is_some() && (open || record.state == State::Quarantined) {
-            let tried = record.attempts.iter().any(|attempt| attempt.purpose == Purpose::Cancel);
-            if !tried {
+            let standing = |attempt: &Attempt| attempt.purpose == Purpose::Cancel && attempt.given_up.is_none();
+            let few = u32::try_from(record.attempts.len()).is_ok_and(|made| made < MOST);
+            if few && !record.attempts.iter().any(standing) {
                 return Some(Wanted::Make(Replacement::Cancel));
             }
         }
@@ -221,6 +224,10 @@ impl Pipeline {
             Err(reason("already_included", "an earlier attempt is in a block"))
         } else if record.cancel.is_some() && attempt.purpose != Purpose::Cancel {
             Err(reason("cancelled", "the payment is to be cancelled, not hurried on"))
+        } else if attempt.purpose != Purpose::Cancel
+            && let Some(frozen) = self.freeze_of(wallet.account.wallet()).await?
+        {
+            return Ok(Err(frozen)); // it waits until that is lifted
         } else {
             self.thawed(record, attempt, &wallet.account, lane).await?
         };

@@ -18,6 +18,8 @@ use crate::store::{Filter, PaperKind, StoreError};
 
 /// How often overrides are read again: those that another gateway has taken in.
 const WAIVERS: Duration = Duration::from_secs(2);
+/// How long the turn of a record that waits for people is waited for.
+const TURN: Duration = Duration::from_secs(1);
 /// How many records one look reads at a time.
 const PAGE: u32 = 500;
 
@@ -72,6 +74,7 @@ impl Pipeline {
         if self.screening.override_require().is_none() {
             return Ok(());
         }
+        let _one_at_a_time = self.reading.lock().await;
         let words = self.store.papers(PaperKind::OverrideWord).await?;
         let mut waivers = Vec::new();
         for paper in self.store.papers(PaperKind::Override).await? {
@@ -110,7 +113,7 @@ impl Pipeline {
         loop {
             let records = self.store.list(filter.clone()).await?;
             for record in &records {
-                self.rescreen_one(record).await?;
+                self.rescreen_one(record).await;
             }
             match records.last() {
                 Some(last) if records.len() >= usize::try_from(PAGE).unwrap_or(usize::MAX) => {
@@ -122,22 +125,28 @@ impl Pipeline {
     }
 
     /// Looks up every party of a parked record, and ends it where one hits.
-    pub(super) async fn rescreen_one(self: &Arc<Self>, record: &Record) -> Result<(), StoreError> {
+    pub(super) async fn rescreen_one(self: &Arc<Self>, record: &Record) {
         let refusal = match self.screening.look_up_again(&record.parties()) {
             Err(refusal) if !refusal.is_transient() => refusal,
-            _ => return Ok(()),
+            _ => return,
         };
-        // Without the lease it is another gateway's, which has lists of its own. Whose turn is taken is on its way: to its
-        // signing, before which it is screened, or to wait, where the next look finds it.
-        let (Ok(hold), Some(_turn)) = (self.hold(record.id), self.begin(record.id)) else { return Ok(()) };
+        // Without the lease it is another gateway's, which has lists of its own.
+        let Ok(hold) = self.hold(record.id) else { return };
+        let turn = match record.state {
+            // Whoever looks at it will soon have done so; should it take longer, the next look comes.
+            State::AwaitingApproval => tokio::time::timeout(TURN, self.turn(record.id)).await.ok(),
+            // On its way to be signed, before which it is screened.
+            _ => self.begin(record.id),
+        };
+        let Some(_turn) = turn else { return };
         tracing::info!(id = %record.id, %refusal, "a parked payment is blocked");
         match self.store.abandon(hold, record.state, State::Blocked, refusal.into(), self.clock.unix_millis()).await {
-            Ok(()) => {
-                self.let_go(hold);
-                Ok(())
+            Ok(()) => self.let_go(hold),
+            Err(StoreError::Stale { .. } | StoreError::Fenced(_)) => {} // somebody else has moved it
+            Err(error) => {
+                let id = record.id;
+                tracing::warn!(%id, %error, "a parked payment can't be blocked just now; it is screened before it is signed");
             }
-            Err(StoreError::Stale { .. } | StoreError::Fenced(_)) => Ok(()), // somebody else has moved it
-            Err(error) => Err(error),
         }
     }
 }

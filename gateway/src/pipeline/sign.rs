@@ -31,6 +31,7 @@ impl Pipeline {
         lane: &dyn Lane,
         frozen: Frozen,
     ) -> Result<Next, StepError> {
+        self.not_frozen(account.wallet()).await?; // it may have been frozen while the bytes were built and tried
         self.store.burn(hold, self.clock.unix_millis()).await?;
         fail::point("burn.after");
         self.sign_first(record, hold, account, lane, frozen).await
@@ -107,7 +108,7 @@ impl Pipeline {
             fence: hold.fence,
             policy: frozen.policy(),
         };
-        let outcome = match self.pool.sign(request).await {
+        let outcome = match self.pool.sign_as_of(request, self.judged_at(record)).await {
             Ok(outcome) => outcome,
             Err(error @ SignError::PolicyStale { .. }) => {
                 let reason = |kind: &str, message| Reason { kind: kind.to_owned(), message, rule: None };

@@ -156,7 +156,6 @@ impl Pipeline {
         if let Some(wanted) = self.wanted(&record, tracking) {
             self.replace_in(turn, wanted);
         } else if record.state.is_terminal() {
-            self.alerts.settle(&id.to_string());
             self.let_go(hold);
         }
         Ok(())
@@ -192,9 +191,9 @@ impl Pipeline {
                 fail::point("final.before");
             }
             let reason = sight.reason.clone();
+            self.alerts.settle(&record.id.to_string());
             self.store.observed(hold, sight).await?;
             fail::point("observe.after");
-            self.alerts.settle(&record.id.to_string());
             (record.state, record.exposure, record.reason) = (state, exposure, reason);
         }
         if record.state.is_terminal() {

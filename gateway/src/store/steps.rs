@@ -197,6 +197,9 @@ impl Found {
 
     pub(super) fn burn(&self, at: u64) -> Result<Plan, StoreError> {
         self.require(State::Queued)?;
+        if self.asked {
+            return Err(self.stale(State::Signing)); // it was cancelled after its bytes were frozen
+        }
         if self.slots.is_empty() {
             return Err(StoreError::Corrupt(format!("record {} has no slot to burn", self.id)));
         }

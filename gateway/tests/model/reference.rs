@@ -244,7 +244,7 @@ impl Reference {
         let Some(entry) = self.under(hold, "burn") else { return };
         let from = std::mem::replace(&mut entry.state, State::Signing);
         (entry.exposure, entry.burned) = (Exposure::Possible, true);
-        let fine = from == State::Queued && entry.tries.len() == 1;
+        let fine = from == State::Queued && entry.tries.len() == 1 && !entry.cancel;
         self.require(fine, "T4", format!("{from} is burned"));
         let mine = self.slots.values_mut().filter(|(holder, _)| *holder == hold.id);
         mine.for_each(|(_, burned)| *burned = true);

@@ -68,6 +68,7 @@ async fn carry(mut client: TcpStream, mut server: TcpStream, mood: Arc<AtomicU8>
     let (mut up, mut down) = (vec![0; 65_536], vec![0; 65_536]);
     loop {
         tokio::select! {
+            biased;
             _ = cuts.changed() => return,
             read = client.read(&mut up) => {
                 let Ok(count @ 1..) = read else { return };

@@ -76,7 +76,7 @@ impl Pool {
         let config = PoolConfig { threshold: t, signers: Vec::new(), deadline, round_timeout };
         let signers = signers.into_iter().map(|signer| signer.id).collect();
         let pool = Self::assemble(config, threshold, Line::new(transport), signers, Some(apart));
-        pool.introduce().await?;
+        pool.introduce().await?.map_or(Ok(()), Err)?;
         pool.load_keys().await;
         Ok(pool)
     }
@@ -85,10 +85,10 @@ impl Pool {
     /// has come back. Who is away keeps what it held.
     ///
     /// # Errors
-    /// Where fewer signers answer than it takes, or they don't accept each other.
+    /// Where fewer signers answer than it takes, or one doesn't accept the others; the keys are learned all the same then.
     pub async fn meet(&self) -> Result<(), PoolError> {
         let _no_ceremony_meanwhile = self.ceremony.lock().await;
-        self.introduce().await?;
+        let refusal = self.introduce().await?;
         let inventory = self.inventory().await;
         // What was cut off in the making is cleared away by `ensure_keys`.
         for key in inventory.in_use() {
@@ -104,7 +104,7 @@ impl Pool {
             }
         }
         self.report_disagreements().await;
-        Ok(())
+        refusal.map_or(Ok(()), Err)
     }
 
     /// Remembers by what this side judges, and reports the signers that judge by something else. In a pool that hosts

@@ -46,6 +46,15 @@ impl Pool {
     /// # Errors
     /// Where no quorum is left that would sign, or the deadline passes.
     pub async fn sign(&self, request: SigningRequest) -> Result<SignOutcome, SignError> {
+        self.sign_as_of(request, SystemClock.unix_millis()).await
+    }
+
+    /// The same for a payment that signers were first asked for at `at`, in milliseconds since the Unix epoch: hours and
+    /// approvals that were good then are good for every further attempt, here as at the signers.
+    ///
+    /// # Errors
+    /// As [`Self::sign`].
+    pub async fn sign_as_of(&self, request: SigningRequest, at: u64) -> Result<SignOutcome, SignError> {
         let installed = self.installed.read().unwrap_or_else(PoisonError::into_inner).clone();
         let installed = installed.ok_or(SignError::NotInstalled)?;
         let account = installed.accounts.get(&request.wallet);
@@ -62,7 +71,7 @@ impl Pool {
         let deadline = Deadline::now() + self.config.deadline;
         let mut attempts = Attempts::default();
         // What the result is checked against is computed while the signers are at work.
-        let mut judging = Some(tokio::spawn(payloads(installed, Arc::new(request))));
+        let mut judging = Some(tokio::spawn(payloads(installed, Arc::new(request), at)));
         let mut payloads = Vec::new();
         loop {
             self.note_culprit(&key.info.key, &attempts.culprits);
@@ -215,10 +224,8 @@ impl Pool {
 }
 
 /// What has to be signed, computed anew, off the async threads.
-async fn payloads(installed: Arc<Installed>, request: Arc<SigningRequest>) -> Result<Vec<Payload>, SignError> {
-    let judged =
-        tokio::task::spawn_blocking(move || installed.guard.judge(&request, |_| SystemClock.unix_millis())).await;
-    match judged {
+async fn payloads(installed: Arc<Installed>, request: Arc<SigningRequest>, at: u64) -> Result<Vec<Payload>, SignError> {
+    match tokio::task::spawn_blocking(move || installed.guard.judge(&request, |_| at)).await {
         Ok(Ok(judged)) => Ok(judged.payloads),
         Ok(Err(refusal)) => Err(SignError::Invalid(format!("signed what the coordinator would refuse: {refusal}"))),
         Err(error) => Err(SignError::Invalid(error.to_string())),

@@ -1,12 +1,12 @@
 //! A PostgreSQL of its own: made, started, killed like any other process, and gone with its folder.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
 use crate::cli::Failure;
+use crate::sim::free_port;
 
 /// How often a start is tried.
 const STARTS: u32 = 20;
@@ -30,7 +30,7 @@ impl Cluster {
     pub(super) fn start(dir: &Path) -> Result<Option<Self>, Failure> {
         let Some(bin) = find() else { return Ok(None) };
         fs::create_dir_all(dir)?;
-        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        let port = free_port()?;
         let cluster = Self { bin, dir: dir.to_owned(), port };
         if is_root() {
             // The server refuses to run as root.

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,6 +28,7 @@ use crate::load::book::{Book, Payees, Payer, address};
 use crate::load::drive::Board;
 use crate::sim::crash::child::Child;
 use crate::sim::crash::stand::{copy, key, name, network, prepare};
+use crate::sim::free_port;
 
 /// How long a call of the gateway to a node may take, in milliseconds.
 const NODE_TIMEOUT_MS: u64 = 3_000;
@@ -299,11 +299,6 @@ impl Yard {
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// A port that was free a moment ago, and stays the same over restarts.
-fn free_port() -> std::io::Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
 /// A chain's network and key.

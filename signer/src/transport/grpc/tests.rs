@@ -158,12 +158,15 @@ async fn a_signer_dials_again_when_the_coordinator_comes_back() {
     drop(coordinator);
     let pins = pins.iter().map(|(name, pin)| (id(name), *pin)).collect::<BTreeMap<_, _>>();
     // The address is free once the old listener's task has ended.
-    let coordinator = loop {
-        match Coordinator::listen(addr, &gateway, pins.clone()).await {
-            Ok(coordinator) => break coordinator,
-            Err(_) => tokio::task::yield_now().await,
+    let listens = async {
+        loop {
+            match Coordinator::listen(addr, &gateway, pins.clone()).await {
+                Ok(coordinator) => break coordinator,
+                Err(_) => tokio::task::yield_now().await,
+            }
         }
     };
+    let coordinator = tokio::time::timeout(PATIENCE, listens).await.expect("the address is free again");
     coordinator.gather(PATIENCE).await;
     assert_eq!(coordinator.call(&id("a"), b"again".to_vec(), PATIENCE).await.unwrap(), b"again");
     dialing.stop().await;
