@@ -89,9 +89,12 @@ pub enum Status {
     InMempool,
     /// In a block of the best chain.
     Included(Inclusion),
-    /// It can never be included any more: its validity has passed at *finalized* height and no node has a status for it
-    /// (Solana), or a conflicting transaction is final.
+    /// It can never be included any more, and no other signature over its message was: its validity has passed at *finalized*
+    /// height (Solana), or a transaction that is known to be another one has used up its slot, finally.
     Expired,
+    /// It can never be included any more, but it can't be told whether another signature over its very message was: signatures
+    /// are randomised, and a transaction's id covers them on Ethereum and Solana.
+    SlotUsed,
 }
 
 /// Where a transaction stands in the best chain.

@@ -159,7 +159,9 @@ fn agree(answers: Vec<Result<Status, RpcError>>, agreement: usize) -> Result<See
     match (best, failed) {
         (None, Some(error)) => Err(error),
         (None, None) => Ok(Seen { status: Status::Unknown, agreed_depth: 0, unanimous: false }),
-        (Some(Status::Expired), Some(error)) if statuses.len() < agreement.max(nodes.min(2)) => Err(error),
+        (Some(Status::Expired | Status::SlotUsed), Some(error)) if statuses.len() < agreement.max(nodes.min(2)) => {
+            Err(error)
+        }
         (Some(Status::Expired), _) => {
             Ok(Seen { status: Status::Expired, agreed_depth: 0, unanimous: statuses.len() == nodes })
         }
@@ -186,13 +188,14 @@ fn included(mut best: Inclusion, statuses: &[Status], agreement: usize) -> Seen 
     Seen { status: Status::Included(best), agreed_depth, unanimous: false }
 }
 
-/// How far a status is along the way. `Expired` ranks lowest: any node that knows better overrules it.
+/// How far a status is along the way. `Expired` ranks lowest, and `SlotUsed` next: any node that knows better overrules them.
 fn rank(status: &Status) -> (u8, u64) {
     match status {
         Status::Expired => (0, 0),
-        Status::Unknown => (1, 0),
-        Status::InMempool => (2, 0),
-        Status::Included(inclusion) => (3, inclusion.confirmations),
+        Status::SlotUsed => (1, 0),
+        Status::Unknown => (2, 0),
+        Status::InMempool => (3, 0),
+        Status::Included(inclusion) => (4, inclusion.confirmations),
     }
 }
 
