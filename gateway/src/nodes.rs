@@ -173,7 +173,9 @@ fn agree(answers: Vec<Result<Status, RpcError>>, agreement: usize) -> Result<See
 /// How deep and how final the transaction is in the block that the furthest node tells.
 fn included(mut best: Inclusion, statuses: &[Status], agreement: usize) -> Seen {
     let same = statuses.iter().filter_map(|status| match status {
-        Status::Included(inclusion) if inclusion.block == best.block => Some(inclusion),
+        Status::Included(inclusion) if inclusion.block == best.block && inclusion.height == best.height => {
+            Some(inclusion)
+        }
         _ => None,
     });
     let mut depths: Vec<u64> = Vec::new();

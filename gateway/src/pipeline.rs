@@ -97,7 +97,7 @@ pub struct Pipeline {
     /// When a record's bytes, which this process has sent before, go out again if no node knows them.
     due: Mutex<BTreeMap<RecordId, Instant>>,
     /// When a replacement that couldn't be made is tried again.
-    later: Mutex<BTreeMap<RecordId, Instant>>,
+    later: Mutex<BTreeMap<RecordId, replace::Later>>,
     /// Told when whatever waits to be tried again should be tried at once.
     again: Notify,
     /// Told when a network should be looked at without waiting for the next turn.
@@ -334,7 +334,7 @@ impl Pipeline {
         self.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn later(&self) -> MutexGuard<'_, BTreeMap<RecordId, Instant>> {
+    fn later(&self) -> MutexGuard<'_, BTreeMap<RecordId, replace::Later>> {
         self.later.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -390,7 +390,10 @@ impl Pipeline {
                 let _ = judged.send(()); // the client may be gone
             }
             match step {
-                Ok(Next::Go) => wait = RETRY.0,
+                Ok(Next::Go) => {
+                    self.alerts.settle(&id.to_string());
+                    wait = RETRY.0;
+                }
                 Ok(Next::Rest) => return,
                 Err(StepError::Store(StoreError::Stale { .. })) => {} // somebody else moved it: look again
                 Err(StepError::Store(StoreError::Fenced(_))) => {
@@ -408,6 +411,9 @@ impl Pipeline {
                 }
                 Err(error) => {
                     tracing::warn!(%id, %error, "the step will be tried again");
+                    if let Ok(Some(record)) = self.store.get(id).await {
+                        self.raise_if_waiting(&record, &error.to_string());
+                    }
                     if let StepError::Retry(reason) = error
                         && let Err(error) = self.store.note(hold, Some(reason), self.clock.unix_millis()).await
                     {

@@ -12,7 +12,7 @@ use super::Pipeline;
 use crate::record::{Exposure, Record, State};
 use crate::store::{Filter, StoreError};
 
-/// The kind of an alert about a record that was set aside and may still move money.
+/// The kind of an alert about a record that was set aside.
 const QUARANTINED: &str = "quarantined";
 /// The kind of an alert about a record that this gateway can't read or move.
 pub(super) const HALTED: &str = "halted";
@@ -79,8 +79,8 @@ impl Alerts {
 }
 
 impl Pipeline {
-    /// Looks for quarantined records that may still move money, from time to time. They are nobody's: whichever gateway set
-    /// them aside, and whenever, each tells of them until a person has had them cancelled or the chain has settled them.
+    /// Looks for quarantined records, from time to time. They are nobody's: whichever gateway set them aside, and whenever,
+    /// each tells of them until a person has had them cancelled.
     pub(super) async fn watch_quarantined(self: Arc<Self>) {
         let mut ticks = tokio::time::interval(LOOK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -99,7 +99,7 @@ impl Pipeline {
         let mut alerts = Vec::new();
         loop {
             let records = self.store.list(filter.clone()).await?;
-            alerts.extend(records.iter().filter(|record| record.exposure != Exposure::None).map(set_aside));
+            alerts.extend(records.iter().map(set_aside));
             match records.last() {
                 Some(last) if records.len() >= usize::try_from(PAGE).unwrap_or(usize::MAX) => {
                     filter.before = Some(last.id);
@@ -112,10 +112,14 @@ impl Pipeline {
 
 fn set_aside(record: &Record) -> Alert {
     let why = record.reason.as_ref().map_or("no reason is kept", |reason| reason.message.as_str());
+    let can = match record.exposure {
+        Exposure::None => "it can't move money, and what it drew from limits is kept until it is cancelled",
+        _ => "it may still move money",
+    };
     Alert {
         kind: QUARANTINED.to_owned(),
         subject: record.id.to_string(),
-        message: format!("set aside, and a signature may exist: {why}"),
+        message: format!("set aside, {can}: {why}"),
         since: record.history.last().map_or(0, |event| event.at),
     }
 }

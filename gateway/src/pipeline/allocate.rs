@@ -12,6 +12,9 @@ use crate::lane::Lane;
 use crate::record::{Attempt, Purpose, Reason, Record, State};
 use crate::store::{Hold, StoreError};
 
+/// How many times bytes are built anew because a slot was taken, before the payment waits a while.
+pub(super) const SLOTS_TRIED: u32 = 16;
+
 impl Pipeline {
     /// `queued` -> `signing` -> `signed`: reserves, freezes and signs.
     pub(super) async fn allocate_and_sign(&self, record: &Record, hold: Hold) -> Result<Next, StepError> {
@@ -55,34 +58,34 @@ impl Pipeline {
     ) -> Result<Result<Frozen, (State, Reason)>, StepError> {
         let _turn = wallet.turn.lock().await;
         self.not_frozen(&record.intent.wallet).await?; // a queue may have stood before it
-        let busy = self.store.busy(record.network).await?;
-        let draft = match lane.build(&record.intent, &wallet.account, &busy).await {
-            Ok(draft) => draft,
-            Err(error) => return Ok(Err(refusal(error)?)),
-        };
-        let judged = self.judge(draft, record, &wallet.account, Purpose::Pay).await?;
-        let allowed = match judged.and_then(fully_approved) {
-            Ok(allowed) => allowed,
-            Err(end) => return Ok(Err(end)),
-        };
-        let tried = simulate::try_out(&allowed, &self.governance.policy(), &wallet.account, lane).await?;
-        if let Err(end) = tried {
-            return Ok(Err(end));
-        }
-        let (unsigned, slots) = (allowed.draft().unsigned().to_vec(), allowed.draft().slots().clone());
-        fail::point("freeze.before");
-        match self.store.freeze(hold, unsigned, slots, self.clock.unix_millis()).await {
-            Ok(number) => {
-                fail::point("freeze.after");
-                Ok(Ok(allowed.freeze(number)))
+        let mut busy = self.store.busy(record.network).await?;
+        // A node that lags may offer what a finished payment has used up, and one that has lost its mempool what another holds.
+        for _ in 0..SLOTS_TRIED {
+            let draft = match lane.build(&record.intent, &wallet.account, &busy).await {
+                Ok(draft) => draft,
+                Err(error) => return Ok(Err(refusal(error)?)),
+            };
+            let judged = self.judge(draft, record, &wallet.account, Purpose::Pay).await?;
+            let allowed = match judged.and_then(fully_approved) {
+                Ok(allowed) => allowed,
+                Err(end) => return Ok(Err(end)),
+            };
+            let tried = simulate::try_out(&allowed, &self.governance.policy(), &wallet.account, lane).await?;
+            if let Err(end) = tried {
+                return Ok(Err(end));
             }
-            Err(StoreError::SlotTaken(slot)) => Err(StepError::Retry(Reason {
-                kind: "slot_taken".to_owned(),
-                message: format!("slot {slot} was taken by another payment; the next free one will be used"),
-                rule: None,
-            })),
-            Err(error) => Err(error.into()),
+            let (unsigned, slots) = (allowed.draft().unsigned().to_vec(), allowed.draft().slots().clone());
+            fail::point("freeze.before");
+            match self.store.freeze(hold, unsigned, slots, self.clock.unix_millis()).await {
+                Ok(number) => {
+                    fail::point("freeze.after");
+                    return Ok(Ok(allowed.freeze(number)));
+                }
+                Err(StoreError::SlotTaken(slot)) => _ = busy.insert(slot),
+                Err(error) => return Err(error.into()),
+            }
         }
+        Err(slots_taken())
     }
 
     /// The frozen bytes of an attempt that waited for its signatures when the process ended, decoded, screened and evaluated
@@ -108,6 +111,15 @@ impl Pipeline {
         let judged = self.judge(draft, record, account, attempt.purpose).await?;
         Ok(judged.and_then(fully_approved).map(|allowed| allowed.freeze(attempt.number)).map_err(|(_, reason)| reason))
     }
+}
+
+/// Every slot that the nodes offered is another payment's.
+pub(super) fn slots_taken() -> StepError {
+    StepError::Retry(Reason {
+        kind: "slot_taken".to_owned(),
+        message: format!("{SLOTS_TRIED} slots that the nodes offered were taken by other payments"),
+        rule: None,
+    })
 }
 
 /// Past T2 nobody waits for people any more.

@@ -27,7 +27,11 @@ impl Pipeline {
         if let Some(attempt) = record.attempt() {
             self.store.sending(hold, attempt.number, self.clock.unix_millis()).await?;
             fail::point("sending.after");
-            self.send(record, hold, State::Broadcasting, attempt, lane.as_ref()).await?;
+            if self.waits_for_its_cancel(record) {
+                self.look_now(record); // the tracker has it cancelled before the payment is out
+            } else {
+                self.send(record, hold, State::Broadcasting, attempt, lane.as_ref()).await?;
+            }
         }
         Ok(Next::Rest)
     }

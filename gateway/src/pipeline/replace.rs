@@ -11,7 +11,7 @@ use std::time::Duration;
 use chains::chain::Replacement;
 use tokio::time::Instant;
 
-use super::allocate::fully_approved;
+use super::allocate::{SLOTS_TRIED, fully_approved, slots_taken};
 use super::broadcast::{REPLACEMENT_UNDERPRICED, UNDERPRICED};
 use super::evaluate::refusal;
 use super::sign::Signing;
@@ -39,6 +39,14 @@ pub struct FeePolicy {
     pub bump_after: Option<Duration>,
     /// So many replacements are made by themselves, at most.
     pub bump_limit: u32,
+}
+
+/// When a replacement that couldn't be made is tried again.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Later {
+    at: Instant,
+    /// Whether it was refused, and not only postponed.
+    refused: bool,
 }
 
 /// What there is to do about a record's attempts.
@@ -139,7 +147,7 @@ impl Pipeline {
 
     /// What there is to do about the record's attempts by itself, if it is time for it.
     pub(super) fn wanted(&self, record: &Record, tracking: &Tracking) -> Option<Wanted> {
-        if self.later().get(&record.id).is_some_and(|later| *later > Instant::now()) {
+        if self.later().get(&record.id).is_some_and(|later| later.at > Instant::now()) {
             return None;
         }
         if record.state.is_on_its_way() && unfinished(record) {
@@ -157,6 +165,13 @@ impl Pipeline {
         (open && due_for_a_bump(record, policy, self.clock.unix_millis())).then(|| Wanted::Make(purpose(record)))
     }
 
+    /// Whether the payment's bytes are held back because it is to be cancelled. Where a cancelling transaction is refused (the
+    /// fee it takes is above the cap), they go out all the same: else its slot would block the wallet for good.
+    pub(super) fn waits_for_its_cancel(&self, record: &Record) -> bool {
+        let made = record.attempts.iter().any(|attempt| attempt.purpose == Purpose::Cancel);
+        record.cancel.is_some() && !made && !self.later().get(&record.id).is_some_and(|later| later.refused)
+    }
+
     /// Does what is wanted in a task of its own, so that the network's other records are followed meanwhile.
     pub(super) fn replace_in(self: &Arc<Self>, turn: Turn, wanted: Wanted) {
         let pipeline = Arc::clone(self);
@@ -172,19 +187,19 @@ impl Pipeline {
             let record = self.store.get(id).await?.ok_or(StoreError::NoRecord(id))?;
             self.replace_once(&record, hold, wanted).await
         };
-        let (reason, again) = match outcome.await {
+        let (reason, later) = match outcome.await {
             Ok(Ok(())) => return,
-            Ok(Err(reason)) => (reason, AGAIN.1),
-            Err(StepError::Retry(reason)) => (reason, AGAIN.0),
+            Ok(Err(reason)) => (reason, Later { at: Instant::now() + AGAIN.1, refused: true }),
+            Err(StepError::Retry(reason)) => (reason, Later { at: Instant::now() + AGAIN.0, refused: false }),
             Err(StepError::Store(StoreError::Fenced(_))) => return self.let_go(hold),
             Err(StepError::Store(error)) => {
                 tracing::warn!(%id, %error, "the replacement will be tried again");
-                self.later().insert(id, Instant::now() + AGAIN.0);
+                self.later().insert(id, Later { at: Instant::now() + AGAIN.0, refused: false });
                 return;
             }
         };
         tracing::warn!(%id, reason = reason.message, "the replacement will be tried again");
-        self.later().insert(id, Instant::now() + again);
+        self.later().insert(id, later);
         if let Err(error) = self.store.note(hold, Some(reason), self.clock.unix_millis()).await {
             tracing::warn!(%id, %error, "the reason can't be noted");
         }
@@ -256,42 +271,50 @@ impl Pipeline {
             return Ok(Err(frozen));
         }
         let _turn = wallet.turn.lock().await;
-        let busy = self.store.busy(record.network).await?;
+        let mut busy = self.store.busy(record.network).await?;
         let previous: Vec<Vec<u8>> = record.attempts.iter().map(|attempt| attempt.unsigned.clone()).collect();
-        let built = if Mutation::ReplacementWithoutConflict.on() {
-            lane.build(&record.intent, &wallet.account, &busy).await
-        } else {
-            lane.replace(&record.intent, &wallet.account, &previous, purpose, &busy).await
-        };
-        let draft = match built {
-            Ok(draft) => draft,
-            Err(error) => return refusal(error).map(|(_, reason)| Err(reason)),
-        };
         let kept = match purpose {
             Replacement::SpeedUp => Purpose::SpeedUp,
             Replacement::Cancel => Purpose::Cancel,
         };
-        let judged = self.judge(draft, record, &wallet.account, kept).await?;
-        let allowed = match judged.and_then(fully_approved) {
-            Ok(allowed) => allowed,
-            Err((_, reason)) => return Ok(Err(reason)),
-        };
-        // No node tries it again. The call is the one that was tried before the first attempt was frozen, and that attempt is
-        // signed and out: holding this one back would keep nothing from happening. A node would try it in its pending block,
-        // after the earlier attempt, and say of a good payment that its second half reverts.
-        fail::point("replace.built");
-        let (unsigned, slots) = (allowed.draft().unsigned().to_vec(), allowed.draft().slots().clone());
-        match self.store.replace(hold, purpose, unsigned, slots, self.clock.unix_millis()).await {
-            Ok(number) => {
-                fail::point("replace.frozen");
-                tracing::info!(id = %record.id, attempt = number, ?purpose, "a further attempt is frozen");
-                Ok(Ok(allowed.freeze(number)))
+        for _ in 0..SLOTS_TRIED {
+            let built = if Mutation::ReplacementWithoutConflict.on() {
+                lane.build(&record.intent, &wallet.account, &busy).await
+            } else {
+                lane.replace(&record.intent, &wallet.account, &previous, purpose, &busy).await
+            };
+            let draft = match built {
+                Ok(draft) => draft,
+                Err(error) => return refusal(error).map(|(_, reason)| Err(reason)),
+            };
+            let judged = self.judge(draft, record, &wallet.account, kept).await?;
+            let allowed = match judged.and_then(fully_approved) {
+                Ok(allowed) => allowed,
+                Err((_, reason)) => return Ok(Err(reason)),
+            };
+            // No node tries it again. The call is the one that was tried before the first attempt was frozen, and that attempt
+            // is signed and out: holding this one back would keep nothing from happening. A node would try it in its pending
+            // block, after the earlier attempt, and say of a good payment that its second half reverts.
+            fail::point("replace.built");
+            let (unsigned, slots) = (allowed.draft().unsigned().to_vec(), allowed.draft().slots().clone());
+            match self.store.replace(hold, purpose, unsigned, slots, self.clock.unix_millis()).await {
+                Ok(number) => {
+                    fail::point("replace.frozen");
+                    tracing::info!(id = %record.id, attempt = number, ?purpose, "a further attempt is frozen");
+                    return Ok(Ok(allowed.freeze(number)));
+                }
+                Err(StoreError::SlotTaken(slot)) => _ = busy.insert(slot),
+                Err(error @ StoreError::NoConflict(_)) => {
+                    return Ok(Err(Reason {
+                        kind: "not_replaceable".to_owned(),
+                        message: error.to_string(),
+                        rule: None,
+                    }));
+                }
+                Err(error) => return Err(error.into()),
             }
-            Err(error @ StoreError::NoConflict(_)) => {
-                Ok(Err(Reason { kind: "not_replaceable".to_owned(), message: error.to_string(), rule: None }))
-            }
-            Err(error) => Err(error.into()),
         }
+        Err(slots_taken())
     }
 
     async fn sign_further(

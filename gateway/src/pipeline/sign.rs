@@ -45,6 +45,15 @@ impl Pipeline {
             let reason = Reason { kind: "unreadable_attempt".to_owned(), message, rule: None };
             return self.quarantine(hold, 0, reason).await;
         };
+        if record.cancel.is_some() {
+            // A signature may exist, so the slot has to be used up by a cancelling transaction; the payment is signed no more.
+            let reason = Reason {
+                kind: "cancelled".to_owned(),
+                message: "cancelled while it was signed; its slot is to be used up".to_owned(),
+                rule: None,
+            };
+            return self.quarantine(hold, attempt.number, reason).await;
+        }
         self.not_frozen(&record.intent.wallet).await?;
         if Mutation::FreshBuildOnResign.on() {
             let busy = self.store.busy(record.network).await?;

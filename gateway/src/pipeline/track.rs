@@ -173,7 +173,13 @@ impl Pipeline {
         let mut looks = Vec::new();
         for attempt in record.attempts.iter().rev() {
             let Some(signed) = &attempt.signed else { continue };
-            let seen = mutated(lane.status(&signed.bytes).await).map_err(unanswered)?;
+            let seen = match mutated(lane.status(&signed.bytes).await) {
+                Ok(seen) => seen,
+                Err(error) => {
+                    self.raise_if_stuck(record, hold, tracking).await?;
+                    return Err(unanswered(error));
+                }
+            };
             let included = matches!(seen.status, Status::Included(_));
             looks.push(Look { attempt, seen });
             if included {
@@ -201,7 +207,7 @@ impl Pipeline {
         }
         self.raise_if_stuck(record, hold, tracking).await?;
         let due = self.due().get(&record.id).is_none_or(|due| *due <= Instant::now());
-        if unseen && due {
+        if unseen && due && !self.waits_for_its_cancel(record) {
             let latest = record.attempts.iter().rev().find(|attempt| attempt.signed.is_some());
             // One that was never sent is the replacement's to send: that is recorded first.
             if let Some(latest) = latest.filter(|attempt| attempt.sent_at.is_some()) {
@@ -209,6 +215,23 @@ impl Pipeline {
             }
         }
         Ok(())
+    }
+
+    /// Tells of a record that waits before its bytes are sent for too long: for a node, for signers, for a frozen wallet.
+    pub(super) fn raise_if_waiting(&self, record: &Record, why: &str) {
+        let Some(tracking) = self.tracking(record.network) else { return };
+        let at = self.clock.unix_millis();
+        let Some(since) = record.history.iter().rev().take_while(|event| event.state == record.state).last() else {
+            return;
+        };
+        let waited = Duration::from_millis(at.saturating_sub(since.at));
+        if waited < tracking.stuck_after {
+            return;
+        }
+        let message = format!("{} for {} s: {why}", record.state, waited.as_secs());
+        if self.alerts.raise(STUCK, record.id.to_string(), message.clone(), at) {
+            tracing::error!(id = %record.id, wallet = %record.intent.wallet, message, "a payment is stuck");
+        }
     }
 
     /// Tells of a record that has been in no block for too long.
@@ -263,7 +286,9 @@ fn sight(record: &Record, looks: &[Look<'_>], tracking: &Tracking, at: u64) -> O
         }
         None => (latest, None, absence(record, looks)?),
     };
-    if !record.state.may_become(to) {
+    let moves = record.state.may_become(to);
+    let stays_elsewhere = record.state == to && is_elsewhere(about.attempt, inclusion.as_ref());
+    if !moves && !stays_elsewhere {
         return None;
     }
     let exposure = exposure(to, chain);
@@ -276,7 +301,7 @@ type Arrow = (State, Option<Reason>, OnChain);
 fn arrival(record: &Record, look: &Look<'_>, inclusion: &Inclusion, tracking: &Tracking) -> Option<Arrow> {
     let deep = tracking.finality_depth.is_some_and(|depth| look.seen.agreed_depth >= depth);
     let is_final = inclusion.finalized || deep || Mutation::IncludedIsFinal.on();
-    let confirmed = inclusion.confirmations >= tracking.confirmations;
+    let confirmed = look.seen.agreed_depth >= tracking.confirmations;
     if look.attempt.purpose == Purpose::Cancel {
         let chain = OnChain::Cancel { is_final };
         // Whatever it says of success: the slot is used up.
@@ -307,25 +332,42 @@ fn arrival(record: &Record, look: &Look<'_>, inclusion: &Inclusion, tracking: &T
 /// Where a record goes none of whose attempts is in a block.
 fn absence(record: &Record, looks: &[Look<'_>]) -> Option<Arrow> {
     let in_mempool = looks.iter().any(|look| look.seen.status == Status::InMempool);
+    let over = |look: &Look<'_>| matches!(look.seen.status, Status::Expired | Status::SlotUsed);
     // A replacement that waits for its signatures is looked up before anything is concluded.
-    let expired =
-        looks.iter().all(|look| look.seen.status == Status::Expired) && record.unsigned_replacement().is_none();
+    let expired = looks.iter().all(over) && record.unsigned_replacement().is_none();
+    // Of an attempt without a signature here, somebody else may have one.
+    let all_known = record.attempts.iter().all(|attempt| attempt.signed.is_some())
+        && looks.iter().all(|look| look.seen.status == Status::Expired);
     match (in_mempool, expired) {
         (false, true) => Some(match record.network.family() {
-            Family::Solana => (
+            Family::Solana if all_known => (
                 State::Expired,
                 Some(reason("expired", "what it was valid for has passed at finalized height")),
                 OnChain::Conflict { proven: true },
             ),
+            Family::Solana => (
+                State::Quarantined,
+                Some(reason("outcome_unknown", "it can't be included any more; whether it was, the nodes can't tell")),
+                OnChain::Conflict { proven: false },
+            ),
             Family::Bitcoin | Family::Ethereum => (
                 State::Quarantined,
                 Some(reason("conflict_final", "another transaction has used up its slot, at final depth")),
-                OnChain::Conflict { proven: looks.iter().all(|look| look.seen.unanimous) },
+                OnChain::Conflict { proven: all_known && looks.iter().all(|look| look.seen.unanimous) },
             ),
         }),
         // Absence proves nothing; after an inclusion it means that the block is gone, and the bytes go out again.
         (false, false) if record.state == State::Broadcasting => None,
         _ => Some((State::InMempool, None, OnChain::Nothing)),
+    }
+}
+
+/// Whether the attempt stands in another block than when it was last seen, or came to another end there.
+fn is_elsewhere(attempt: &Attempt, inclusion: Option<&Inclusion>) -> bool {
+    match (&attempt.inclusion, inclusion) {
+        (Some(last), Some(here)) => !is_same_block(last, here) || last.succeeded != here.succeeded,
+        (None, Some(_)) => true,
+        (_, None) => false,
     }
 }
 
@@ -337,8 +379,12 @@ fn moved(record: &Record, look: &Look<'_>) -> bool {
 
 /// Whether the attempt was last seen in this very block.
 fn same_block(look: &Look<'_>, inclusion: &Inclusion) -> bool {
-    let last = look.attempt.inclusion.as_ref();
-    last.is_some_and(|last| last.block.is_some() && last.block == inclusion.block)
+    look.attempt.inclusion.as_ref().is_some_and(|last| is_same_block(last, inclusion))
+}
+
+/// By its hash, and where the node tells none by its height.
+fn is_same_block(one: &Inclusion, other: &Inclusion) -> bool {
+    one.block == other.block && (one.block.is_some() || one.height == other.height)
 }
 
 pub(super) fn reason(kind: &str, message: &str) -> Reason {
@@ -403,7 +449,12 @@ mod tests {
     }
 
     fn record(network: &str, state: State) -> Record {
-        record_with(network, state, &[Purpose::Pay])
+        let mut record = record_with(network, state, &[Purpose::Pay]);
+        if matches!(state, State::Included | State::Confirmed) {
+            let Status::Included(before) = included(1, false, true) else { unreachable!() };
+            record.attempts[0].inclusion = Some(before);
+        }
+        record
     }
 
     fn included(confirmations: u64, finalized: bool, succeeded: bool) -> Status {

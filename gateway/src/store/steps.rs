@@ -437,9 +437,11 @@ impl Found {
         plan
     }
 
-    /// Whether the record ended without any signer having been asked, so that its key may be used for the same intent again.
+    /// Whether the record was refused without any signer having been asked, so that its key may be used for the same intent
+    /// again. What a person has cancelled stays so: a client that asks again hasn't heard of it.
     pub(super) fn burns_no_key(&self) -> bool {
-        self.state.is_terminal() && !self.slots.values().any(|burned| *burned)
+        let refused = self.state.is_terminal() && self.state != State::Cancelled;
+        refused && !self.slots.values().any(|burned| *burned)
     }
 
     /// Whether somebody has to work on the record in this state. A quarantined one that is to be cancelled is worked on.
