@@ -175,6 +175,31 @@ fn a_denying_rule_beats_it() {
 }
 
 #[test]
+fn a_denying_rule_minds_no_accounts_beside_its_own() {
+    let mut rules = rule(program(json!([{ "at": 0, "wallet": true }]), true));
+    let denying = json!({
+        "id": "no", "effect": "deny", "wallets": ["sol"],
+        "programs": [{ "address": PROGRAM, "discriminators": ["0xe5"], "accounts": [{ "at": 2, "one_of": [POOL] }] }],
+    });
+    rules.as_array_mut().expect("a list").push(denying);
+    let named = policy(rules.clone());
+    for more in [vec![], vec![key(OTHER)], vec![own(); 3]] {
+        let accounts = [vec![own(), own_token(), key(POOL)], more].concat();
+        assert_eq!(denial(&named, &uses(PROGRAM, &SWAP, &accounts)).kind(), "denied_by_rule", "{accounts:?}");
+    }
+    for other in [vec![own()], vec![own(), own_token(), key(OTHER)], vec![own(), key(POOL), own_token()]] {
+        assert!(!judge(&named, &uses(PROGRAM, &SWAP, &other)).is_denial(), "{other:?}");
+    }
+    // Without accounts it denies the instruction with any.
+    rules[1]["programs"][0]["accounts"] = json!([]);
+    let whole = policy(rules);
+    assert_eq!(denial(&whole, &swap()).kind(), "denied_by_rule");
+    let question = Question { acts: [Act::Call].into(), ..Question::default() };
+    assert_eq!(prove(&whole, &[account("sol")], &question), Ok(None));
+    assert!(prove(&named, &[account("sol")], &question).expect("an answer").is_some());
+}
+
+#[test]
 fn what_is_explained_needs_no_rule_for_the_program() {
     let mut memo = uses(OTHER_PROGRAM, b"text", &[]);
     memo.programs[0].explained = true;

@@ -161,11 +161,11 @@ impl Rule {
         self.naming(calls).next().is_some()
     }
 
-    /// The contracts of the rule that a call is permitted under.
+    /// The contracts of the rule that a call is permitted under, or denied. Whatever can't be read is denied.
     fn naming(&self, calls: &Calls) -> impl Iterator<Item = &Contract> {
         let permits = |permitted: &Permitted| {
             let Some(demands) = permitted.demands.as_ref().filter(|demands| !demands.is_empty()) else { return true };
-            let Arguments::Of(addresses, number) = &calls.arguments else { return false };
+            let Arguments::Of(addresses, number) = &calls.arguments else { return self.deny };
             demands.iter().all(|(place, demand)| match demand {
                 Demand::OneAddress(some) => some.contains(&addresses[*place]),
                 Demand::Wallet => addresses[*place] == OWN,
