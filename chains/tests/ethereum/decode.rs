@@ -182,6 +182,47 @@ fn code_under_somebody_else_s_name_is_refused() {
     }
 }
 
+/// A Safe pays for all the gas that is used, whatever `safeTxGas` says: of no gas at a price, too.
+#[test]
+fn a_safe_s_refund_of_gas_is_refused() {
+    let refund = |gas: U256, base_gas: U256, price: U256, token: Address| {
+        let call = abi::Safe::execTransactionCall {
+            to: BOB,
+            value: U256::ZERO,
+            data: Bytes::new(),
+            operation: 0,
+            safeTxGas: gas,
+            baseGas: base_gas,
+            gasPrice: price,
+            gasToken: token,
+            refundReceiver: BOB,
+            signatures: Bytes::new(),
+        };
+        effects_of(call.abi_encode())
+    };
+    for (gas, base_gas) in [(U256::ZERO, U256::ZERO), (one(), U256::ZERO), (U256::ZERO, one())] {
+        for token in [Address::ZERO, TOKEN] {
+            for price in [one(), U256::MAX] {
+                assert_refused(refund(gas, base_gas, price, token), "gasPrice");
+            }
+            let free = refund(gas, base_gas, U256::ZERO, token).unwrap();
+            assert!(free.transfers.is_empty(), "{:?}", free.transfers);
+        }
+    }
+    let inner = abi::Safe::execTransactionCall {
+        gasPrice: one(),
+        ..abi::Safe::execTransactionCall::abi_decode(&safe(BOB, Bytes::new(), 0)).unwrap()
+    };
+    assert_refused(effects_of(safe(TOKEN, inner.abi_encode().into(), 0)), "gasPrice");
+}
+
+fn assert_refused(found: Result<Effects, DecodeError>, why: &str) {
+    match found {
+        Err(DecodeError::Undecodable(reason)) => assert!(reason.contains(why), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn calls_too_deep_or_too_many_are_refused() {
     let mut deep = transfer(BOB);
@@ -268,7 +309,7 @@ fn positions() -> Vec<(&'static str, Position)> {
             operation: 0,
             safeTxGas: one(),
             baseGas: one(),
-            gasPrice: one(),
+            gasPrice: U256::ZERO,
             gasToken: gas_token,
             refundReceiver: receiver,
             signatures: Bytes::new(),
