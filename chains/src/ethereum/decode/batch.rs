@@ -12,7 +12,7 @@ use self::abi::{
     IWallet::{executeBatch_0Call, executeBatch_1Call, executeCall},
     multicall_0Call, multicall_1Call, multicall_2Call,
 };
-use super::{Frame, Known, read as read_call, strict, touch, undecodable};
+use super::{Frame, Held, Known, read as read_call, read_step, strict, touch, undecodable};
 use crate::chain::DecodeError;
 use crate::effects::Effects;
 
@@ -62,6 +62,7 @@ const DELEGATE_CALL: u8 = 1;
 
 pub(super) fn read(
     effects: &mut Effects,
+    held: &mut Held,
     frame: Frame<'_>,
     selector: [u8; 4],
     arguments: &[u8],
@@ -69,15 +70,15 @@ pub(super) fn read(
     match selector {
         multicall_0Call::SELECTOR => {
             let multicall_0Call { data } = strict(arguments)?;
-            to_itself(effects, frame, &data)?;
+            to_itself(effects, held, frame, &data)?;
         }
         multicall_1Call::SELECTOR => {
             let multicall_1Call { data, .. } = strict(arguments)?;
-            to_itself(effects, frame, &data)?;
+            to_itself(effects, held, frame, &data)?;
         }
         multicall_2Call::SELECTOR => {
             let multicall_2Call { data, .. } = strict(arguments)?;
-            to_itself(effects, frame, &data)?;
+            to_itself(effects, held, frame, &data)?;
         }
         aggregateCall::SELECTOR => {
             let aggregateCall { calls } = strict(arguments)?;
@@ -138,10 +139,10 @@ pub(super) fn read(
     Ok(Known::Yes)
 }
 
-/// Calls that the contract makes to itself in its caller's name. What was sent along was told with the outer call.
-fn to_itself(effects: &mut Effects, frame: Frame<'_>, calls: &[Bytes]) -> Result<(), DecodeError> {
+/// Calls that the contract makes to itself in its caller's name, all or none. What was sent along was told with the outer call.
+fn to_itself(effects: &mut Effects, held: &mut Held, frame: Frame<'_>, calls: &[Bytes]) -> Result<(), DecodeError> {
     let depth = frame.depth.saturating_add(1);
-    calls.iter().try_for_each(|input| read_call(effects, Frame { value: U256::ZERO, input, depth, ..frame }))
+    calls.iter().try_for_each(|input| read_step(effects, held, Frame { value: U256::ZERO, input, depth, ..frame }))
 }
 
 /// Calls that the contract makes in its own name.
