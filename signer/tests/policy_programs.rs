@@ -15,8 +15,8 @@ use signer::policy::code::{CodeHash, code_demands};
 use signer::policy::prove::{Act, Among, Question};
 use signer::policy::trace::{Input, Wanted};
 use signer::policy::{
-    Circumstances, Denial, Discriminator, Policy, PolicyConfig, PolicyError, Verdict, diff, evaluate, evaluate_traced,
-    evaluate_upkeep, prove,
+    Circumstances, Denial, Discriminator, Policy, PolicyConfig, PolicyError, Verdict, diff, evaluate, evaluate_cancel,
+    evaluate_traced, evaluate_upkeep, prove,
 };
 use signer::roster::CredentialId;
 
@@ -143,7 +143,10 @@ fn an_instruction_passes_only_by_program_discriminator_and_accounts() {
     let two = Effects { programs: [swap().programs, elsewhere.programs].concat(), ..nothing() };
     assert_eq!(denial(&policy, &two).kind(), "unlisted_program", "each instruction for itself");
     assert_eq!(denial(&self::policy(rule(json!([]))), &swap()).kind(), "unlisted_program");
-    assert!(evaluate_upkeep(&policy, &account("sol"), &swap()).is_denial(), "it is no upkeep");
+    let (asker, sol) = (asker(), account("sol"));
+    let circumstances = Circumstances { initiator: &asker, at: 0 };
+    assert!(evaluate_upkeep(&policy, &sol, &circumstances, &swap()).is_denial(), "it is no upkeep");
+    assert!(evaluate_cancel(&policy, &sol, &swap()).is_denial(), "nor a cancel");
 }
 
 #[test]
@@ -440,7 +443,9 @@ fn a_lookup_table_is_named_with_its_first_entries() {
     assert!(matches!(&trace.verdict, Verdict::Deny { reason, .. } if *reason == other));
     // Upkeep reads none.
     let idle = Effects { programs: Vec::new(), ..by_table(&[5, 6], 1) };
-    assert!(evaluate_upkeep(&policy, &account("sol"), &idle).is_denial());
+    let asker = asker();
+    let circumstances = Circumstances { initiator: &asker, at: 0 };
+    assert!(evaluate_upkeep(&policy, &account("sol"), &circumstances, &idle).is_denial());
 }
 
 #[test]
