@@ -246,7 +246,7 @@ pub struct CredentialConfig {
     /// The groups that the person approves for.
     #[serde(default)]
     pub groups: BTreeSet<Group>,
-    /// The person's passkeys. Who has any approves by one of them, and by nothing else.
+    /// The person's passkeys. Who has any approves by one of them, and by nothing else, under each of the person's credentials.
     #[serde(default)]
     pub passkeys: Vec<PasskeyConfig>,
 }

@@ -52,7 +52,7 @@ pub enum Proof {
     /// By the credential's Ed25519 key (RFC 8032), 64 bytes; base64 in JSON.
     #[serde(with = "base64_bytes")]
     Ed25519(Vec<u8>),
-    /// By one of the credential's passkeys.
+    /// By one of the person's passkeys.
     Passkey(Assertion),
 }
 
@@ -92,7 +92,8 @@ pub struct Approver {
     pub person: Person,
     /// The groups that the person is in.
     pub groups: BTreeSet<Group>,
-    /// The person's passkeys. Who has any signs by one of them; the credential's key then does no more than call the gateway.
+    /// The person's passkeys, under whichever of its credentials they are listed. Who has any signs by one of them; the
+    /// credentials' keys then do no more than call the gateway.
     pub passkeys: Vec<passkey::Passkey>,
 }
 

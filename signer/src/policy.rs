@@ -361,12 +361,36 @@ fn judge<'a>(
     }
 }
 
-/// Judges a transaction of `account` that only looks after the wallet: it pays nobody, calls nothing and grants nothing, and
-/// keeps another transaction off the chain or hurries it on.
+/// Judges a transaction of `account` that only looks after the wallet, and that somebody asks for by itself: it pays nobody, calls
+/// nothing and grants nothing, and hurries another transaction on or opens a nonce.
+///
+/// Denied addresses come first, then rules that deny whatever is done. Then some rule that is for who asks, and holds when it is asked,
+/// must admit the fee; whom and what the rule is for doesn't matter, because nothing moves, and nobody has to approve. Limits don't
+/// count fees.
+pub fn evaluate_upkeep(
+    policy: &Policy,
+    account: &Account,
+    circumstances: &Circumstances<'_>,
+    effects: &Effects,
+) -> Verdict {
+    judge_idle(policy, account, effects, || evaluate::permit_upkeep(policy, account, circumstances, effects))
+}
+
+/// Judges a transaction of `account` that keeps a payment off the chain: it pays nobody, calls nothing and grants nothing.
 ///
 /// Denied addresses come first. Then some rule of the wallet must admit the fee; whom, what and when the rule is for doesn't
-/// matter, because nothing moves.
-pub fn evaluate_upkeep(policy: &Policy, account: &Account, effects: &Effects) -> Verdict {
+/// matter: who may ask for it, the payment says.
+pub fn evaluate_cancel(policy: &Policy, account: &Account, effects: &Effects) -> Verdict {
+    judge_idle(policy, account, effects, || evaluate::permit_cancel(policy, account, effects))
+}
+
+/// Judges what mustn't move anything, by the rule that permits it.
+fn judge_idle<'a>(
+    policy: &Policy,
+    account: &Account,
+    effects: &Effects,
+    permitted: impl FnOnce() -> Result<&'a Rule, Refused<'a>>,
+) -> Verdict {
     let denied = policy.denied.find(account.address()).or_else(|| screen(policy, effects));
     if let Some(address) = denied {
         return Verdict::Deny { rule: None, reason: Denial::DeniedAddress { address } };
@@ -376,7 +400,7 @@ pub fn evaluate_upkeep(policy: &Policy, account: &Account, effects: &Effects) ->
     if !(moves_nothing && calls_nothing && effects.proceeds.is_empty() && effects.tables.is_empty()) {
         return Verdict::Deny { rule: None, reason: Denial::NotUpkeep };
     }
-    match evaluate::permit_fee(policy, account, effects) {
+    match permitted() {
         Ok(rule) => Verdict::Allow { rule: rule.id.clone(), draws: Vec::new() },
         Err(Refused { nearest, reason }) => Verdict::Deny { rule: nearest.map(|rule| rule.id.clone()), reason },
     }

@@ -11,6 +11,8 @@ use ed25519_dalek::VerifyingKey;
 use serde::{Deserialize, Serialize};
 
 use crate::approval::Approver;
+use crate::approval::passkey::Passkey;
+use crate::policy::quorum::Person;
 
 /// The credentials that are believed, by name.
 #[derive(Clone, Debug, Default)]
@@ -107,13 +109,26 @@ impl Roster {
     }
 
     /// The same roster, with what is known of the people behind some of its credentials. Initiators may be named, too: a
-    /// person who asks doesn't approve, under whatever credential.
+    /// person who asks doesn't approve, under whatever credential. A person's passkeys are those of all its credentials: who has one
+    /// approves by nothing else, under whatever credential.
     ///
     /// # Errors
     /// Where a name is no credential's.
-    pub fn with_people(mut self, people: BTreeMap<CredentialId, Approver>) -> Result<Self, RosterError> {
+    pub fn with_people(mut self, mut people: BTreeMap<CredentialId, Approver>) -> Result<Self, RosterError> {
         if let Some(unknown) = people.keys().find(|id| !self.credentials.contains_key(id)) {
             return Err(RosterError::Unknown(unknown.clone()));
+        }
+        let mut passkeys: BTreeMap<Person, Vec<Passkey>> = BTreeMap::new();
+        for approver in people.values() {
+            let of_person = passkeys.entry(approver.person.clone()).or_default();
+            for passkey in &approver.passkeys {
+                if !of_person.contains(passkey) {
+                    of_person.push(passkey.clone());
+                }
+            }
+        }
+        for approver in people.values_mut() {
+            approver.passkeys = passkeys.get(&approver.person).cloned().unwrap_or_default();
         }
         self.approvers = people;
         Ok(self)
@@ -191,6 +206,7 @@ impl fmt::Display for Role {
 #[cfg(test)]
 mod tests {
     use ed25519_dalek::SigningKey;
+    use p256::pkcs8::{EncodePublicKey as _, LineEnding};
 
     use super::*;
 
@@ -226,6 +242,38 @@ mod tests {
         let public_key = VerifyingKey::from_bytes(&neutral).expect("a point of the curve");
         let weak = Credential { public_key, ..credential("a", 1) };
         assert!(matches!(Roster::new(vec![weak]), Err(RosterError::WeakKey(_))));
+    }
+
+    fn passkeys() -> [Passkey; 2] {
+        [1, 2].map(|seed| {
+            let key = p256::ecdsa::SigningKey::from_slice(&[seed; 32]).expect("a scalar");
+            let pem = key.verifying_key().to_public_key_pem(LineEnding::LF).expect("a key");
+            Passkey::new(&pem, "example.org".to_owned(), vec!["https://example.org".to_owned()]).expect("a passkey")
+        })
+    }
+
+    #[test]
+    fn a_person_s_passkeys_are_those_of_all_its_credentials() {
+        let approver = |person: &str, passkeys: Vec<Passkey>| Approver {
+            person: person.parse().expect("a name"),
+            groups: std::collections::BTreeSet::new(),
+            passkeys,
+        };
+        let [one, two] = passkeys();
+        let people = [
+            ("ann", approver("ann", vec![one.clone(), two.clone()])),
+            ("ann-admin", approver("ann", Vec::new())),
+            ("ann-desk", approver("ann", vec![two.clone()])),
+            ("bob", approver("bob", Vec::new())),
+        ];
+        let credentials = people.iter().zip(1..).map(|((id, _), seed)| credential(id, seed)).collect();
+        let people = people.map(|(id, approver)| (id.parse().expect("a name"), approver)).into();
+        let roster = Roster::new(credentials).and_then(|roster| roster.with_people(people)).expect("a roster");
+        let of = |id: &str| roster.approver(&id.parse().expect("a name")).map(|approver| approver.passkeys.clone());
+        for id in ["ann", "ann-admin", "ann-desk"] {
+            assert_eq!(of(id), Some(vec![one.clone(), two.clone()]), "{id}");
+        }
+        assert_eq!(of("bob"), Some(Vec::new()));
     }
 
     #[test]

@@ -261,18 +261,18 @@ impl Guard {
         let verdict = match asked.wanted {
             Wanted::Payment(intent) => {
                 require_same(intent, account, &effects, &slots)?;
+                let circumstances = Circumstances { initiator: asked.initiator, at: asked.at };
                 if intent.action.is_upkeep() {
-                    policy::evaluate_upkeep(&self.policy, account, &effects)
+                    policy::evaluate_upkeep(&self.policy, account, &circumstances, &effects)
                 } else {
                     self.policy.require_deal(account.wallet(), asked.deal.is_some()).map_err(Refusal::Denied)?;
-                    let circumstances = Circumstances { initiator: asked.initiator, at: asked.at };
                     policy::evaluate(&self.policy, account, &circumstances, &effects)
                 }
             }
             Wanted::Cancel(intent) => {
                 require_nothing(&effects)?;
                 require_fee(intent, &effects)?;
-                policy::evaluate_upkeep(&self.policy, account, &effects)
+                policy::evaluate_cancel(&self.policy, account, &effects)
             }
         };
         let draws = match verdict {

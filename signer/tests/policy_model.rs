@@ -21,9 +21,10 @@ use std::collections::BTreeSet;
 
 use chains::address::Address;
 use chains::amount::Amount;
+use chains::effects::Effects;
 use model::{Random, Said, SolanaTable, SolanaTx, Table, Tx};
 use signer::policy::code::{CodeDemand, CodeHash, code_demands};
-use signer::policy::{Circumstances, Policy, Verdict, evaluate};
+use signer::policy::{Circumstances, Policy, Verdict, evaluate, evaluate_cancel, evaluate_upkeep};
 
 fn cases(default: u64) -> u64 {
     std::env::var("CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(default)
@@ -120,6 +121,25 @@ fn agrees_on_instructions_of_programs() {
     let [denied, asking, allowed] = counts;
     println!("{count} cases on Solana: {denied} denied, {asking} with approval, {allowed} allowed; 0 differences");
     assert!(counts.iter().all(|n| *n > count / 50), "a generator that says always the same tests nothing: {counts:?}");
+}
+
+#[test]
+fn agrees_on_what_moves_nothing() {
+    let (mut upkeep, mut cancels) = ([0_u64; 2], [0_u64; 2]);
+    each(8, cases(20_000) / 10, |_, table, policy, tx| {
+        let account = model::account(tx.wallet);
+        let initiator = model::initiator(tx.initiator);
+        let idle = Effects { max_fee: Amount::from_sat(tx.fee), ..Effects::default() };
+        let circumstances = Circumstances { initiator: &initiator, at: tx.at };
+        let kept = !evaluate_upkeep(policy, &account, &circumstances, &idle).is_denial();
+        assert_eq!(kept, table.keeps_up(tx), "{table:#?} {tx:#?}");
+        let cancelled = !evaluate_cancel(policy, &account, &idle).is_denial();
+        assert_eq!(cancelled, table.cancels(tx), "{table:#?} {tx:#?}");
+        upkeep[usize::from(kept)] += 1;
+        cancels[usize::from(cancelled)] += 1;
+    });
+    assert!(upkeep.iter().chain(&cancels).all(|count| *count > 20), "{upkeep:?} {cancels:?}");
+    assert!(upkeep[0] > cancels[0], "upkeep is for some, a cancel for anybody");
 }
 
 #[test]

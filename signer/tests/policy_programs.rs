@@ -15,8 +15,8 @@ use signer::policy::code::{CodeHash, code_demands};
 use signer::policy::prove::{Act, Among, Question};
 use signer::policy::trace::{Input, Wanted};
 use signer::policy::{
-    Circumstances, Denial, Discriminator, Policy, PolicyConfig, PolicyError, Verdict, diff, evaluate, evaluate_traced,
-    evaluate_upkeep, prove,
+    Circumstances, Denial, Discriminator, Policy, PolicyConfig, PolicyError, Verdict, diff, evaluate, evaluate_cancel,
+    evaluate_traced, evaluate_upkeep, prove,
 };
 use signer::roster::CredentialId;
 
@@ -143,7 +143,10 @@ fn an_instruction_passes_only_by_program_discriminator_and_accounts() {
     let two = Effects { programs: [swap().programs, elsewhere.programs].concat(), ..nothing() };
     assert_eq!(denial(&policy, &two).kind(), "unlisted_program", "each instruction for itself");
     assert_eq!(denial(&self::policy(rule(json!([]))), &swap()).kind(), "unlisted_program");
-    assert!(evaluate_upkeep(&policy, &account("sol"), &swap()).is_denial(), "it is no upkeep");
+    let (asker, sol) = (asker(), account("sol"));
+    let circumstances = Circumstances { initiator: &asker, at: 0 };
+    assert!(evaluate_upkeep(&policy, &sol, &circumstances, &swap()).is_denial(), "it is no upkeep");
+    assert!(evaluate_cancel(&policy, &sol, &swap()).is_denial(), "nor a cancel");
 }
 
 #[test]
@@ -172,6 +175,31 @@ fn a_denying_rule_beats_it() {
     assert_eq!(denial(&deny(json!([]), json!([PROGRAM])), &swap()).kind(), "denied_by_rule", "by its address");
     rules[0]["max_fee"] = json!("4999");
     assert_eq!(denial(&policy(rules), &swap()).kind(), "above_fee_limit");
+}
+
+#[test]
+fn a_denying_rule_minds_no_accounts_beside_its_own() {
+    let mut rules = rule(program(json!([{ "at": 0, "wallet": true }]), true));
+    let denying = json!({
+        "id": "no", "effect": "deny", "wallets": ["sol"],
+        "programs": [{ "address": PROGRAM, "discriminators": ["0xe5"], "accounts": [{ "at": 2, "one_of": [POOL] }] }],
+    });
+    rules.as_array_mut().expect("a list").push(denying);
+    let named = policy(rules.clone());
+    for more in [vec![], vec![key(OTHER)], vec![own(); 3]] {
+        let accounts = [vec![own(), own_token(), key(POOL)], more].concat();
+        assert_eq!(denial(&named, &uses(PROGRAM, &SWAP, &accounts)).kind(), "denied_by_rule", "{accounts:?}");
+    }
+    for other in [vec![own()], vec![own(), own_token(), key(OTHER)], vec![own(), key(POOL), own_token()]] {
+        assert!(!judge(&named, &uses(PROGRAM, &SWAP, &other)).is_denial(), "{other:?}");
+    }
+    // Without accounts it denies the instruction with any.
+    rules[1]["programs"][0]["accounts"] = json!([]);
+    let whole = policy(rules);
+    assert_eq!(denial(&whole, &swap()).kind(), "denied_by_rule");
+    let question = Question { acts: [Act::Call].into(), ..Question::default() };
+    assert_eq!(prove(&whole, &[account("sol")], &question), Ok(None));
+    assert!(prove(&named, &[account("sol")], &question).expect("an answer").is_some());
 }
 
 #[test]
@@ -415,7 +443,9 @@ fn a_lookup_table_is_named_with_its_first_entries() {
     assert!(matches!(&trace.verdict, Verdict::Deny { reason, .. } if *reason == other));
     // Upkeep reads none.
     let idle = Effects { programs: Vec::new(), ..by_table(&[5, 6], 1) };
-    assert!(evaluate_upkeep(&policy, &account("sol"), &idle).is_denial());
+    let asker = asker();
+    let circumstances = Circumstances { initiator: &asker, at: 0 };
+    assert!(evaluate_upkeep(&policy, &account("sol"), &circumstances, &idle).is_denial());
 }
 
 #[test]

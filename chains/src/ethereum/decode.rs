@@ -5,6 +5,7 @@
 //! signed. A selector that is not known is told as the call that it is, and no more.
 
 mod batch;
+mod held;
 mod permit2;
 mod token;
 mod uniswap;
@@ -16,6 +17,7 @@ use alloy::sol_types::{SolCall, SolType, SolValue};
 pub(super) use batch::SafeTransaction;
 pub(super) use token::transfer;
 
+use self::held::Held;
 use crate::address::Address as ChainAddress;
 use crate::amount::Amount;
 use crate::asset::Asset;
@@ -42,7 +44,8 @@ struct Frame<'c> {
 ///
 /// # Errors
 /// [`DecodeError::Undecodable`] where a known call is not canonically encoded, where code would run under somebody else's
-/// name (`DELEGATECALL`), or where calls lie too deep.
+/// name (`DELEGATECALL`), where a Safe would refund gas, where a router would keep what it bought for whoever calls it next, or
+/// where calls lie too deep.
 pub(super) fn call(
     effects: &mut Effects,
     caller: Address,
@@ -67,7 +70,15 @@ pub(super) fn safe_transaction(
     batch::safe(effects, frame, &transaction)
 }
 
+/// A call that succeeds or fails by itself: when it is over, routers may hold nothing for the next.
 fn read(effects: &mut Effects, frame: Frame<'_>) -> Result<(), DecodeError> {
+    let mut held = Held::default();
+    read_step(effects, &mut held, frame)?;
+    held.require_nothing()
+}
+
+/// A call that the steps after it may finish: if one of these fails, so does it.
+fn read_step(effects: &mut Effects, held: &mut Held, frame: Frame<'_>) -> Result<(), DecodeError> {
     if frame.depth > MAX_DEPTH {
         return Err(undecodable(format!("calls in calls, deeper than {MAX_DEPTH}")));
     }
@@ -97,9 +108,13 @@ fn read(effects: &mut Effects, frame: Frame<'_>) -> Result<(), DecodeError> {
         value,
     });
     // The selectors of these groups are disjoint, so the first that knows it tells all.
-    let groups = [token::read, permit2::read, uniswap::read, batch::read];
-    for group in groups {
+    for group in [token::read, permit2::read] {
         if group(effects, frame, *selector, arguments)? == Known::Yes {
+            return Ok(());
+        }
+    }
+    for group in [uniswap::read, batch::read] {
+        if group(effects, held, frame, *selector, arguments)? == Known::Yes {
             break;
         }
     }

@@ -200,14 +200,12 @@ fn effects(
             effects.touches.push(ChainAddress::Ethereum(spender));
             permit2()
         }
-        (Kind::SafeTransaction, [to, value, data, operation, gas, base_gas, price, gas_token, receiver, _]) => {
+        (Kind::SafeTransaction, [to, value, data, operation, _, _, price, gas_token, receiver, _]) => {
             let transaction = SafeTransaction {
                 to: to.as_address()?,
                 value: uint(value)?,
                 data: Bytes::from(data.as_bytes()?.to_vec()),
                 operation: u8::try_from(uint(operation)?).ok()?,
-                gas: uint(gas)?,
-                base_gas: uint(base_gas)?,
                 gas_price: uint(price)?,
                 gas_token: gas_token.as_address()?,
                 refund_receiver: receiver.as_address()?,

@@ -51,8 +51,14 @@ mod abi {
             struct Path { bytes path; address recipient; uint256 amountIn; uint256 amountOutMinimum; }
             function exactInputSingle(Single params);
             function exactInput(Path params);
+            function exactOutput(Path params);
             function unwrapWETH9(uint256 amountMinimum, address recipient);
+            function unwrapWETH9WithFee(uint256 amountMinimum, address recipient, uint256 feeBips, address feeRecipient);
             function sweepToken(address token, uint256 amountMinimum, address recipient);
+        }
+        interface Own {
+            function unwrapWETH9(uint256 amountMinimum);
+            function sweepToken(address token, uint256 amountMinimum);
         }
         interface Universal {
             function execute(bytes commands, bytes[] inputs, uint256 deadline);
@@ -63,6 +69,10 @@ mod abi {
 const CONTRACT: Address = Address::repeat_byte(0xcc);
 const BOB: Address = Address::repeat_byte(0xb0);
 const TOKEN: Address = Address::repeat_byte(0x70);
+/// Wrapped ether on Ethereum.
+const WETH: Address = address!("0xC02aaA39b223FE8D0A0e5C4F27eAD9083C756Cc2");
+/// What routers take for themselves.
+const ITSELF: Address = address!("0x0000000000000000000000000000000000000002");
 const MULTI_SEND: Address = address!("0x40A2aCCbd92BCA938b02010E17A5b8929b49130D");
 
 fn effects_of(data: impl Into<Bytes>) -> Result<Effects, DecodeError> {
@@ -182,6 +192,44 @@ fn code_under_somebody_else_s_name_is_refused() {
     }
 }
 
+/// A Safe pays for all the gas that is used, whatever `safeTxGas` says: of no gas at a price, too.
+#[test]
+fn a_safe_s_refund_of_gas_is_refused() {
+    let refund = |gas: U256, base_gas: U256, price: U256, token: Address| {
+        let call = abi::Safe::execTransactionCall {
+            to: BOB,
+            value: U256::ZERO,
+            data: Bytes::new(),
+            operation: 0,
+            safeTxGas: gas,
+            baseGas: base_gas,
+            gasPrice: price,
+            gasToken: token,
+            refundReceiver: BOB,
+            signatures: Bytes::new(),
+        };
+        effects_of(call.abi_encode())
+    };
+    for (gas, base_gas) in [(U256::ZERO, U256::ZERO), (one(), U256::ZERO), (U256::ZERO, one())] {
+        for token in [Address::ZERO, TOKEN] {
+            for price in [one(), U256::MAX] {
+                assert_refused(refund(gas, base_gas, price, token), "gasPrice");
+            }
+            let free = refund(gas, base_gas, U256::ZERO, token).unwrap();
+            assert!(free.transfers.is_empty(), "{:?}", free.transfers);
+        }
+    }
+    let inner = abi::Safe::execTransactionCall {
+        gasPrice: one(),
+        ..abi::Safe::execTransactionCall::abi_decode(&safe(BOB, Bytes::new(), 0)).unwrap()
+    };
+    assert_refused(effects_of(safe(TOKEN, inner.abi_encode().into(), 0)), "gasPrice");
+}
+
+fn assert_refused(found: Result<Effects, DecodeError>, why: &str) {
+    assert!(matches!(&found, Err(DecodeError::Undecodable(reason)) if reason.contains(why)), "{found:?}");
+}
+
 #[test]
 fn calls_too_deep_or_too_many_are_refused() {
     let mut deep = transfer(BOB);
@@ -215,9 +263,140 @@ fn a_router_s_stand_ins_are_who_they_stand_for() {
     };
     let alice = ChainAddress::Ethereum(evm_address(&alice()));
     assert_eq!(receivers(address!("0x0000000000000000000000000000000000000001")), [alice]);
-    assert_eq!(receivers(address!("0x0000000000000000000000000000000000000002")), []);
-    assert_eq!(receivers(CONTRACT), []);
     assert_eq!(receivers(BOB), [ChainAddress::Ethereum(BOB)]);
+}
+
+fn multicall(data: &[Bytes]) -> Vec<u8> {
+    abi::multicallCall { data: data.to_vec() }.abi_encode()
+}
+
+fn buys(tokens: [Address; 2], recipient: Address) -> abi::V3::Path {
+    let path = [tokens[0].as_slice(), &[0, 1, 0xf4], tokens[1].as_slice()].concat().into();
+    abi::V3::Path { path, recipient, amountIn: one(), amountOutMinimum: one() }
+}
+
+fn exact_input(tokens: [Address; 2], recipient: Address) -> Bytes {
+    abi::V3::exactInputCall { params: buys(tokens, recipient) }.abi_encode().into()
+}
+
+fn sweep(token: Address, recipient: Address) -> Bytes {
+    abi::V3::sweepTokenCall { token, amountMinimum: one(), recipient }.abi_encode().into()
+}
+
+fn unwrap(recipient: Address) -> Bytes {
+    abi::V3::unwrapWETH9Call { amountMinimum: one(), recipient }.abi_encode().into()
+}
+
+/// Whoever calls it next can have it.
+#[test]
+fn a_router_may_keep_what_it_buys_for_a_later_step_alone() {
+    let (other, bob) = (Address::repeat_byte(0x71), ChainAddress::Ethereum(BOB));
+    let kept = |to| exact_input([other, TOKEN], to);
+    let wrapped = || exact_input([TOKEN, WETH], ITSELF);
+    let fee = |to, of| {
+        let (least, bips) = (one(), one());
+        let call =
+            abi::V3::unwrapWETH9WithFeeCall { amountMinimum: least, recipient: to, feeBips: bips, feeRecipient: of };
+        Bytes::from(call.abi_encode())
+    };
+    let own = |data: Vec<u8>| Bytes::from(data);
+    let own_sweep = own(abi::Own::sweepTokenCall { token: TOKEN, amountMinimum: one() }.abi_encode());
+    let own_unwrap = own(abi::Own::unwrapWETH9Call { amountMinimum: one() }.abi_encode());
+    // An exact output's path begins with what is bought.
+    let output = own(abi::V3::exactOutputCall { params: buys([TOKEN, other], ITSELF) }.abi_encode());
+
+    let alice = ChainAddress::Ethereum(evm_address(&alice()));
+    let handed_on: [(&[Bytes], &[&ChainAddress]); 8] = [
+        (&[kept(ITSELF), sweep(TOKEN, BOB)], &[&bob]),
+        (&[kept(Address::ZERO), sweep(TOKEN, BOB)], &[&bob]),
+        (&[kept(CONTRACT), own_sweep], &[&alice]),
+        (&[swap(ITSELF), sweep(TOKEN, BOB)], &[&bob]),
+        (&[output.clone(), sweep(TOKEN, BOB)], &[&bob]),
+        (&[wrapped(), unwrap(BOB)], &[&bob]),
+        (&[wrapped(), own_unwrap], &[&alice]),
+        (&[wrapped(), fee(BOB, evm_address(&self::alice()))], &[&bob, &alice]),
+    ];
+    for (steps, receivers) in handed_on {
+        let proceeds = effects_of(multicall(steps)).unwrap_or_else(|error| panic!("{error}: {steps:?}")).proceeds;
+        assert!(proceeds.iter().map(|proceeds| &proceeds.to).eq(receivers.iter().copied()), "{proceeds:?} {steps:?}");
+    }
+    let left: [&[Bytes]; 13] = [
+        &[kept(ITSELF)],
+        &[kept(Address::ZERO)],
+        &[kept(CONTRACT)],
+        &[swap(ITSELF)],
+        &[output.clone(), sweep(other, BOB)],
+        // Before it is there, of another token, or to the router itself.
+        &[sweep(TOKEN, BOB), kept(ITSELF)],
+        &[kept(ITSELF), sweep(other, BOB)],
+        &[kept(ITSELF), sweep(TOKEN, ITSELF)],
+        &[kept(ITSELF), unwrap(BOB)],
+        &[wrapped(), unwrap(Address::ZERO)],
+        &[wrapped(), fee(BOB, CONTRACT)],
+        &[kept(ITSELF), sweep(TOKEN, BOB), kept(ITSELF)],
+        // The second swap needn't take all.
+        &[kept(ITSELF), exact_input([TOKEN, WETH], BOB)],
+    ];
+    for steps in left {
+        assert_refused(effects_of(multicall(steps)), "keeps the");
+    }
+    assert_refused(effects_of(kept(ITSELF)), "keeps the");
+    let nested = multicall(&[multicall(&[kept(ITSELF)]).into(), sweep(TOKEN, BOB)]);
+    assert!(effects_of(nested).is_ok(), "one for the other");
+
+    // Calls of which one may fail without the other don't stand for each other.
+    let apart = |data: Bytes| abi::Multicall3::Call3Value {
+        target: BOB,
+        allowFailure: true,
+        value: U256::ZERO,
+        callData: data,
+    };
+    let calls = vec![apart(kept(ITSELF)), apart(sweep(TOKEN, BOB))];
+    assert_refused(effects_of(abi::Multicall3::aggregate3ValueCall { calls }.abi_encode()), "keeps the");
+}
+
+#[test]
+fn a_router_s_program_may_keep_what_it_buys_for_a_later_command_alone() {
+    let pools =
+        |tokens: [Address; 2]| Bytes::from([tokens[0].as_slice(), &[0, 1, 0xf4], tokens[1].as_slice()].concat());
+    let (other, coin) = (Address::repeat_byte(0x71), Address::ZERO);
+    let v3 = |command, tokens, to| (command, (to, one(), one(), pools(tokens), true).abi_encode_params());
+    let v2 = |token, to| (0x08, (to, one(), one(), vec![other, token], true).abi_encode_params());
+    let sweep = |command, token, to| (command, (token, to, one()).abi_encode_params());
+    let wrap = |command, to: Address| (command, (to, one()).abi_encode_params());
+    let program = |steps: &[(u8, Vec<u8>)]| {
+        let (commands, inputs): (Vec<u8>, Vec<Bytes>) =
+            steps.iter().map(|(command, input)| (*command, Bytes::from(input.clone()))).unzip();
+        effects_of(abi::Universal::executeCall { commands: commands.into(), inputs, deadline: one() }.abi_encode())
+    };
+    for steps in [
+        vec![v3(0x00, [other, TOKEN], ITSELF), sweep(0x04, TOKEN, BOB)],
+        vec![v3(0x01, [TOKEN, other], ITSELF), sweep(0x04, TOKEN, BOB)],
+        vec![v2(TOKEN, ITSELF), sweep(0x06, TOKEN, BOB), sweep(0x04, TOKEN, BOB)],
+        vec![v2(WETH, ITSELF), wrap(0x0c, BOB)],
+        vec![v2(WETH, ITSELF), wrap(0x0c, ITSELF), sweep(0x06, coin, BOB), sweep(0x04, coin, BOB)],
+        // What is sent along is told as paid to the router.
+        vec![wrap(0x0b, ITSELF), v3(0x00, [WETH, TOKEN], BOB)],
+    ] {
+        assert!(program(&steps).is_ok(), "{steps:?}");
+    }
+    for steps in [
+        vec![v3(0x00, [other, TOKEN], ITSELF)],
+        vec![v3(0x80, [other, TOKEN], ITSELF)],
+        vec![v3(0x01, [TOKEN, other], ITSELF), sweep(0x04, other, BOB)],
+        vec![v2(TOKEN, ITSELF)],
+        vec![v2(TOKEN, ITSELF), sweep(0x06, TOKEN, BOB)],
+        vec![v2(TOKEN, ITSELF), sweep(0x05, TOKEN, BOB)],
+        vec![v2(TOKEN, ITSELF), sweep(0x84, TOKEN, BOB)],
+        vec![v2(TOKEN, ITSELF), sweep(0x04, TOKEN, ITSELF)],
+        vec![v2(TOKEN, ITSELF), v3(0x00, [TOKEN, WETH], BOB)],
+        vec![v2(WETH, ITSELF), wrap(0x8c, BOB)],
+        vec![v2(WETH, ITSELF), wrap(0x0c, ITSELF)],
+        vec![v2(WETH, ITSELF), wrap(0x0c, ITSELF), sweep(0x84, coin, BOB)],
+        vec![v2(WETH, ITSELF), wrap(0x0c, ITSELF), wrap(0x0b, ITSELF), sweep(0x04, coin, BOB)],
+    ] {
+        assert_refused(program(&steps), "keeps the");
+    }
 }
 
 fn universal(command: u8, input: Vec<u8>) -> Vec<u8> {
@@ -252,9 +431,7 @@ fn positions() -> Vec<(&'static str, Position)> {
         abi::Permit2::permitCall { owner, permitSingle: single, signature: Bytes::from_static(&[1; 65]) }.abi_encode()
     }
     fn path(tokens: [Address; 2], recipient: Address) -> Vec<u8> {
-        let path = [tokens[0].as_slice(), &[0, 1, 0xf4], tokens[1].as_slice()].concat().into();
-        let params = abi::V3::Path { path, recipient, amountIn: one(), amountOutMinimum: one() };
-        abi::V3::exactInputCall { params }.abi_encode()
+        exact_input(tokens, recipient).to_vec()
     }
     fn hop(path: Vec<Address>, to: Address) -> Vec<u8> {
         abi::V2::swapExactTokensForETHCall { amountIn: one(), amountOutMin: one(), path, to, deadline: one() }
@@ -268,7 +445,7 @@ fn positions() -> Vec<(&'static str, Position)> {
             operation: 0,
             safeTxGas: one(),
             baseGas: one(),
-            gasPrice: one(),
+            gasPrice: U256::ZERO,
             gasToken: gas_token,
             refundReceiver: receiver,
             signatures: Bytes::new(),

@@ -133,10 +133,10 @@ pub(super) async fn evaluate(context: &Context, asked: &Asked) -> Result<Evaluat
         Err(refusal) => (None, Some(Refused { kind: refusal.kind(), message: refusal.to_string() })),
     };
     let (at, policy) = (context.clock.unix_millis(), pipeline.governance().policy());
+    let circumstances = Circumstances { initiator: &initiator, at };
     let judged = if intent.action.is_upkeep() {
-        Judged::Upkeep(policy::evaluate_upkeep(&policy, account, &effects))
+        Judged::Upkeep(policy::evaluate_upkeep(&policy, account, &circumstances, &effects))
     } else {
-        let circumstances = Circumstances { initiator: &initiator, at };
         Judged::Trace(evaluate_traced(&policy, account, &circumstances, &effects))
     };
     let verdict = match &judged {

@@ -137,12 +137,12 @@ impl Screened {
         account: &Account,
         standing: &Standing,
     ) -> Result<Permitted, Denied> {
+        let circumstances = Circumstances { initiator: &record.client, at: standing.at };
         let verdict = if record.intent.action.is_upkeep() {
-            policy::evaluate_upkeep(policy, account, self.draft.effects())
+            policy::evaluate_upkeep(policy, account, &circumstances, self.draft.effects())
         } else {
             let asked = policy.require_deal(account.wallet(), record.deal.is_some());
             asked.map_err(|denial| Denied { rule: None, denial })?;
-            let circumstances = Circumstances { initiator: &record.client, at: standing.at };
             policy::evaluate(policy, account, &circumstances, self.draft.effects())
         };
         self.permitted(verdict, policy.digest(), Purpose::Pay, standing)
@@ -158,7 +158,7 @@ impl Screened {
         if let Some(limit) = record.intent.max_fee.filter(|limit| fee > *limit) {
             return Err(Denied { rule: None, denial: Denial::AboveFeeLimit { fee, limit } });
         }
-        let verdict = policy::evaluate_upkeep(policy, account, self.draft.effects());
+        let verdict = policy::evaluate_cancel(policy, account, self.draft.effects());
         self.permitted(verdict, policy.digest(), Purpose::Cancel, &Standing::nobody())
     }
 

@@ -85,7 +85,8 @@ pub struct CounterpartyConfig {
 /// One thing that wallets of one network may do, or may not do.
 ///
 /// What an allowing rule leaves out, it doesn't allow: without addresses nobody is paid. What a denying rule leaves out, it
-/// denies in every form: without addresses nobody may be paid what it names.
+/// denies in every form: without addresses nobody may be paid what it names. So it is with what can't be read: arguments that
+/// aren't the one canonical encoding of their function's types are allowed by no rule that looks at them, and denied by each.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RuleConfig {

@@ -37,6 +37,17 @@ pub(super) fn permit<'a>(
     circumstances: &Circumstances<'_>,
     effects: &'a Effects,
 ) -> Result<Permission<'a>, Refused<'a>> {
+    let permitting = undenied(policy, account, circumstances, effects)?;
+    Desk { policy, permitting, account, effects }.permit_all()
+}
+
+/// The rules in force that permit something, never none, of a transaction that no rule in force denies.
+fn undenied<'a>(
+    policy: &'a Policy,
+    account: &'a Account,
+    circumstances: &Circumstances<'_>,
+    effects: &'a Effects,
+) -> Result<Places, Refused<'a>> {
     let of_wallet = policy.index.of_wallet(account.wallet());
     let refused = |reason| Refused { nearest: None, reason };
     if of_wallet.is_empty() {
@@ -51,7 +62,7 @@ pub(super) fn permit<'a>(
         let (wallet, initiator) = (account.wallet().clone(), circumstances.initiator.clone());
         return Err(refused(Denial::NoRuleNow { wallet, initiator }));
     }
-    Desk { policy, permitting, account, effects }.permit_all()
+    Ok(permitting)
 }
 
 /// Of these rules, those that are for who asks, and hold when it is asked.
@@ -65,8 +76,19 @@ pub(super) fn in_force(policy: &Policy, places: &Places, circumstances: &Circums
     })
 }
 
+/// The rule in force that lets a transaction which moves nothing have its fee.
+pub(super) fn permit_upkeep<'a>(
+    policy: &'a Policy,
+    account: &'a Account,
+    circumstances: &Circumstances<'_>,
+    effects: &'a Effects,
+) -> Result<&'a Rule, Refused<'a>> {
+    let permitting = undenied(policy, account, circumstances, effects)?;
+    first_within_fee(policy, &permitting, effects)
+}
+
 /// The rule of the wallet that lets a transaction which moves nothing have its fee, whoever asks and whenever.
-pub(super) fn permit_fee<'a>(
+pub(super) fn permit_cancel<'a>(
     policy: &'a Policy,
     account: &'a Account,
     effects: &'a Effects,
@@ -76,7 +98,15 @@ pub(super) fn permit_fee<'a>(
         let reason = Denial::NoRule { wallet: account.wallet().clone() };
         return Err(Refused { nearest: None, reason });
     }
-    let within = within_fee(policy.rules_at(&permitting), effects)?;
+    first_within_fee(policy, &permitting, effects)
+}
+
+fn first_within_fee<'a>(
+    policy: &'a Policy,
+    permitting: &Places,
+    effects: &'a Effects,
+) -> Result<&'a Rule, Refused<'a>> {
+    let within = within_fee(policy.rules_at(permitting), effects)?;
     within.first().copied().ok_or(Refused { nearest: None, reason: Denial::NoEffect })
 }
 

@@ -70,6 +70,8 @@ struct Bound {
     at: Place,
     /// The rules by the values, as they are encoded.
     values: BTreeMap<Vec<u8>, Places>,
+    /// Those of them that deny: they are for arguments that can't be read, too.
+    denying: Places,
 }
 
 impl Index {
@@ -178,7 +180,7 @@ impl Keys {
         self.programs.add(place, Some(rule.programs.keys()));
         for (contract, functions) in &rule.calls {
             for (selector, forms) in functions {
-                self.functions.entry((contract.clone(), *selector)).or_default().add(place, forms);
+                self.functions.entry((contract.clone(), *selector)).or_default().add(place, forms, rule.denies());
             }
         }
         if let Some(hours) = &rule.hours {
@@ -198,7 +200,7 @@ impl Keys {
 
 impl Callers {
     /// Adds the next rule of the table that names the function.
-    fn add(&mut self, place: usize, forms: &[Form]) {
+    fn add(&mut self, place: usize, forms: &[Form], denies: bool) {
         self.all.push(place);
         if forms.iter().any(Form::takes_any_arguments) {
             self.free.push(place);
@@ -206,27 +208,33 @@ impl Callers {
         match forms.iter().map(Form::demanded_values).collect::<Option<Vec<_>>>() {
             None => self.open.push(place),
             Some(demanded) => {
-                demanded.into_iter().for_each(|(function, at, values)| self.bind(place, function, at, values));
+                for (function, at, values) in demanded {
+                    let Some(bound) = self.bound_at(function, at) else { continue };
+                    values.iter().for_each(|value| bound.values.entry(value.encoded()).or_default().push(place));
+                    if denies {
+                        bound.denying.push(place);
+                    }
+                }
             }
         }
     }
 
-    /// Adds a rule of which some form demands one of these values at a place of the function's arguments.
-    fn bind(&mut self, place: usize, function: &Function, at: &Place, values: &[Argument]) {
+    /// The rules of which some form demands values at a place of the function's arguments; always some.
+    fn bound_at(&mut self, function: &Function, at: &Place) -> Option<&mut Bound> {
         let same = |bound: &Bound| bound.function == *function && bound.at == *at;
         let known = self.bound.iter().position(same).unwrap_or(self.bound.len());
         if known == self.bound.len() {
-            self.bound.push(Bound { function: function.clone(), at: at.clone(), values: BTreeMap::new() });
+            let (function, at) = (function.clone(), at.clone());
+            self.bound.push(Bound { function, at, values: BTreeMap::new(), denying: Places::default() });
         }
-        let Some(bound) = self.bound.get_mut(known) else { return };
-        values.iter().for_each(|value| bound.values.entry(value.encoded()).or_default().push(place));
+        self.bound.get_mut(known)
     }
 }
 
 impl Bound {
-    /// The rules that demand the value which a call has.
+    /// The rules that demand the value which a call has, or deny what can't be read.
     fn demanding(&self, call: &Call) -> Option<&Places> {
-        let arguments = self.function.arguments(&call.arguments).ok()?;
+        let Ok(arguments) = self.function.arguments(&call.arguments) else { return Some(&self.denying) };
         self.values.get(&Argument::at(&arguments, &self.at)?.encoded())
     }
 }

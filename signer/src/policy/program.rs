@@ -13,7 +13,8 @@
 //! ```
 //!
 //! Such an instruction has the wallet's signature: what the program does with it, nobody reads from the bytes. So accounts that
-//! the rule doesn't mention are refused unless it says that any others may be there.
+//! the rule doesn't mention are refused unless it says that any others may be there. A rule that denies is for an instruction with
+//! whatever others: one more account makes it no other instruction.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -65,7 +66,7 @@ pub struct ProgramConfig {
     /// What must be true of the accounts, all of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub accounts: Vec<AccountConfig>,
-    /// Whether there may be accounts that aren't mentioned.
+    /// Whether there may be accounts that aren't mentioned. For a rule that denies, there always may.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub other_accounts: bool,
 }
@@ -246,14 +247,19 @@ impl ProgramForm {
         call.data.starts_with(&self.discriminator.0)
     }
 
-    /// Whether a call is of this instruction, with accounts as they are demanded. An account that isn't there fits nothing.
+    /// Whether a call is of this instruction, with accounts as they are demanded, whatever others there are. An account that isn't
+    /// there fits nothing.
     pub(super) fn fits(&self, account: &Account, call: &ProgramCall) -> bool {
-        let mentioned = |at: usize| self.accounts.iter().any(|(place, _)| usize::from(*place) == at);
         self.names(call)
             && self.accounts.iter().all(|(at, demand)| {
                 call.accounts.get(usize::from(*at)).is_some_and(|found| demand.is_met(account, found))
             })
-            && (self.others || (0..call.accounts.len()).all(mentioned))
+    }
+
+    /// Whether a call has no accounts but those that are mentioned, or may have any others.
+    pub(super) fn has_only_mentioned(&self, call: &ProgramCall) -> bool {
+        let mentioned = |at: usize| self.accounts.iter().any(|(place, _)| usize::from(*place) == at);
+        self.others || (0..call.accounts.len()).all(mentioned)
     }
 }
 

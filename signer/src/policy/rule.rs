@@ -105,14 +105,16 @@ impl Rule {
         self.forms(call).is_some()
     }
 
-    /// Whether the rule names the contract with this function and these arguments.
+    /// Whether the rule names the contract with this function and these arguments. What can't be read is permitted by none that
+    /// looks at it, and denied by each.
     pub(super) fn is_for_call(&self, account: &Account, call: &Call) -> bool {
-        self.forms(call).is_some_and(|forms| forms.iter().any(|form| form.fits(account, call)))
+        self.forms(call).is_some_and(|forms| forms.iter().any(|form| form.fits(account, call).unwrap_or(self.denies())))
     }
 
     /// The code that each form of the rule which permits the call wants of the contract; none where any will do.
     pub(super) fn code_of(&self, account: &Account, call: &Call) -> Vec<Option<CodeHash>> {
-        let forms = self.forms(call).into_iter().flatten().filter(|form| form.fits(account, call));
+        let forms = self.forms(call).into_iter().flatten();
+        let forms = forms.filter(|form| form.fits(account, call).unwrap_or(self.denies()));
         forms.map(|form| form.code_hash).collect()
     }
 
@@ -121,9 +123,10 @@ impl Rule {
         self.programs_of(call).any(|form| form.names(call))
     }
 
-    /// Whether the rule names the program with this instruction and these accounts.
+    /// Whether the rule names the program with this instruction and these accounts. A rule that denies minds no others: a program
+    /// doesn't, either, and whoever asks could add one.
     pub(super) fn is_for_program(&self, account: &Account, call: &ProgramCall) -> bool {
-        self.programs_of(call).any(|form| form.fits(account, call))
+        self.programs_of(call).any(|form| form.fits(account, call) && (self.denies() || form.has_only_mentioned(call)))
     }
 
     fn programs_of(&self, call: &ProgramCall) -> impl Iterator<Item = &ProgramForm> {
@@ -176,13 +179,14 @@ impl Form {
         })
     }
 
-    /// Whether a call has the arguments that are demanded. What can't be read fits nothing that is demanded of it.
-    fn fits(&self, account: &Account, call: &Call) -> bool {
-        let Some(function) = self.function.as_ref().filter(|_| !self.takes_any_arguments()) else { return true };
-        let Ok(arguments) = function.arguments(&call.arguments) else { return false };
-        self.constraints.iter().all(|constraint| {
+    /// Whether a call has the arguments that are demanded; `None` where they can't be read: a contract may read them all the
+    /// same, as one that Solidity compiled passes over whatever follows them.
+    fn fits(&self, account: &Account, call: &Call) -> Option<bool> {
+        let Some(function) = self.function.as_ref().filter(|_| !self.takes_any_arguments()) else { return Some(true) };
+        let arguments = function.arguments(&call.arguments).ok()?;
+        Some(self.constraints.iter().all(|constraint| {
             Argument::at(&arguments, &constraint.at).is_some_and(|found| constraint.demand.is_met(account, &found))
-        })
+        }))
     }
 }
 

@@ -120,6 +120,7 @@ fn guard_of(config: Value, people: BTreeMap<CredentialId, Approver>) -> Guard {
         credential("carla", Role::Approver, 13),
         credential("carla-2", Role::Approver, 14),
         credential("pia", Role::Approver, 16),
+        credential("pia-2", Role::Approver, 17),
         credential("tina", Role::Approver, 15),
     ])
     .and_then(|roster| roster.with_people(people))

@@ -2,6 +2,7 @@
 
 use chains::asset::Asset;
 use chains::effects::{Call, Effects};
+use chains::ethereum::function::Function;
 use serde_json::{Value, json};
 use signer::policy::{Denial, Policy, PolicyConfig, PolicyError, Verdict, evaluate};
 
@@ -139,6 +140,44 @@ fn arguments_are_held_to_their_constraints() {
     ] {
         assert!(matches!(compile(json!({"rules": rules(wrong)})), Err(PolicyError::Function { .. })));
     }
+}
+
+#[test]
+fn a_denying_rule_is_for_arguments_that_nobody_can_read() {
+    let account = account("eth");
+    let deposit: Function = "deposit(uint256,address)".parse().expect("a function");
+    let selector = deposit.selector();
+    let allow = json!({"id": "vault", "wallets": ["eth"], "contracts": [
+        {"address": ROUTER, "selectors": [format!("0x{}", hex::encode(selector))]},
+    ]});
+    let denying = |arguments: Value| {
+        let functions = json!([{"signature": "deposit(uint256,address)", "arguments": arguments}]);
+        let deny = json!({"id": "no", "effect": "deny", "wallets": ["eth"],
+            "contracts": [{"address": ROUTER, "functions": functions}]});
+        policy(json!([allow, deny]))
+    };
+    let word = |text: &str| [&[0; 12][..], &hex::decode(text.trim_start_matches("0x")).expect("hex")].concat();
+    let deposits = |to: &str, tail: &[u8]| {
+        let arguments = [vec![0; 31], vec![9], word(to), tail.to_vec()].concat().into();
+        Effects { calls: vec![Call { arguments, ..call(&account, ROUTER, selector) }], ..nothing() }
+    };
+    // One of some values, which the index looks up, and a range, which it doesn't.
+    for arguments in [json!([{"at": "1", "one_of": [OTHER]}]), json!([{"at": "0", "min": "10"}])] {
+        let policy = denying(arguments);
+        assert_eq!(allowed_by(&policy, &account, &deposits(PAYEE, &[])), "vault");
+        // Solidity passes over what follows the arguments.
+        for tail in [&[0; 32][..], &[1], &[7; 64]] {
+            for to in [OTHER, PAYEE] {
+                let found = denial(&policy, &account, &deposits(to, tail));
+                assert_eq!(found, Denial::DeniedByRule { rule: "no".to_owned() }, "{to} {tail:?}");
+            }
+        }
+        let mut dirty = deposits(PAYEE, &[]);
+        dirty.calls[0].arguments = [vec![0; 32], vec![1], word(OTHER)[1..].to_vec()].concat().into();
+        assert!(matches!(denial(&policy, &account, &dirty), Denial::DeniedByRule { .. }), "bits above an address");
+    }
+    let named = denying(json!([{"at": "1", "one_of": [OTHER]}]));
+    assert!(matches!(denial(&named, &account, &deposits(OTHER, &[])), Denial::DeniedByRule { .. }));
 }
 
 #[test]

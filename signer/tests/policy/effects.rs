@@ -4,8 +4,8 @@ use chains::address::Address;
 use chains::amount::Amount;
 use chains::asset::Asset;
 use chains::effects::{Call, Effects};
-use serde_json::json;
-use signer::policy::{Denial, Policy, Selector, Verdict, evaluate, evaluate_upkeep};
+use serde_json::{Value, json};
+use signer::policy::{Circumstances, Denial, Policy, Selector, Verdict, evaluate, evaluate_cancel, evaluate_upkeep};
 
 use super::desk::*;
 
@@ -177,10 +177,10 @@ fn what_a_call_brings_in_goes_to_the_wallet_or_to_who_is_listed() {
 fn upkeep_is_admitted_by_its_fee_alone_and_never_moves_anything() {
     let account = account("eth");
     let rules = policy(eth_rules());
-    let upkeep = |policy: &Policy, effects: &Effects| match evaluate_upkeep(policy, &account, effects) {
-        Verdict::Allow { rule, .. } => Ok(rule),
-        Verdict::Require { quorums, .. } => panic!("{quorums:?}"),
-        Verdict::Deny { reason, .. } => Err(reason),
+    let upkeep = |policy: &Policy, effects: &Effects| {
+        let found = said(evaluate_upkeep(policy, &account, &circumstances(&asker()), effects));
+        assert_eq!(said(evaluate_cancel(policy, &account, effects)), found, "no rule here is for somebody");
+        found
     };
     assert!(upkeep(&rules, &nothing()).is_ok());
     assert_eq!(denial(&rules, &account, &nothing()), Denial::NoEffect, "as a payment it is none");
@@ -201,4 +201,55 @@ fn upkeep_is_admitted_by_its_fee_alone_and_never_moves_anything() {
     let denied = compile(json!({"rules": eth_rules(), "denied_addresses": [PAYEE]})).expect("a sound policy");
     let touching = Effects { touches: vec![address(&account, PAYEE)], ..nothing() };
     assert!(matches!(upkeep(&denied, &touching), Err(Denial::DeniedAddress { .. })));
+}
+
+fn said(verdict: Verdict) -> Result<String, Denial> {
+    match verdict {
+        Verdict::Allow { rule, .. } => Ok(rule),
+        Verdict::Require { quorums, .. } => panic!("{quorums:?}"),
+        Verdict::Deny { reason, .. } => Err(reason),
+    }
+}
+
+/// Whoever no rule of the wallet is for can't have its fees burned, however often.
+#[test]
+fn upkeep_is_for_whom_a_rule_is_and_when() {
+    let account = account("eth");
+    let office = json!({"days": ["fri"], "from": "09:00", "to": "17:00", "zone": "UTC"});
+    let rules = |extra: Value| {
+        let desk = json!({
+            "id": "desk", "wallets": ["eth"], "addresses": [PAYEE], "initiators": ["alice"], "hours": office,
+            "max_fee": "100",
+        });
+        let cheap = json!({
+            "id": "cheap", "wallets": ["eth"], "addresses": [PAYEE], "initiators": ["bob"], "max_fee": "10",
+        });
+        policy([vec![desk, cheap], extra.as_array().expect("a list").clone()].concat().into())
+    };
+    // 20 November 2026 is a Friday.
+    let (noon, night) = (1_795_176_000_000, 1_795_212_000_000);
+    let upkeep = |policy: &Policy, who: &str, at: u64| {
+        let initiator = who.parse().expect("a name");
+        said(evaluate_upkeep(policy, &account, &Circumstances { initiator: &initiator, at }, &nothing()))
+    };
+    let plain = rules(json!([]));
+    assert_eq!(upkeep(&plain, "alice", noon), Ok("desk".to_owned()));
+    for (who, at) in [("alice", night), ("mallory", noon), ("mallory", night)] {
+        assert!(matches!(upkeep(&plain, who, at), Err(Denial::NoRuleNow { .. })), "{who} {at}");
+    }
+    // The fee is bounded by the rules for who asks, not by those for others.
+    assert!(
+        matches!(upkeep(&plain, "bob", noon), Err(Denial::AboveFeeLimit { limit, .. }) if limit == Amount::from_wei(10))
+    );
+    // A rule that denies whatever is done denies this, too; one that denies some payments doesn't.
+    let denying = |extra: Value| {
+        let mut deny = json!({"id": "no", "effect": "deny", "wallets": ["eth"], "initiators": ["alice"]});
+        deny.as_object_mut().expect("an object").extend(extra.as_object().expect("an object").clone());
+        rules(json!([deny]))
+    };
+    assert_eq!(upkeep(&denying(json!({})), "alice", noon), Err(Denial::DeniedByRule { rule: "no".to_owned() }));
+    assert_eq!(upkeep(&denying(json!({"addresses": [PAYEE]})), "alice", noon), Ok("desk".to_owned()));
+    // A payment is cancelled whoever its rules are for: that it may be asked for is checked elsewhere.
+    assert_eq!(said(evaluate_cancel(&plain, &account, &nothing())), Ok("desk".to_owned()));
+    assert_eq!(said(evaluate_cancel(&denying(json!({})), &account, &nothing())), Ok("desk".to_owned()));
 }

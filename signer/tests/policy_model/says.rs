@@ -83,6 +83,21 @@ impl Table {
         Said::Yes { needs: needy.map(|rules| rules.iter().flatten().flat_map(|ways| ways.iter()).collect()).collect() }
     }
 
+    /// Whether the fee of a transaction that moves nothing is admitted to who asks, at this time.
+    pub fn keeps_up(&self, tx: &Tx) -> bool {
+        let idle = Tx { transfers: vec![], allowances: vec![], calls: vec![], proceeds: vec![], ..tx.clone() };
+        let live: Vec<&Rule> = self.rules.iter().filter(|rule| rule.holds(tx)).collect();
+        let denied = self.denied.contains(&OWN) || live.iter().any(|rule| rule.deny && self.forbids(rule, &idle));
+        !denied && live.iter().any(|rule| !rule.deny && rule.fee.is_none_or(|fee| tx.fee <= fee))
+    }
+
+    /// Whether the fee of a transaction that cancels one is admitted, whoever asks and whenever.
+    pub fn cancels(&self, tx: &Tx) -> bool {
+        let of_wallet = |rule: &&Rule| !rule.deny && rule.wallets.contains(&tx.wallet);
+        let mut rules = self.rules.iter().filter(of_wallet);
+        !self.denied.contains(&OWN) && rules.any(|rule| rule.fee.is_none_or(|fee| tx.fee <= fee))
+    }
+
     /// Whether a denying rule meets anything that the transaction does. What it doesn't say, it denies in any form.
     pub fn forbids(&self, rule: &Rule, tx: &Tx) -> bool {
         let named = self.named(rule);
@@ -161,11 +176,11 @@ impl Rule {
         self.naming(calls).next().is_some()
     }
 
-    /// The contracts of the rule that a call is permitted under.
+    /// The contracts of the rule that a call is permitted under, or denied. Whatever can't be read is denied.
     fn naming(&self, calls: &Calls) -> impl Iterator<Item = &Contract> {
         let permits = |permitted: &Permitted| {
             let Some(demands) = permitted.demands.as_ref().filter(|demands| !demands.is_empty()) else { return true };
-            let Arguments::Of(addresses, number) = &calls.arguments else { return false };
+            let Arguments::Of(addresses, number) = &calls.arguments else { return self.deny };
             demands.iter().all(|(place, demand)| match demand {
                 Demand::OneAddress(some) => some.contains(&addresses[*place]),
                 Demand::Wallet => addresses[*place] == OWN,

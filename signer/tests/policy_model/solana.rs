@@ -151,7 +151,8 @@ impl Form {
         })
     }
 
-    fn permits(&self, used: &Use) -> bool {
+    /// Whether an instruction is what the form names, whatever other accounts there are.
+    fn is_met_by(&self, used: &Use) -> bool {
         let meets = |(at, demand): &(usize, Demand)| {
             used.accounts.get(*at).is_some_and(|found| match demand {
                 Demand::OneOf(some) => some.contains(found),
@@ -159,11 +160,15 @@ impl Form {
                 Demand::WalletToken => OWN_TOKENS.contains(found),
             })
         };
-        let mentioned = (0..used.accounts.len()).all(|at| self.accounts.iter().any(|(place, _)| *place == at));
         self.program == used.program
             && self.beginnings.iter().any(|at| used.data.starts_with(BEGINNINGS[*at]))
             && self.accounts.iter().all(meets)
-            && (self.others || mentioned)
+    }
+
+    /// As [`Self::is_met_by`], and whether the accounts that it doesn't mention may be there.
+    fn permits(&self, used: &Use) -> bool {
+        let mentioned = (0..used.accounts.len()).all(|at| self.accounts.iter().any(|(place, _)| *place == at));
+        self.is_met_by(used) && (self.others || mentioned)
     }
 }
 
@@ -227,7 +232,7 @@ impl Rule {
         {
             return true;
         }
-        tx.uses.iter().any(|used| names(&used.program) || self.programs.iter().any(|form| form.permits(used)))
+        tx.uses.iter().any(|used| names(&used.program) || self.programs.iter().any(|form| form.is_met_by(used)))
             || tx.proceeds.iter().any(names)
     }
 }

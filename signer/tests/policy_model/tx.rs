@@ -12,6 +12,8 @@ use super::table::Table;
 pub enum Arguments {
     /// Not the function's.
     Garbage,
+    /// The function's, and a word behind them, which contracts pass over.
+    Tailed(Vec<usize>, u64),
     Of(Vec<usize>, u64),
 }
 
@@ -102,8 +104,11 @@ impl Tx {
                     };
                     let function = random.below(FUNCTIONS.len());
                     let addresses = (0..FUNCTIONS[function].2).map(|_| random.below(ADDRESSES + 1)).collect();
-                    let arguments =
-                        if random.one_in(8) { Arguments::Garbage } else { Arguments::Of(addresses, random.number(8)) };
+                    let arguments = match random.below(16) {
+                        0 | 1 => Arguments::Garbage,
+                        2 | 3 => Arguments::Tailed(addresses, random.number(8)),
+                        _ => Arguments::Of(addresses, random.number(8)),
+                    };
                     let value = if random.one_in(6) { random.number(5) } else { 0 };
                     tx.calls.push(Calls { contract, function, arguments, value });
                     if random.one_in(3) {
@@ -154,11 +159,14 @@ pub fn call(contract: usize, function: usize, arguments: &Arguments, value: u64)
     };
     let bytes = match arguments {
         Arguments::Garbage => vec![7; 5],
-        Arguments::Of(addresses, number) => {
+        Arguments::Of(addresses, number) | Arguments::Tailed(addresses, number) => {
             let mut bytes: Vec<u8> =
                 addresses.iter().flat_map(|at| [&[0; 12][..], evm(*at).as_slice()].concat()).collect();
             if !addresses.is_empty() {
                 bytes.extend(Amount::from_sat(*number).to_be_bytes());
+            }
+            if let Arguments::Tailed(..) = arguments {
+                bytes.extend([0; 32]);
             }
             bytes
         }

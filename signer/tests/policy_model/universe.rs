@@ -108,7 +108,7 @@ pub fn universe(question: &Question) -> (Vec<(CredentialId, u64)>, Vec<Effects>)
         }
         let mut arguments = vec![Arguments::Garbage];
         match FUNCTIONS[function].2 {
-            0 => arguments.push(Arguments::Of(Vec::new(), 0)),
+            0 => arguments.extend([Arguments::Of(Vec::new(), 0), Arguments::Tailed(Vec::new(), 0)]),
             1 => arguments.extend(all.iter().flat_map(|to| (0..=8).map(|number| Arguments::Of(vec![*to], number)))),
             _ => arguments.extend(all.iter().flat_map(|from| all.iter().map(|to| Arguments::Of(vec![*from, *to], 0)))),
         }

@@ -12,8 +12,7 @@ use self::abi::{
     IWallet::{executeBatch_0Call, executeBatch_1Call, executeCall},
     multicall_0Call, multicall_1Call, multicall_2Call,
 };
-use super::{Frame, Known, pay, read as read_call, strict, touch, undecodable};
-use crate::asset::Asset;
+use super::{Frame, Held, Known, read as read_call, read_step, strict, touch, undecodable};
 use crate::chain::DecodeError;
 use crate::effects::Effects;
 
@@ -63,6 +62,7 @@ const DELEGATE_CALL: u8 = 1;
 
 pub(super) fn read(
     effects: &mut Effects,
+    held: &mut Held,
     frame: Frame<'_>,
     selector: [u8; 4],
     arguments: &[u8],
@@ -70,15 +70,15 @@ pub(super) fn read(
     match selector {
         multicall_0Call::SELECTOR => {
             let multicall_0Call { data } = strict(arguments)?;
-            to_itself(effects, frame, &data)?;
+            to_itself(effects, held, frame, &data)?;
         }
         multicall_1Call::SELECTOR => {
             let multicall_1Call { data, .. } = strict(arguments)?;
-            to_itself(effects, frame, &data)?;
+            to_itself(effects, held, frame, &data)?;
         }
         multicall_2Call::SELECTOR => {
             let multicall_2Call { data, .. } = strict(arguments)?;
-            to_itself(effects, frame, &data)?;
+            to_itself(effects, held, frame, &data)?;
         }
         aggregateCall::SELECTOR => {
             let aggregateCall { calls } = strict(arguments)?;
@@ -139,10 +139,10 @@ pub(super) fn read(
     Ok(Known::Yes)
 }
 
-/// Calls that the contract makes to itself in its caller's name. What was sent along was told with the outer call.
-fn to_itself(effects: &mut Effects, frame: Frame<'_>, calls: &[Bytes]) -> Result<(), DecodeError> {
+/// Calls that the contract makes to itself in its caller's name, all or none. What was sent along was told with the outer call.
+fn to_itself(effects: &mut Effects, held: &mut Held, frame: Frame<'_>, calls: &[Bytes]) -> Result<(), DecodeError> {
     let depth = frame.depth.saturating_add(1);
-    calls.iter().try_for_each(|input| read_call(effects, Frame { value: U256::ZERO, input, depth, ..frame }))
+    calls.iter().try_for_each(|input| read_step(effects, held, Frame { value: U256::ZERO, input, depth, ..frame }))
 }
 
 /// Calls that the contract makes in its own name.
@@ -163,8 +163,6 @@ pub(in crate::ethereum) struct SafeTransaction {
     pub(in crate::ethereum) value: U256,
     pub(in crate::ethereum) data: Bytes,
     pub(in crate::ethereum) operation: u8,
-    pub(in crate::ethereum) gas: U256,
-    pub(in crate::ethereum) base_gas: U256,
     pub(in crate::ethereum) gas_price: U256,
     pub(in crate::ethereum) gas_token: Address,
     pub(in crate::ethereum) refund_receiver: Address,
@@ -177,8 +175,6 @@ impl From<execTransactionCall> for SafeTransaction {
             value: call.value,
             data: call.data,
             operation: call.operation,
-            gas: call.safeTxGas,
-            base_gas: call.baseGas,
             gas_price: call.gasPrice,
             gas_token: call.gasToken,
             refund_receiver: call.refundReceiver,
@@ -187,17 +183,15 @@ impl From<execTransactionCall> for SafeTransaction {
 }
 
 /// A transaction of a Safe: its owners have signed it, and whoever brings it has it carried out.
+///
+/// One that refunds gas can't be told: the Safe pays `(gas used + baseGas) * gasPrice` (its `handlePayment`), `safeTxGas` doesn't
+/// bound the gas that is used, and of a token the price has no cap.
 pub(super) fn safe(effects: &mut Effects, frame: Frame<'_>, call: &SafeTransaction) -> Result<(), DecodeError> {
-    // The Safe may refund gas, at a price that the transaction names, to whom it names.
     if !call.gas_price.is_zero() {
-        let receiver = if call.refund_receiver.is_zero() { frame.caller } else { call.refund_receiver };
-        let gas = call.gas.saturating_add(call.base_gas).saturating_mul(call.gas_price);
-        let asset = if call.gas_token.is_zero() { Asset::Native } else { Asset::Erc20(call.gas_token) };
-        pay(effects, asset, frame.to, receiver, gas);
-    } else {
-        touch(effects, call.refund_receiver);
-        touch(effects, call.gas_token);
+        return Err(undecodable("a Safe that refunds gas, as much as is used; write a gasPrice of 0"));
     }
+    touch(effects, call.refund_receiver);
+    touch(effects, call.gas_token);
     match call.operation {
         CALL => onward(effects, frame, [(call.to, call.value, &call.data)]),
         DELEGATE_CALL if MULTI_SENDS.contains(&call.to) => {

@@ -174,13 +174,13 @@ pub(in crate::api) async fn replay(context: &Context, asked: &Asked) -> Result<R
 impl Judge {
     /// The verdict on a payment, and what it draws counted, where it isn't no.
     fn say(&mut self, record: &Record, account: &Account, effects: &Effects, at: u64) -> Verdict {
+        let circumstances = Circumstances { initiator: &record.client, at };
         if record.intent.action.is_upkeep() {
-            return policy::evaluate_upkeep(&self.policy, account, effects);
+            return policy::evaluate_upkeep(&self.policy, account, &circumstances, effects);
         }
         if let Err(reason) = self.policy.require_deal(account.wallet(), record.deal.is_some()) {
             return Verdict::Deny { rule: None, reason };
         }
-        let circumstances = Circumstances { initiator: &record.client, at };
         let verdict = policy::evaluate(&self.policy, account, &circumstances, effects);
         let draws = match &verdict {
             Verdict::Allow { draws, .. } | Verdict::Require { draws, .. } => draws,

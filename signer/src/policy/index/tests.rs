@@ -222,10 +222,20 @@ proptest! {
             prop_assert_eq!(index.naming_call(&some, call), scan(&|rule| rule.names_call(call)));
             let fits = |rule: &Rule| rule.is_for_call(&account, call);
             prop_assert_eq!(policy.keep(&index.fitting_call(&some, call), fits), scan(&fits));
-            // Arguments that can't be read fit where any do.
-            let garbage = Call { arguments: vec![7; 5].into(), ..call.clone() };
-            let free = index.naming_call_with_any_arguments(&some, call);
-            prop_assert_eq!(free, scan(&|rule| rule.is_for_call(&account, &garbage)));
+            // Arguments that can't be read fit where any do, and what denies.
+            let tail = [&call.arguments[..], &[0; 32]].concat();
+            for unreadable in [vec![7; 5], tail] {
+                let garbage = Call { arguments: unreadable.into(), ..call.clone() };
+                let fits = |rule: &Rule| rule.is_for_call(&account, &garbage);
+                prop_assert_eq!(policy.keep(&index.fitting_call(&some, &garbage), fits), scan(&fits));
+                let free = index.naming_call_with_any_arguments(&some, call);
+                prop_assert_eq!(free.or(&index.naming_call(&denying, call)), scan(&fits));
+                let garbled = Effects { calls: vec![garbage.clone()], ..done.clone() };
+                prop_assert_eq!(
+                    policy.keep(&index.touched_by(&denying, &garbled), |rule| is_denied_by(rule, &account, &garbled)),
+                    policy.keep(&denying, |rule| is_denied_by(rule, &account, &garbled))
+                );
+            }
         }
         for call in &done.programs {
             let naming = index.naming_program(&some, call);

@@ -20,7 +20,7 @@ fn passkey(seed: u8) -> p256::ecdsa::SigningKey {
     p256::ecdsa::SigningKey::from_slice(&[seed; 32]).expect("a scalar")
 }
 
-/// Fay, Finn and Pia, who has a passkey, are of finance; Carla is of finance and the CFO, and has two credentials; the trader has another, as Tina.
+/// Fay, Finn and Pia, who has a passkey and two credentials, are of finance; Carla is of finance and the CFO, and has two credentials; the trader has another, as Tina.
 pub(super) fn people() -> BTreeMap<CredentialId, Approver> {
     let person = |person: &str, groups: &[&str]| Approver {
         person: person.parse().expect("a name"),
@@ -32,6 +32,7 @@ pub(super) fn people() -> BTreeMap<CredentialId, Approver> {
     let all = [
         ("fay", person("fay", &["finance"])),
         ("pia", Approver { passkeys: vec![key], ..person("pia", &["finance"]) }),
+        ("pia-2", person("pia", &["finance"])),
         ("finn", person("finn", &["finance"])),
         ("carla", person("carla", &["finance", "cfo"])),
         ("carla-2", person("carla", &["finance", "cfo"])),
@@ -61,6 +62,7 @@ pub(super) fn seed(name: &str) -> u8 {
         "carla" => 13,
         "carla-2" => 14,
         "pia" => 16,
+        "pia-2" => 17,
         _ => 15,
     }
 }
@@ -238,6 +240,22 @@ fn a_passkey_approves_what_it_was_asked_for_and_nothing_else() {
     let pia = "pia".parse().expect("a name");
     let by_key = verdict(&approved_by(&["pia", "finn", "carla"]));
     assert_eq!(by_key, Err(Refusal::Approval(ApprovalError::PasskeyWanted(pia))));
+}
+
+#[test]
+fn who_has_a_passkey_approves_by_nothing_else_under_any_credential() {
+    let other: CredentialId = "pia-2".parse().expect("a name");
+    let mut request = approved_by(&["pia-2", "finn", "carla"]);
+    assert_eq!(verdict(&request), Err(Refusal::Approval(ApprovalError::PasskeyWanted(other.clone()))));
+    // Nor does a rejection by the stolen key count, or a delegation.
+    let rejects = says("pia-2", &request, Decision::Reject, LATER);
+    let mut rejected = approved_by(&["fay", "finn", "carla"]);
+    rejected.evidence.approvals.push(rejects);
+    assert_eq!(verdict(&rejected), Err(Refusal::Approval(ApprovalError::PasskeyWanted(other))));
+    // The person's passkey serves the credential under which none is listed.
+    let approval = &mut request.evidence.approvals[0];
+    approval.signature = Proof::Passkey(Answer::to(&approval.payload).assertion());
+    assert_eq!(verdict(&request), Ok(()));
 }
 
 #[test]

@@ -139,6 +139,32 @@ fn replacing(account: &Account) -> chains::bitcoin::State {
     chains::bitcoin::State { waiting: chains::bitcoin::Waiting::Replaced(replaced), ..bitcoin_state(account) }
 }
 
+/// Whom no rule of the wallet is for, asks for no upkeep of it; a payment that was allowed is cancelled all the same.
+#[test]
+fn upkeep_is_for_whom_a_rule_of_the_wallet_is() {
+    let open = json!({"wallet": "sol", "action": {"kind": "open_nonce", "index": 3}});
+    let (chain, account) = (Solana::new(Cluster::Localnet), account("sol"));
+    let state = chains::solana::State {
+        nonce_rent: Some(Lamports::new(1_447_680)),
+        destination: Destination { lamports: Lamports::new(0), kind: DestinationKind::Absent },
+        ..solana_state()
+    };
+    let bytes = chain.encode_unsigned(&chain.build(&intent_of(&open), &account, &state).expect("possible"));
+    let judge = |wallet: &str, initiators: Value, request: &SigningRequest| {
+        let rule = json!({"id": "a", "wallets": [wallet], "addresses": [], "initiators": initiators});
+        guard_with(json!({"rules": [rule]})).judge(request, |_| NOW).map(drop)
+    };
+    let request = request(&open, bytes);
+    assert_eq!(judge("sol", json!(["trader"]), &request), Ok(()));
+    assert_eq!(judge("sol", json!([]), &request), Ok(()), "anybody");
+    let refused = judge("sol", json!(["somebody-else"]), &request);
+    assert!(matches!(refused, Err(Refusal::Denied(Denial::NoRuleNow { .. }))), "{refused:?}");
+
+    let payment = pays("eth", "native", EVM_PAYEE, "1000");
+    let cancel = with_cancel(&payment, cancelling(&payment), cancel_by("trader", 1, 1));
+    assert_eq!(judge("eth", json!(["somebody-else"]), &cancel), Ok(()));
+}
+
 /// A nonce is opened by whom the client asked for, and only that one.
 #[test]
 fn a_nonce_is_opened_as_it_was_asked_for() {
