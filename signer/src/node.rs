@@ -21,7 +21,7 @@ mod versions;
 pub(crate) mod wire;
 mod witness;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -49,10 +49,10 @@ use crate::transport::SignerId;
 use crate::vault::{Held, KeyInfo, Vault, VaultError};
 use crate::verify::Guard;
 pub(crate) use actor::Handle;
-use bans::Bans;
+use bans::{Bans, Checks};
 use escrow::{EscrowPlan, Permitted};
 use link::{Context, Identity, Link, LinkKey};
-use live::{Session, Sessions};
+use live::{Session, SessionError, Sessions};
 #[cfg(feature = "grpc")]
 pub(crate) use own::Orders;
 use own::Own;
@@ -76,6 +76,7 @@ pub(crate) struct Node {
     peers: RwLock<BTreeMap<SignerId, LinkKey>>,
     peers_path: PathBuf,
     bans: Bans,
+    checks: Checks,
     ledger: Arc<Mutex<Ledger>>,
     nonces: Arc<NonceJournal>,
     witness: Arc<Witness>,
@@ -179,6 +180,7 @@ impl Node {
             peers: RwLock::new(peers),
             peers_path,
             bans,
+            checks: Checks::default(),
             ledger: Arc::new(Mutex::new(ledger)),
             nonces: Arc::new(nonces),
             witness: Arc::new(witness),
@@ -417,9 +419,7 @@ impl Node {
                 me = Some(party);
                 continue;
             }
-            if let Some(reason) = self.bans.reason(name) {
-                return Err(Stop::Fault { culprit: Some(name.clone()), reason: format!("banned: {reason}") });
-            }
+            self.not_banned([name])?;
             let key = known.get(name).ok_or_else(|| Stop::Refused(format!("{name} is not known to this signer")))?;
             if peers.insert(name.clone(), (party, key.clone())).is_some() {
                 return Err(Stop::Refused(format!("{name} is named twice")));
@@ -427,6 +427,16 @@ impl Node {
         }
         let me = me.ok_or_else(|| Stop::Refused("this signer is not among the participants".to_owned()))?;
         Ok(Parties { me, peers })
+    }
+
+    /// Refuses where one of `signers` is banned, and names it.
+    fn not_banned<'s>(&self, signers: impl IntoIterator<Item = &'s SignerId>) -> Result<(), Stop> {
+        for name in signers {
+            if let Some(reason) = self.bans.reason(name) {
+                return Err(Stop::Fault { culprit: Some(name.clone()), reason: format!("banned: {reason}") });
+            }
+        }
+        Ok(())
     }
 
     fn start(
@@ -437,7 +447,8 @@ impl Node {
         parties: &Parties,
         context: Context,
     ) -> Result<Answer, Stop> {
-        self.sessions.reserve(session, Instant::now()).map_err(failed)?;
+        let names = parties.peers.keys().cloned().collect();
+        self.sessions.reserve(session, names, Instant::now()).map_err(failed)?;
         let link = |(name, (party, key)): (&SignerId, &(PartyIndex, LinkKey))| {
             let link: Link = self.identity.link(key, context, parties.me, *party);
             (name.clone(), (*party, link))
@@ -448,8 +459,22 @@ impl Node {
     }
 
     fn round(&self, session: SessionId, round: u32, letters: &[SealedLetter]) -> Result<Answer, Stop> {
-        let live = self.sessions.take(session, round, Instant::now());
-        let live = live.map_err(failed)?;
+        let live = match self.sessions.take(session, round, Instant::now()) {
+            Ok(live) => live,
+            Err(SessionError::Barred) => {
+                let barred = self.not_banned(&self.sessions.peers(session));
+                self.sessions.end(session);
+                return Err(barred.err().unwrap_or_else(|| failed(SessionError::Barred)));
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        let peers = live.peers.keys().cloned().collect::<BTreeSet<_>>();
+        // Until the answer is there, and a ban written down, no other session with any of them is checked.
+        let _check = live.can_ban().then(|| self.checks.begin(peers.clone()));
+        if let Err(stop) = self.not_banned(&peers) {
+            self.sessions.end(session);
+            return Err(stop);
+        }
         match live.open(letters) {
             Ok(inbox) => self.advance(session, live, inbox),
             Err(fault) => Err(self.end(session, &live.name_of(&fault), fault)),
@@ -463,7 +488,13 @@ impl Node {
             let named = |party| peers.iter().find(|(_, (index, _))| *index == party).map(|(name, _)| name.clone());
             fault.culprit.and_then(named)
         };
-        match run.step(inbox) {
+        let step = run.step(inbox);
+        // A session that was ended for a ban while this step was computed gives nothing more.
+        if let Err(stop) = self.not_banned(peers.keys()) {
+            self.sessions.end(id);
+            return Err(stop);
+        }
+        match step {
             Err(fault) => Err(self.end(id, &name_of(&fault), fault)),
             Ok(Step::Continue(run, mut outbox)) => {
                 let round = round.saturating_add(1);
@@ -507,12 +538,15 @@ impl Node {
         }
     }
 
-    /// Ends a session for a fault. A ban is written down before anything else happens.
+    /// Ends a session for a fault. A ban is written down before anything else happens, and ends all sessions with the
+    /// culprit.
     fn end(&self, id: SessionId, culprit: &Option<SignerId>, fault: Fault) -> Stop {
         self.sessions.end(id);
         if let (true, Some(culprit)) = (fault.ban, culprit) {
             tracing::error!(signer = %self.id, %culprit, reason = %fault.reason, "a signer is banned for good");
-            if let Err(error) = self.bans.ban(culprit.clone(), fault.reason.clone()) {
+            let written = self.bans.ban(culprit.clone(), fault.reason.clone());
+            self.sessions.bar(culprit);
+            if let Err(error) = written {
                 return Stop::Failed(format!("{culprit} is banned, which cannot be written down: {error}"));
             }
         }
