@@ -57,7 +57,7 @@ use live::{Session, SessionError, Sessions};
 pub(crate) use own::Orders;
 use own::Own;
 pub(crate) use own::Terms;
-use rekey::{Epochs, Handover};
+use rekey::{Epochs, Handover, Proof};
 use versions::PolicyFile;
 use wire::{Answer, Command, Peer, SealedLetter, SessionId, WireSignature};
 use witness::{Listener, Witness, witnessed};
@@ -101,7 +101,7 @@ enum Purpose {
     Generate(KeyPlan),
     Rekey(KeyInfo),
     Escrow(EscrowPlan),
-    Sign { what: Vec<(PublicKey, Message)>, proves: Option<(KeyId, u32)> },
+    Sign { what: Vec<(PublicKey, Message)>, proves: Option<Proof> },
 }
 
 /// A key that is being generated.
@@ -370,7 +370,7 @@ impl Node {
         session: SessionId,
         (kind, entries): (&'static str, u64),
         info: &KeyInfo,
-        share: &Share,
+        share: &Arc<Share>,
         signers: &[SignerId],
         what: Vec<(KeyPath, Message)>,
     ) -> Result<Answer, Stop> {
@@ -390,7 +390,7 @@ impl Node {
         let what = what.into_iter().map(public).collect::<Result<Vec<_>, Stop>>()?;
         let run = map(batch(runs, setup.peers().to_vec()), Output::Signatures);
         let run = witnessed(run, self.witness.own(entries), setup.peers().to_vec(), self.listener(info));
-        let proves = (kind == "prove").then(|| (info.key.clone(), info.epoch));
+        let proves = (kind == "prove").then(|| Proof::of(info, share));
         self.start(session, run, Purpose::Sign { what, proves }, &parties, context)
     }
 
@@ -517,8 +517,13 @@ impl Node {
             (Purpose::Generate(plan), Output::Key(share)) => {
                 let KeyPlan { key, scheme, epoch, threshold, participants } = plan;
                 let info = KeyInfo { key, scheme, epoch, threshold, participants, group: share.group() };
+                let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+                // Another session of the same name may have ended meanwhile, and its key be in use.
+                if keys.contains_key(&info.key) {
+                    return Err(Stop::Refused(format!("key {} exists", info.key)));
+                }
                 let held = self.vault.put(&info, &share).map_err(failed)?;
-                self.keys.write().unwrap_or_else(PoisonError::into_inner).insert(info.key.clone(), held);
+                keys.insert(info.key.clone(), held);
                 Ok(Answer::Generated(info))
             }
             (Purpose::Rekey(target), output) => self.finish_rekey(&target, output),
@@ -529,8 +534,8 @@ impl Node {
                     let wrong = |_| Stop::Fault { culprit: None, reason };
                     scheme::verify(public_key, message, signature).map_err(wrong)?;
                 }
-                if let Some((key, epoch)) = proves {
-                    self.epochs.saw(key, epoch);
+                if let Some(proof) = proves {
+                    self.saw(proof);
                 }
                 Ok(Answer::Signed(signatures.iter().map(WireSignature::from).collect()))
             }

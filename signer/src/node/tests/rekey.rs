@@ -75,6 +75,96 @@ fn a_signer_goes_over_only_to_what_it_has_seen_sign_and_erases_only_what_is_repl
     }
 }
 
+/// A session with the letters of a round of it, of all signers.
+type Pending = (SessionId, u32, Vec<SealedLetter>);
+
+/// Has `names` start, and go on up to the letters of round `last`.
+fn up_to(signers: &Signers, names: &[&str], last: u32, start: impl Fn(SessionId) -> Command) -> Pending {
+    let session = fresh_session();
+    let mut answers = names.iter().map(|name| signers.node(name).carry_out(start(session))).collect::<Vec<_>>();
+    for round in 1.. {
+        let sent = answers.into_iter().flat_map(|answer| match answer {
+            Ok(Answer::Letters { letters, .. }) => letters,
+            _ => panic!("all take part in round {round}"),
+        });
+        let pending = (session, round, sent.collect());
+        if round == last {
+            return pending;
+        }
+        answers = names.iter().map(|name| give(signers, name, &pending)).collect();
+    }
+    unreachable!("there are more numbers than rounds")
+}
+
+/// Gives one signer its letters.
+fn give(signers: &Signers, name: &str, (session, round, letters): &Pending) -> Result<Answer, Stop> {
+    let letters = letters.iter().filter(|letter| letter.to.as_str() == name).cloned().collect();
+    signers.node(name).carry_out(Command::Round { session: *session, round: *round, letters })
+}
+
+/// A refresh up to its last letters.
+fn almost_refreshed(signers: &Signers) -> Pending {
+    let last = crate::ceremony::refresh::rounds(SchemeId::Ed25519);
+    up_to(signers, &NAMES, last, |session| Command::Refresh {
+        session,
+        key: key(),
+        epoch: 2,
+        participants: ids(&NAMES),
+    })
+}
+
+/// Shares of several refreshes to one epoch are of no use together. Whoever could have signers prove one and go over to
+/// another would destroy the key.
+#[test]
+fn what_one_share_has_proved_says_nothing_of_another() {
+    let signers = Signers::with(SchemeId::Ed25519);
+    let at = |name: &str, command| signers.node(name).carry_out(command);
+    let activate = || Command::Activate { key: key(), epoch: 2 };
+    let [first, second, third, fourth] = std::array::from_fn(|_| almost_refreshed(&signers));
+    for name in NAMES {
+        assert!(matches!(give(&signers, name, &first), Ok(Answer::Generated(_))));
+    }
+    // A share that is replaced while it signs proves nothing.
+    let prove = |session| Command::Prove { session, key: key(), epoch: 2, participants: ids(&["a", "b"]) };
+    let proving = up_to(&signers, &["a", "b"], 2, prove);
+    assert!(matches!(give(&signers, "a", &second), Ok(Answer::Generated(_))), "it has proved nothing yet");
+    assert!(signed(&give(&signers, "a", &proving)) && signed(&give(&signers, "b", &proving)));
+    assert!(why(at("a", activate())).contains("has not seen"));
+
+    // One that has signed is not replaced: neither by what begins after it nor by what began before.
+    let refused = why(give(&signers, "b", &second));
+    assert!(refused.contains("has been proved"), "{refused}");
+    assert!(refresh(&signers).into_iter().nth(1).is_some_and(|b| why(b).contains("has been proved")));
+    assert!(matches!(at("b", activate()), Ok(Answer::Done)));
+
+    // Given up, it has to be proved anew.
+    assert!(matches!(give(&signers, "c", &second), Ok(Answer::Generated(_))));
+    assert!(prove_epoch(&signers, 2, &["a", "c"]).iter().all(signed));
+    assert!(why(give(&signers, "c", &third)).contains("has been proved"));
+    assert!(matches!(at("c", Command::Discard { key: key(), epoch: 2 }), Ok(Answer::Done)));
+    assert!(matches!(give(&signers, "c", &fourth), Ok(Answer::Generated(_))));
+    assert!(why(at("c", activate())).contains("has not seen"));
+    assert!(why(at("c", Command::Retire { key: key(), epoch: 2 })).contains("nothing later"));
+}
+
+/// Two key generations of one name may be under way at once; the key that came of the first is not lost to the second.
+#[test]
+fn a_key_is_not_made_over_one_that_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let nodes = NAMES.map(|name| open(dir.path(), name)).into_iter().collect();
+    let signers = Signers { dir, nodes };
+    signers.join();
+    let scheme = SchemeId::Ed25519;
+    let start = |session| Command::Generate { session, key: key(), scheme, epoch: 1, participants: ids(&NAMES) };
+    let last = crate::ceremony::dkg::rounds(scheme);
+    let [first, second] = std::array::from_fn(|_| up_to(&signers, &NAMES, last, start));
+    let Ok(Answer::Generated(made)) = give(&signers, "a", &first) else { panic!("it is made") };
+    assert!(matches!(signers.node("a").carry_out(Command::Activate { key: key(), epoch: 1 }), Ok(Answer::Done)));
+    assert!(why(give(&signers, "a", &second)).contains("exists"));
+    let signers = signers.reopen();
+    assert_eq!(signers.node("a").share(&key()).ok().unwrap().0, made);
+}
+
 #[test]
 fn a_refresh_by_some_of_the_holders_is_refused() {
     let signers = Signers::with(SchemeId::Ed25519);
