@@ -216,10 +216,19 @@ impl Node {
         }
         self.check_unused(key, target.epoch)?;
         let before = target.epoch.checked_sub(1).ok_or_else(|| Stop::Refused("epochs count from 1".to_owned()))?;
+        let (here, left) = (self.infos(key), self.vault.left(key).map_err(failed)?);
+        if here.iter().chain(&left).any(|known| !same_key(known, target)) {
+            return Err(Stop::Refused(format!("key {key} is another one here")));
+        }
+        // Fewer dealers than it takes to sign can't know the key, whatever they deal.
+        let enough = here.iter().map(|info| info.threshold).max().unwrap_or_default();
+        let named = dealers.iter().collect::<BTreeSet<_>>().len();
+        if named < usize::from(enough) || named != dealers.len() {
+            return Err(Stop::Refused(format!("key {key} takes {enough} different dealers, and {named} are named")));
+        }
         let held = self.share_at(key, before).ok().filter(|(_, _, usable)| *usable);
         if let Some((info, _, _)) = &held {
-            let same = info.group == target.group && info.scheme == target.scheme && info.participants == *old;
-            if !same || dealers.len() != usize::from(info.threshold) {
+            if info.participants != *old || named != usize::from(info.threshold) {
                 return Err(Stop::Refused(format!("key {key} is held in another way here")));
             }
         } else if dealers.contains(&self.id) {
@@ -241,6 +250,14 @@ impl Node {
         let run = echoed(self.recall_first(run, &parties), parties.me, peers);
         let context = context(session, "reshare", &(target, old, &handover.dealers, leavers), &[])?;
         self.start(session, run, Purpose::Rekey(target.clone()), &parties, context)
+    }
+
+    /// Every epoch of a key that is here.
+    fn infos(&self, key: &KeyId) -> Vec<KeyInfo> {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let others = self.epochs.others.read().unwrap_or_else(PoisonError::into_inner);
+        let here = keys.get(key).into_iter().chain(others.values().filter(|held| held.info.key == *key));
+        here.map(|held| held.info.clone()).collect()
     }
 
     /// `run`, after those of its parties whose ledgers went back in time were told what they have forgotten.
@@ -274,7 +291,7 @@ impl Node {
         let share = match output {
             Output::Key(share) => share,
             Output::Nothing => {
-                self.vault.mark_left(&target.key, target.epoch).map_err(failed)?;
+                self.vault.mark_left(target).map_err(failed)?;
                 return Ok(Answer::Done);
             }
             Output::Signatures(_) | Output::Part(_) => {
@@ -302,9 +319,20 @@ impl Node {
 
     /// Goes over to an epoch.
     pub(super) fn activate(&self, key: &KeyId, epoch: u32) -> Result<Answer, Stop> {
+        let left = self.vault.left(key).map_err(failed)?;
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         let mut others = self.epochs.others.write().unwrap_or_else(PoisonError::into_inner);
         let absent = || Stop::Refused(format!("no share of key {key} at epoch {epoch} is here"));
+        let current = keys.get(key).filter(|held| held.info.epoch == epoch);
+        let next = &current.or_else(|| others.get(&(key.clone(), epoch))).ok_or_else(absent)?.info;
+        let used = keys.get(key).into_iter().chain(others.values().filter(|held| held.info.key == *key));
+        let mut used = used.filter(|held| held.usable).map(|held| &held.info).chain(&left);
+        if let Some(other) = used.find(|other| !same_key(other, next)) {
+            return Err(Stop::Refused(format!(
+                "key {key} of epoch {epoch} is another one than of epoch {}",
+                other.epoch
+            )));
+        }
         if let Some(held) = keys.get_mut(key).filter(|held| held.info.epoch == epoch && held.share.is_some()) {
             if held.usable {
                 return Ok(Answer::Done);
@@ -359,7 +387,8 @@ impl Node {
         let mut others = self.epochs.others.write().unwrap_or_else(PoisonError::into_inner);
         let current = keys.get(key);
         let later = current.is_some_and(|held| held.usable && held.share.is_some() && held.info.epoch >= epoch);
-        if !later && !self.vault.has_left(key, epoch) {
+        let left = self.vault.left(key).map_err(failed)?;
+        if !later && left.is_none_or(|left| left.epoch < epoch) {
             return Err(Stop::Refused(format!("nothing later than epoch {epoch} of key {key} is known here")));
         }
         self.vault.erase_before(key, epoch).map_err(failed)?;
@@ -376,6 +405,11 @@ impl Node {
         let others = self.epochs.others.read().unwrap_or_else(PoisonError::into_inner);
         self.epochs.check_unused(key, epoch, &keys, &others)
     }
+}
+
+/// Whether two epochs are of one key, whoever holds it.
+fn same_key(one: &KeyInfo, other: &KeyInfo) -> bool {
+    one.group == other.group && one.scheme == other.scheme
 }
 
 /// A signer's place in a list of them, from 1.

@@ -191,10 +191,99 @@ fn a_key_is_dealt_to_the_members_of_the_pool_alone() {
     assert!(why(ask(a, &["a", "b", "evil"], 2, &["a", "b"])).contains("evil is no member"));
     assert!(why(ask(a, &NAMES, 3, &["a", "b"])).contains("signs with 2"));
     assert!(why(ask(a, &NAMES, 2, &["a", "b", "c"])).contains("another way"));
+    assert!(why(ask(a, &NAMES, 2, &["a"])).contains("takes 2"));
+    assert!(why(ask(a, &NAMES, 2, &["b", "b"])).contains("1 are named"));
     assert!(why(ask(a, &["a", "b"], 2, &["a", "c"])).contains("not named"));
     let other = KeyInfo { epoch: 2, group: crate::pool::GroupKey::Ed25519([1; 32]), ..info.clone() };
     let (session, old, dealers) = (fresh_session(), ids(&NAMES), ids(&["a", "b"]));
     let swapped = Command::Reshare { session, target: other, old, dealers, leavers: Vec::new() };
-    assert!(why(a.carry_out(swapped)).contains("another way"));
+    assert!(why(a.carry_out(swapped)).contains("another one"));
     assert!(matches!(ask(a, &NAMES, 2, &["a", "b"]), Ok(Answer::Letters { round: 1, .. })));
+}
+
+fn ask_to_reshare(node: &Node, target: &KeyInfo, dealers: &[&str], leavers: &[&str]) -> Result<Answer, Stop> {
+    let (session, old) = (fresh_session(), ids(&NAMES));
+    let (target, dealers, leavers) = (target.clone(), ids(dealers), ids(leavers));
+    node.carry_out(Command::Reshare { session, target, old, dealers, leavers })
+}
+
+/// A reshare to a later epoch than the next one isn't judged by the share of the epoch before, which nobody has. So all
+/// that a signer knows of the key counts, and what it has left, too.
+#[test]
+fn a_reshare_that_skips_an_epoch_replaces_no_key() {
+    let mut signers = Signers::with(SchemeId::Ed25519);
+    signers.nodes = signers.nodes.into_iter().map(|node| node.with_members(ids(&NAMES))).collect();
+    let info = signers.node("a").share(&key()).ok().unwrap().0;
+    let at = |epoch| KeyInfo { epoch, ..info.clone() };
+    let other = |epoch| KeyInfo { group: crate::pool::GroupKey::Ed25519([1; 32]), ..at(epoch) };
+    let scheme = |epoch| KeyInfo { scheme: SchemeId::Taproot, ..at(epoch) };
+    let a = signers.node("a");
+    assert!(
+        matches!(ask_to_reshare(a, &at(3), &["b", "c"], &[]), Ok(Answer::Letters { .. })),
+        "as one that comes late"
+    );
+    for target in [other(3), other(7), scheme(3)] {
+        for leavers in [&[][..], &["a"]] {
+            let participants = if leavers.is_empty() { ids(&NAMES) } else { ids(&["b", "c"]) };
+            let target = KeyInfo { participants, ..target.clone() };
+            assert!(why(ask_to_reshare(a, &target, &["b", "c"], leavers)).contains("another one"));
+        }
+    }
+
+    // It leaves the key to the others.
+    let without = KeyInfo { participants: ids(&["b", "c"]), ..at(2) };
+    let session = fresh_session();
+    let start = || Command::Reshare {
+        session,
+        target: without.clone(),
+        old: ids(&NAMES),
+        dealers: ids(&["a", "b"]),
+        leavers: ids(&["a"]),
+    };
+    assert!(drive(&signers, session, &["b", "c", "a"], start).iter().all(Result::is_ok));
+    assert!(matches!(a.carry_out(Command::Retire { key: key(), epoch: 2 }), Ok(Answer::Done)));
+    let mut signers = signers.reopen();
+    signers.nodes = signers.nodes.into_iter().map(|node| node.with_members(ids(&NAMES))).collect();
+    let a = signers.node("a");
+    assert!(a.share(&key()).is_err(), "it holds nothing");
+    assert!(why(a.carry_out(Command::Retire { key: key(), epoch: 3 })).contains("nothing later"));
+    assert!(why(ask_to_reshare(a, &other(3), &["b", "c"], &[])).contains("another one"));
+    assert!(matches!(ask_to_reshare(a, &at(3), &["b", "c"], &[]), Ok(Answer::Letters { .. })));
+}
+
+#[test]
+fn fewer_dealers_than_it_takes_to_sign_deal_nothing_to_one_that_knows_the_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = |name: &&str| {
+        let seal = Arc::new(TestSeal([3; 32]));
+        let node = Node::open(name.parse().unwrap(), dir.path().join(name), seal, 3).unwrap();
+        node.with_members(ids(&NAMES))
+    };
+    let nodes = NAMES.iter().map(open).collect::<Vec<_>>();
+    let signers = Signers { dir: tempfile::tempdir().unwrap(), nodes };
+    signers.join();
+    let (scheme, a) = (SchemeId::Ed25519, signers.node("a"));
+    let share = deal(scheme, 3, 3).into_values().next().unwrap();
+    let (key, participants, group) = (key(), ids(&NAMES), share.group());
+    let info = KeyInfo { key: key.clone(), scheme, epoch: 1, threshold: 3, participants, group };
+    let held = a.vault.put(&info, &share).unwrap();
+    a.keys.write().unwrap().insert(key.clone(), held);
+    assert!(matches!(a.carry_out(Command::Activate { key, epoch: 1 }), Ok(Answer::Done)));
+    let target = KeyInfo { epoch: 3, ..info };
+    for dealers in [&["b", "c"][..], &["b", "b", "c"]] {
+        assert!(why(ask_to_reshare(a, &target, dealers, &[])).contains("takes 3"), "{dealers:?}");
+    }
+}
+
+#[test]
+fn a_signer_goes_over_to_no_other_key() {
+    let signers = Signers::with(SchemeId::Ed25519);
+    let info = signers.node("a").share(&key()).ok().unwrap().0;
+    for (node, share) in signers.nodes.iter().zip(deal(SchemeId::Ed25519, 2, 3).into_values()) {
+        node.vault.put(&KeyInfo { epoch: 2, group: share.group(), ..info.clone() }, &share).unwrap();
+    }
+    let signers = signers.reopen();
+    assert!(prove_epoch(&signers, 2, &["a", "b"]).iter().all(signed), "it is a key that signs");
+    let gone = signers.node("a").carry_out(Command::Activate { key: key(), epoch: 2 });
+    assert!(why(gone).contains("another one than of epoch 1"));
 }
