@@ -271,6 +271,7 @@ impl Node {
             remembered: peers.iter().filter_map(remembered).collect(),
             peers,
             ledger: self.ledger.clone(),
+            witness: self.witness.clone(),
         };
         recalled(run, recall)
     }
