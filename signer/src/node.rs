@@ -21,7 +21,7 @@ mod versions;
 pub(crate) mod wire;
 mod witness;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -49,15 +49,15 @@ use crate::transport::SignerId;
 use crate::vault::{Held, KeyInfo, Vault, VaultError};
 use crate::verify::Guard;
 pub(crate) use actor::Handle;
-use bans::Bans;
+use bans::{Bans, Checks};
 use escrow::{EscrowPlan, Permitted};
 use link::{Context, Identity, Link, LinkKey};
-use live::{Session, Sessions};
+use live::{Session, SessionError, Sessions};
 #[cfg(feature = "grpc")]
 pub(crate) use own::Orders;
 use own::Own;
 pub(crate) use own::Terms;
-use rekey::{Epochs, Handover};
+use rekey::{Epochs, Handover, Proof};
 use versions::PolicyFile;
 use wire::{Answer, Command, Peer, SealedLetter, SessionId, WireSignature};
 use witness::{Listener, Witness, witnessed};
@@ -76,6 +76,7 @@ pub(crate) struct Node {
     peers: RwLock<BTreeMap<SignerId, LinkKey>>,
     peers_path: PathBuf,
     bans: Bans,
+    checks: Checks,
     ledger: Arc<Mutex<Ledger>>,
     nonces: Arc<NonceJournal>,
     witness: Arc<Witness>,
@@ -100,7 +101,7 @@ enum Purpose {
     Generate(KeyPlan),
     Rekey(KeyInfo),
     Escrow(EscrowPlan),
-    Sign { what: Vec<(PublicKey, Message)>, proves: Option<(KeyId, u32)> },
+    Sign { what: Vec<(PublicKey, Message)>, proves: Option<Proof> },
 }
 
 /// A key that is being generated.
@@ -179,6 +180,7 @@ impl Node {
             peers: RwLock::new(peers),
             peers_path,
             bans,
+            checks: Checks::default(),
             ledger: Arc::new(Mutex::new(ledger)),
             nonces: Arc::new(nonces),
             witness: Arc::new(witness),
@@ -368,7 +370,7 @@ impl Node {
         session: SessionId,
         (kind, entries): (&'static str, u64),
         info: &KeyInfo,
-        share: &Share,
+        share: &Arc<Share>,
         signers: &[SignerId],
         what: Vec<(KeyPath, Message)>,
     ) -> Result<Answer, Stop> {
@@ -388,7 +390,7 @@ impl Node {
         let what = what.into_iter().map(public).collect::<Result<Vec<_>, Stop>>()?;
         let run = map(batch(runs, setup.peers().to_vec()), Output::Signatures);
         let run = witnessed(run, self.witness.own(entries), setup.peers().to_vec(), self.listener(info));
-        let proves = (kind == "prove").then(|| (info.key.clone(), info.epoch));
+        let proves = (kind == "prove").then(|| Proof::of(info, share));
         self.start(session, run, Purpose::Sign { what, proves }, &parties, context)
     }
 
@@ -417,9 +419,7 @@ impl Node {
                 me = Some(party);
                 continue;
             }
-            if let Some(reason) = self.bans.reason(name) {
-                return Err(Stop::Fault { culprit: Some(name.clone()), reason: format!("banned: {reason}") });
-            }
+            self.not_banned([name])?;
             let key = known.get(name).ok_or_else(|| Stop::Refused(format!("{name} is not known to this signer")))?;
             if peers.insert(name.clone(), (party, key.clone())).is_some() {
                 return Err(Stop::Refused(format!("{name} is named twice")));
@@ -427,6 +427,16 @@ impl Node {
         }
         let me = me.ok_or_else(|| Stop::Refused("this signer is not among the participants".to_owned()))?;
         Ok(Parties { me, peers })
+    }
+
+    /// Refuses where one of `signers` is banned, and names it.
+    fn not_banned<'s>(&self, signers: impl IntoIterator<Item = &'s SignerId>) -> Result<(), Stop> {
+        for name in signers {
+            if let Some(reason) = self.bans.reason(name) {
+                return Err(Stop::Fault { culprit: Some(name.clone()), reason: format!("banned: {reason}") });
+            }
+        }
+        Ok(())
     }
 
     fn start(
@@ -437,7 +447,8 @@ impl Node {
         parties: &Parties,
         context: Context,
     ) -> Result<Answer, Stop> {
-        self.sessions.reserve(session, Instant::now()).map_err(failed)?;
+        let names = parties.peers.keys().cloned().collect();
+        self.sessions.reserve(session, names, Instant::now()).map_err(failed)?;
         let link = |(name, (party, key)): (&SignerId, &(PartyIndex, LinkKey))| {
             let link: Link = self.identity.link(key, context, parties.me, *party);
             (name.clone(), (*party, link))
@@ -448,8 +459,22 @@ impl Node {
     }
 
     fn round(&self, session: SessionId, round: u32, letters: &[SealedLetter]) -> Result<Answer, Stop> {
-        let live = self.sessions.take(session, round, Instant::now());
-        let live = live.map_err(failed)?;
+        let live = match self.sessions.take(session, round, Instant::now()) {
+            Ok(live) => live,
+            Err(SessionError::Barred) => {
+                let barred = self.not_banned(&self.sessions.peers(session));
+                self.sessions.end(session);
+                return Err(barred.err().unwrap_or_else(|| failed(SessionError::Barred)));
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        let peers = live.peers.keys().cloned().collect::<BTreeSet<_>>();
+        // Until the answer is there, and a ban written down, no other session with any of them is checked.
+        let _check = live.can_ban().then(|| self.checks.begin(peers.clone()));
+        if let Err(stop) = self.not_banned(&peers) {
+            self.sessions.end(session);
+            return Err(stop);
+        }
         match live.open(letters) {
             Ok(inbox) => self.advance(session, live, inbox),
             Err(fault) => Err(self.end(session, &live.name_of(&fault), fault)),
@@ -463,7 +488,13 @@ impl Node {
             let named = |party| peers.iter().find(|(_, (index, _))| *index == party).map(|(name, _)| name.clone());
             fault.culprit.and_then(named)
         };
-        match run.step(inbox) {
+        let step = run.step(inbox);
+        // A session that was ended for a ban while this step was computed gives nothing more.
+        if let Err(stop) = self.not_banned(peers.keys()) {
+            self.sessions.end(id);
+            return Err(stop);
+        }
+        match step {
             Err(fault) => Err(self.end(id, &name_of(&fault), fault)),
             Ok(Step::Continue(run, mut outbox)) => {
                 let round = round.saturating_add(1);
@@ -486,8 +517,13 @@ impl Node {
             (Purpose::Generate(plan), Output::Key(share)) => {
                 let KeyPlan { key, scheme, epoch, threshold, participants } = plan;
                 let info = KeyInfo { key, scheme, epoch, threshold, participants, group: share.group() };
+                let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+                // Another session of the same name may have ended meanwhile, and its key be in use.
+                if keys.contains_key(&info.key) {
+                    return Err(Stop::Refused(format!("key {} exists", info.key)));
+                }
                 let held = self.vault.put(&info, &share).map_err(failed)?;
-                self.keys.write().unwrap_or_else(PoisonError::into_inner).insert(info.key.clone(), held);
+                keys.insert(info.key.clone(), held);
                 Ok(Answer::Generated(info))
             }
             (Purpose::Rekey(target), output) => self.finish_rekey(&target, output),
@@ -498,8 +534,8 @@ impl Node {
                     let wrong = |_| Stop::Fault { culprit: None, reason };
                     scheme::verify(public_key, message, signature).map_err(wrong)?;
                 }
-                if let Some((key, epoch)) = proves {
-                    self.epochs.saw(key, epoch);
+                if let Some(proof) = proves {
+                    self.saw(proof);
                 }
                 Ok(Answer::Signed(signatures.iter().map(WireSignature::from).collect()))
             }
@@ -507,12 +543,15 @@ impl Node {
         }
     }
 
-    /// Ends a session for a fault. A ban is written down before anything else happens.
+    /// Ends a session for a fault. A ban is written down before anything else happens, and ends all sessions with the
+    /// culprit.
     fn end(&self, id: SessionId, culprit: &Option<SignerId>, fault: Fault) -> Stop {
         self.sessions.end(id);
         if let (true, Some(culprit)) = (fault.ban, culprit) {
             tracing::error!(signer = %self.id, %culprit, reason = %fault.reason, "a signer is banned for good");
-            if let Err(error) = self.bans.ban(culprit.clone(), fault.reason.clone()) {
+            let written = self.bans.ban(culprit.clone(), fault.reason.clone());
+            self.sessions.bar(culprit);
+            if let Err(error) = written {
                 return Stop::Failed(format!("{culprit} is banned, which cannot be written down: {error}"));
             }
         }

@@ -177,17 +177,27 @@ impl Vault {
         Ok(())
     }
 
-    /// Writes down that this signer saw a key handed over to others, at `epoch`.
-    pub(crate) fn mark_left(&self, key: &KeyId, epoch: u32) -> Result<(), VaultError> {
-        let path = self.directory.join(format!("{key}.left"));
-        disk::write_atomic(&path, epoch.to_string().as_bytes()).map_err(|source| VaultError::Io { path, source })
+    /// Writes down that this signer saw a key handed over to others, and how they hold it.
+    pub(crate) fn mark_left(&self, info: &KeyInfo) -> Result<(), VaultError> {
+        let path = self.left_path(&info.key);
+        let text = serde_json::to_vec_pretty(info)
+            .map_err(|error| VaultError::Io { path: path.clone(), source: error.into() })?;
+        disk::write_atomic(&path, &text).map_err(|source| VaultError::Io { path, source })
     }
 
-    /// Whether this signer saw the key handed over to others at `epoch` or later.
-    pub(crate) fn has_left(&self, key: &KeyId, epoch: u32) -> bool {
-        let left = disk::read(&self.directory.join(format!("{key}.left"))).ok().flatten();
-        let left = left.and_then(|bytes| std::str::from_utf8(&bytes).ok()?.parse::<u32>().ok());
-        left.is_some_and(|left| left >= epoch)
+    /// The key as this signer saw it handed over to others, if it did.
+    ///
+    /// # Errors
+    /// Where that was written down and can't be read.
+    pub(crate) fn left(&self, key: &KeyId) -> Result<Option<KeyInfo>, VaultError> {
+        let path = self.left_path(key);
+        let bytes = disk::read(&path).map_err(|source| VaultError::Io { path: path.clone(), source })?;
+        let Some(bytes) = bytes else { return Ok(None) };
+        serde_json::from_slice::<KeyInfo>(&bytes)
+            .ok()
+            .filter(|info| info.key == *key)
+            .map(Some)
+            .ok_or(VaultError::Refused(path))
     }
 
     /// Writes down that an escrow of an epoch was made.
@@ -303,6 +313,10 @@ impl Vault {
 
     fn share_path(&self, key: &KeyId, epoch: u32, party: PartyIndex) -> PathBuf {
         self.directory.join(format!("{key}.{epoch}.{party}.share"))
+    }
+
+    fn left_path(&self, key: &KeyId) -> PathBuf {
+        self.directory.join(format!("{key}.left"))
     }
 
     fn marker_path(&self, key: &KeyId, epoch: u32) -> PathBuf {

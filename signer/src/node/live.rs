@@ -1,8 +1,10 @@
 //! The sessions that a signer has under way, each at a certain round.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use chains::payload::Message;
 
 use super::link::Link;
 use super::wire::{SealedLetter, SessionId};
@@ -22,9 +24,16 @@ pub(super) struct Sessions(Mutex<Table>);
 
 #[derive(Default)]
 struct Table {
-    live: HashMap<SessionId, (Place, Instant)>,
+    live: HashMap<SessionId, Live>,
     used: HashSet<SessionId>,
     order: VecDeque<SessionId>,
+}
+
+struct Live {
+    place: Place,
+    touched: Instant,
+    /// With whom it is.
+    peers: BTreeSet<SignerId>,
 }
 
 enum Place {
@@ -32,6 +41,8 @@ enum Place {
     Waiting(Box<Session>),
     /// A step is being computed.
     Busy,
+    /// One of the others was banned, and what the session held is dropped.
+    Barred,
 }
 
 /// A run with its links.
@@ -59,13 +70,15 @@ pub(super) enum SessionError {
     Unknown,
     #[error("the session is at round {at}, not at round {given}")]
     WrongRound { at: u32, given: u32 },
+    #[error("one of its signers was banned")]
+    Barred,
 }
 
 impl Sessions {
-    /// Reserves a session id for good.
-    pub(super) fn reserve(&self, id: SessionId, now: Instant) -> Result<(), SessionError> {
+    /// Reserves a session id for good, for a session with `peers`.
+    pub(super) fn reserve(&self, id: SessionId, peers: BTreeSet<SignerId>, now: Instant) -> Result<(), SessionError> {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        table.live.retain(|_, (_, touched)| now.saturating_duration_since(*touched) < IDLE);
+        table.live.retain(|_, live| now.saturating_duration_since(live.touched) < IDLE);
         if table.live.len() >= usize::from(MAX_LIVE) {
             return Err(SessionError::TooMany);
         }
@@ -78,24 +91,28 @@ impl Sessions {
         {
             table.used.remove(&oldest);
         }
-        table.live.insert(id, (Place::Busy, now));
+        table.live.insert(id, Live { place: Place::Busy, touched: now, peers });
         Ok(())
     }
 
     /// Takes a session that waits for the letters of `round`.
     pub(super) fn take(&self, id: SessionId, round: u32, now: Instant) -> Result<Session, SessionError> {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (place, touched) = table.live.get_mut(&id).ok_or(SessionError::Unknown)?;
-        match std::mem::replace(place, Place::Busy) {
+        let live = table.live.get_mut(&id).ok_or(SessionError::Unknown)?;
+        match std::mem::replace(&mut live.place, Place::Busy) {
             Place::Busy => Err(SessionError::Unknown),
             Place::Waiting(session) if session.round == round => {
-                *touched = now;
+                live.touched = now;
                 Ok(*session)
             }
             Place::Waiting(session) => {
                 let at = session.round;
-                *place = Place::Waiting(session);
+                live.place = Place::Waiting(session);
                 Err(SessionError::WrongRound { at, given: round })
+            }
+            Place::Barred => {
+                live.place = Place::Barred;
+                Err(SessionError::Barred)
             }
         }
     }
@@ -103,9 +120,23 @@ impl Sessions {
     /// Puts a session back, unless it was ended meanwhile.
     pub(super) fn put(&self, id: SessionId, session: Session, now: Instant) {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(entry) = table.live.get_mut(&id) {
-            *entry = (Place::Waiting(Box::new(session)), now);
+        if let Some(live) = table.live.get_mut(&id).filter(|live| matches!(live.place, Place::Busy)) {
+            (live.place, live.touched) = (Place::Waiting(Box::new(session)), now);
         }
+    }
+
+    /// Ends every session with `culprit`, one whose step is being computed too; what they hold is dropped.
+    pub(super) fn bar(&self, culprit: &SignerId) {
+        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for live in table.live.values_mut().filter(|live| live.peers.contains(culprit)) {
+            live.place = Place::Barred;
+        }
+    }
+
+    /// With whom a session is, where it is under way or barred.
+    pub(super) fn peers(&self, id: SessionId) -> BTreeSet<SignerId> {
+        let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        table.live.get(&id).map(|live| live.peers.clone()).unwrap_or_default()
     }
 
     /// Ends a session; what it holds is dropped.
@@ -115,6 +146,13 @@ impl Sessions {
 }
 
 impl Session {
+    /// Whether its next step checks what the others sent in a way that can end in a ban. DKLs23 does so in its second and
+    /// third phase, with what came in answer to the first letters; the step after that is short, and counted as well.
+    pub(super) fn can_ban(&self) -> bool {
+        let super::Purpose::Sign { what, .. } = &self.purpose else { return false };
+        self.round > 0 && what.iter().any(|(_, message)| matches!(message, Message::Ecdsa(_)))
+    }
+
     /// This signer's letters of a round.
     pub(super) fn seal(
         me: &SignerId,

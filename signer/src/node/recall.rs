@@ -4,17 +4,18 @@
 //! they would sign with it again although its ledger went back in time. So the run begins with what all remember of each
 //! other. Everybody sees the same (it is echoed), and so they agree on who has forgotten something. To whoever has, each of
 //! the others tells its whole ledger, in as many rounds as the longest takes. The run itself, which makes the shares, goes
-//! on only once everything that was told is on the forgetful signer's disk.
+//! on only once everything that was told is on the forgetful signer's disk. Its first letter of the run shows that, and the
+//! others readmit it.
 //!
 //! A signer that lies can make another look forgetful, and what it tells then can block payments; what that can't do is
 //! said at [`Told`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use zeroize::Zeroizing;
 
-use super::witness::Memory;
+use super::witness::{Memory, Witness};
 use crate::ledger::{Ledger, LedgerError, Told};
 use crate::protocol::{Fault, Inbox, Outbox, PartyIndex, Protocol, Run, Step, decode_owned, encode};
 use crate::transport::SignerId;
@@ -34,6 +35,7 @@ pub(super) struct Recall {
     /// What it remembers of the others'.
     pub(super) remembered: BTreeMap<PartyIndex, Memory>,
     pub(super) ledger: Arc<Mutex<Ledger>>,
+    pub(super) witness: Arc<Witness>,
 }
 
 /// `run`, after those who have forgotten something were told.
@@ -52,11 +54,14 @@ struct Compare<O> {
 /// A party's ledger, and what the party remembers of the others'.
 type Memories = (Memory, BTreeMap<PartyIndex, Memory>);
 
+/// Those who have forgotten something, each as it was before it was told.
+type Forgetful = BTreeMap<PartyIndex, Memory>;
+
 /// Some have forgotten something, and all say how many letters their ledgers take.
 struct Announce<O> {
     run: Run<O>,
     recall: Recall,
-    forgetful: BTreeSet<PartyIndex>,
+    forgetful: Forgetful,
     chunks: Vec<Vec<u8>>,
 }
 
@@ -64,7 +69,7 @@ struct Announce<O> {
 struct Tell<O> {
     run: Run<O>,
     recall: Recall,
-    forgetful: BTreeSet<PartyIndex>,
+    forgetful: Forgetful,
     chunks: Vec<Vec<u8>>,
     /// How many letters each of the others takes.
     counts: BTreeMap<PartyIndex, usize>,
@@ -74,24 +79,31 @@ struct Tell<O> {
     heard: BTreeMap<PartyIndex, Vec<u8>>,
 }
 
+/// All have been told, and those who had forgotten go on with the others.
+struct Readmit<O> {
+    run: Run<O>,
+    recall: Recall,
+    forgetful: Forgetful,
+}
+
 impl Recall {
     fn parties(&self) -> Vec<PartyIndex> {
         self.peers.keys().copied().collect()
     }
 
     /// Whom somebody remembers with more than it has.
-    fn forgetful(all: &BTreeMap<PartyIndex, Memories>) -> BTreeSet<PartyIndex> {
+    fn forgetful(all: &BTreeMap<PartyIndex, Memories>) -> Forgetful {
         let has_forgotten = |party: &PartyIndex, told: &Memory| {
             let mut last = all.values().filter_map(|(_, remembered)| remembered.get(party));
             last.any(|last| last.lost(told).is_some())
         };
         let forgetful = all.iter().filter(|(party, (told, _))| has_forgotten(party, told));
-        forgetful.map(|(party, _)| *party).collect()
+        forgetful.map(|(party, (told, _))| (*party, *told)).collect()
     }
 
     /// This signer's ledger in pieces, where there is somebody to tell it to.
-    fn chunks(&self, forgetful: &BTreeSet<PartyIndex>) -> Result<Vec<Vec<u8>>, Fault> {
-        if forgetful.iter().all(|party| *party == self.me) {
+    fn chunks(&self, forgetful: &Forgetful) -> Result<Vec<Vec<u8>>, Fault> {
+        if forgetful.keys().all(|party| *party == self.me) {
             return Ok(Vec::new());
         }
         let told = self.ledger.lock().unwrap_or_else(PoisonError::into_inner).tell();
@@ -152,7 +164,7 @@ impl<O: 'static> Protocol for Announce<O> {
         let counts = inbox.broadcasts(&recall.parties(), count)?;
         // Whoever has somebody to tell it to tells its ledger, be it empty: that takes one letter.
         let silent =
-            |(from, count): &(&PartyIndex, &usize)| **count == 0 && forgetful.iter().any(|party| party != *from);
+            |(from, count): &(&PartyIndex, &usize)| **count == 0 && forgetful.keys().any(|party| party != *from);
         if let Some((from, _)) = counts.iter().find(silent) {
             return Err(Fault::of(*from, "it tells nothing of its slot ledger"));
         }
@@ -166,11 +178,15 @@ impl<O: 'static> Tell<O> {
         let most = self.counts.values().copied().chain([self.chunks.len()]).max().unwrap_or_default();
         if self.sent >= most {
             self.recall.learn(std::mem::take(&mut self.heard))?;
-            return self.run.step(Inbox::default());
+            let Self { run, recall, forgetful, .. } = *self;
+            return Ok(match run.step(Inbox::default())? {
+                Step::Continue(run, outbox) => Step::Continue(Box::new(Readmit { run, recall, forgetful }), outbox),
+                done @ Step::Done(_) => done,
+            });
         }
         let mut outbox = Outbox::default();
         if let Some(chunk) = self.chunks.get(self.sent) {
-            let receivers = self.forgetful.iter().filter(|party| **party != self.recall.me);
+            let receivers = self.forgetful.keys().filter(|party| **party != self.recall.me);
             outbox.directed = receivers.map(|party| (*party, Zeroizing::new(chunk.clone()))).collect();
         }
         self.sent = self.sent.saturating_add(1);
@@ -182,7 +198,7 @@ impl<O: 'static> Protocol for Tell<O> {
     type Output = O;
 
     fn step(mut self: Box<Self>, inbox: Inbox) -> Result<Step<O>, Fault> {
-        if self.forgetful.contains(&self.recall.me) {
+        if self.forgetful.contains_key(&self.recall.me) {
             // The letters that answer those sent last.
             let speakers = self.counts.iter().filter(|(_, count)| **count >= self.sent).map(|(from, _)| *from);
             let piece = |bytes: &[u8]| (1..=CHUNK).contains(&bytes.len()).then(|| bytes.to_vec());
@@ -191,5 +207,21 @@ impl<O: 'static> Protocol for Tell<O> {
             }
         }
         self.go_on()
+    }
+}
+
+impl<O: 'static> Protocol for Readmit<O> {
+    type Output = O;
+
+    fn step(self: Box<Self>, inbox: Inbox) -> Result<Step<O>, Fault> {
+        let Self { run, recall, forgetful } = *self;
+        for (party, told) in forgetful {
+            if let Some(name) = recall.peers.get(&party) {
+                let unwritten =
+                    |error| Fault::unattributed(format!("that {name} was told cannot be written down: {error}"));
+                recall.witness.readmit(name, told).map_err(unwritten)?;
+            }
+        }
+        run.step(inbox)
     }
 }

@@ -7,7 +7,7 @@
 //! own threshold, both of which it is told at its start.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use chains::account::KeyId;
 
@@ -28,13 +28,21 @@ use crate::vault::{Held, KeyInfo};
 #[derive(Default)]
 pub(super) struct Epochs {
     /// Shares of the epochs to come and of those that are over.
-    others: RwLock<BTreeMap<(KeyId, u32), Held>>,
-    /// The epochs that this signer has seen sign.
-    proved: Mutex<BTreeSet<(KeyId, u32)>>,
+    others: RwLock<Others>,
+    /// The epochs that this signer has seen sign, each with the share of it that did.
+    proved: Mutex<BTreeMap<(KeyId, u32), Weak<Share>>>,
     /// The signers of this one's pool; none where it was not told.
     members: Option<BTreeSet<SignerId>>,
     /// What was installed, for the keys that come to this signer later.
     installed: RwLock<Option<Orders>>,
+}
+
+/// That an epoch signs with a certain share of it. Ceremonies for one epoch that were cut off leave shares that have its
+/// number and are of no use together, so what one share has proved says nothing of another.
+pub(super) struct Proof {
+    key: KeyId,
+    epoch: u32,
+    share: Weak<Share>,
 }
 
 /// Who hands a key over to whom.
@@ -49,9 +57,21 @@ pub(super) struct Handover {
     pub(super) leavers: Vec<SignerId>,
 }
 
+/// The epochs that a signer signs with.
+type Keys = BTreeMap<KeyId, Held>;
+/// The other ones.
+type Others = BTreeMap<(KeyId, u32), Held>;
+
+impl Proof {
+    /// That the key signs with the share.
+    pub(super) fn of(info: &KeyInfo, share: &Arc<Share>) -> Self {
+        Self { key: info.key.clone(), epoch: info.epoch, share: Arc::downgrade(share) }
+    }
+}
+
 impl Epochs {
     /// Of the shares in a vault, those that are not the ones to sign with.
-    pub(super) fn of(all: Vec<Held>, keys: &BTreeMap<KeyId, Held>) -> Self {
+    pub(super) fn of(all: Vec<Held>, keys: &Keys) -> Self {
         let other = |held: &Held| {
             let current = keys.get(&held.info.key);
             held.share.is_some() && current.is_none_or(|current| current.info.epoch != held.info.epoch)
@@ -60,9 +80,34 @@ impl Epochs {
         Self { others: RwLock::new(others.collect()), ..Self::default() }
     }
 
-    /// Remembers that this signer has seen an epoch sign.
-    pub(super) fn saw(&self, key: KeyId, epoch: u32) {
-        self.proved.lock().unwrap_or_else(PoisonError::into_inner).insert((key, epoch));
+    /// Whether this signer has seen the epoch sign with the very share that is held.
+    fn has_seen(&self, held: &Held) -> bool {
+        let proved = self.proved.lock().unwrap_or_else(PoisonError::into_inner);
+        let share = proved.get(&(held.info.key.clone(), held.info.epoch));
+        share.zip(held.share.as_ref()).is_some_and(|(proved, share)| std::ptr::eq(proved.as_ptr(), Arc::as_ptr(share)))
+    }
+
+    /// Forgets that this signer has seen an epoch sign.
+    fn forget(&self, key: &KeyId, epoch: u32) {
+        self.proved.lock().unwrap_or_else(PoisonError::into_inner).remove(&(key.clone(), epoch));
+    }
+
+    /// An epoch that is in use is never made again, nor is one that this signer has seen sign, unless it was given up:
+    /// others may have gone over to it.
+    fn check_unused(&self, key: &KeyId, epoch: u32, keys: &Keys, others: &Others) -> Result<(), Stop> {
+        let current = keys.get(key).is_some_and(|held| held.usable && held.info.epoch >= epoch);
+        let other = others.values().any(|held| held.usable && held.info.key == *key && held.info.epoch >= epoch);
+        if current || other {
+            return Err(Stop::Refused(format!("key {key} is at epoch {epoch} or a later one already")));
+        }
+        let pending = keys.get(key).filter(|held| held.info.epoch == epoch);
+        let pending = pending.or_else(|| others.get(&(key.clone(), epoch)));
+        if pending.is_some_and(|held| self.has_seen(held)) {
+            return Err(Stop::Refused(format!(
+                "epoch {epoch} of key {key} has been proved to sign; go over to it or discard it before it is made anew"
+            )));
+        }
+        Ok(())
     }
 
     pub(super) fn install(&self, roster: &Arc<Roster>, policy: &Arc<Policy>, wallets: &[WalletSpec]) {
@@ -117,6 +162,18 @@ impl Node {
         })
     }
 
+    /// Remembers that this signer has seen an epoch sign, if the share that did is the one that is here still.
+    pub(super) fn saw(&self, proof: Proof) {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let others = self.epochs.others.read().unwrap_or_else(PoisonError::into_inner);
+        let Proof { key, epoch, share } = proof;
+        let current = keys.get(&key).filter(|held| held.info.epoch == epoch);
+        let held = current.or_else(|| others.get(&(key.clone(), epoch))).and_then(|held| held.share.as_ref());
+        if held.is_some_and(|held| std::ptr::eq(share.as_ptr(), Arc::as_ptr(held))) {
+            self.epochs.proved.lock().unwrap_or_else(PoisonError::into_inner).insert((key, epoch), share);
+        }
+    }
+
     /// Starts the refresh to `epoch`.
     pub(super) fn refresh(
         &self,
@@ -159,10 +216,19 @@ impl Node {
         }
         self.check_unused(key, target.epoch)?;
         let before = target.epoch.checked_sub(1).ok_or_else(|| Stop::Refused("epochs count from 1".to_owned()))?;
+        let (here, left) = (self.infos(key), self.vault.left(key).map_err(failed)?);
+        if here.iter().chain(&left).any(|known| !same_key(known, target)) {
+            return Err(Stop::Refused(format!("key {key} is another one here")));
+        }
+        // Fewer dealers than it takes to sign can't know the key, whatever they deal.
+        let enough = here.iter().map(|info| info.threshold).max().unwrap_or_default();
+        let named = dealers.iter().collect::<BTreeSet<_>>().len();
+        if named < usize::from(enough) || named != dealers.len() {
+            return Err(Stop::Refused(format!("key {key} takes {enough} different dealers, and {named} are named")));
+        }
         let held = self.share_at(key, before).ok().filter(|(_, _, usable)| *usable);
         if let Some((info, _, _)) = &held {
-            let same = info.group == target.group && info.scheme == target.scheme && info.participants == *old;
-            if !same || dealers.len() != usize::from(info.threshold) {
+            if info.participants != *old || named != usize::from(info.threshold) {
                 return Err(Stop::Refused(format!("key {key} is held in another way here")));
             }
         } else if dealers.contains(&self.id) {
@@ -186,6 +252,14 @@ impl Node {
         self.start(session, run, Purpose::Rekey(target.clone()), &parties, context)
     }
 
+    /// Every epoch of a key that is here.
+    fn infos(&self, key: &KeyId) -> Vec<KeyInfo> {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let others = self.epochs.others.read().unwrap_or_else(PoisonError::into_inner);
+        let here = keys.get(key).into_iter().chain(others.values().filter(|held| held.info.key == *key));
+        here.map(|held| held.info.clone()).collect()
+    }
+
     /// `run`, after those of its parties whose ledgers went back in time were told what they have forgotten.
     fn recall_first(&self, run: Run<Output>, parties: &Parties) -> Run<Output> {
         let peers = parties.peers.iter().map(|(name, (party, _))| (*party, name.clone())).collect::<BTreeMap<_, _>>();
@@ -197,6 +271,7 @@ impl Node {
             remembered: peers.iter().filter_map(remembered).collect(),
             peers,
             ledger: self.ledger.clone(),
+            witness: self.witness.clone(),
         };
         recalled(run, recall)
     }
@@ -217,7 +292,7 @@ impl Node {
         let share = match output {
             Output::Key(share) => share,
             Output::Nothing => {
-                self.vault.mark_left(&target.key, target.epoch).map_err(failed)?;
+                self.vault.mark_left(target).map_err(failed)?;
                 return Ok(Answer::Done);
             }
             Output::Signatures(_) | Output::Part(_) => {
@@ -227,13 +302,15 @@ impl Node {
         if share.group() != target.group {
             return Err(Stop::Fault { culprit: None, reason: "the share is of another key".to_owned() });
         }
-        self.check_unused(&target.key, target.epoch)?;
+        // Nobody proves the epoch, nor goes over to it, while its share is replaced.
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        let mut others = self.epochs.others.write().unwrap_or_else(PoisonError::into_inner);
+        self.epochs.check_unused(&target.key, target.epoch, &keys, &others)?;
         // What another ceremony that was cut off has left of the epoch could be taken for this.
         self.vault.discard(&target.key, target.epoch).map_err(failed)?;
+        self.epochs.forget(&target.key, target.epoch);
         let held = self.vault.put(target, &share).map_err(failed)?;
-        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         if keys.get(&target.key).is_some_and(|current| current.usable) {
-            let mut others = self.epochs.others.write().unwrap_or_else(PoisonError::into_inner);
             others.insert((target.key.clone(), target.epoch), held);
         } else {
             keys.insert(target.key.clone(), held);
@@ -243,9 +320,20 @@ impl Node {
 
     /// Goes over to an epoch.
     pub(super) fn activate(&self, key: &KeyId, epoch: u32) -> Result<Answer, Stop> {
+        let left = self.vault.left(key).map_err(failed)?;
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         let mut others = self.epochs.others.write().unwrap_or_else(PoisonError::into_inner);
         let absent = || Stop::Refused(format!("no share of key {key} at epoch {epoch} is here"));
+        let current = keys.get(key).filter(|held| held.info.epoch == epoch);
+        let next = &current.or_else(|| others.get(&(key.clone(), epoch))).ok_or_else(absent)?.info;
+        let used = keys.get(key).into_iter().chain(others.values().filter(|held| held.info.key == *key));
+        let mut used = used.filter(|held| held.usable).map(|held| &held.info).chain(&left);
+        if let Some(other) = used.find(|other| !same_key(other, next)) {
+            return Err(Stop::Refused(format!(
+                "key {key} of epoch {epoch} is another one than of epoch {}",
+                other.epoch
+            )));
+        }
         if let Some(held) = keys.get_mut(key).filter(|held| held.info.epoch == epoch && held.share.is_some()) {
             if held.usable {
                 return Ok(Answer::Done);
@@ -257,8 +345,7 @@ impl Node {
             if keys.get(key).is_some_and(|current| current.usable && current.info.epoch > epoch) {
                 return Err(Stop::Refused(format!("key {key} is at a later epoch than {epoch}")));
             }
-            let proved = self.epochs.proved.lock().unwrap_or_else(PoisonError::into_inner);
-            if !proved.contains(&(key.clone(), epoch)) {
+            if !self.epochs.has_seen(next) {
                 return Err(Stop::Refused(format!("this signer has not seen epoch {epoch} of key {key} sign")));
             }
             self.vault.mark_usable(&next.info).map_err(failed)?;
@@ -287,6 +374,7 @@ impl Node {
             return Err(Stop::Refused(format!("key {key} is in use and is not discarded")));
         }
         self.vault.discard(key, epoch).map_err(failed)?;
+        self.epochs.forget(key, epoch);
         if current.is_some() {
             keys.remove(key);
         }
@@ -300,7 +388,8 @@ impl Node {
         let mut others = self.epochs.others.write().unwrap_or_else(PoisonError::into_inner);
         let current = keys.get(key);
         let later = current.is_some_and(|held| held.usable && held.share.is_some() && held.info.epoch >= epoch);
-        if !later && !self.vault.has_left(key, epoch) {
+        let left = self.vault.left(key).map_err(failed)?;
+        if !later && left.is_none_or(|left| left.epoch < epoch) {
             return Err(Stop::Refused(format!("nothing later than epoch {epoch} of key {key} is known here")));
         }
         self.vault.erase_before(key, epoch).map_err(failed)?;
@@ -311,17 +400,17 @@ impl Node {
         Ok(Answer::Done)
     }
 
-    /// An epoch that is in use is never made again.
+    /// See [`Epochs::check_unused`].
     fn check_unused(&self, key: &KeyId, epoch: u32) -> Result<(), Stop> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         let others = self.epochs.others.read().unwrap_or_else(PoisonError::into_inner);
-        let current = keys.get(key).is_some_and(|held| held.usable && held.info.epoch >= epoch);
-        let other = others.values().any(|held| held.usable && held.info.key == *key && held.info.epoch >= epoch);
-        if current || other {
-            return Err(Stop::Refused(format!("key {key} is at epoch {epoch} or a later one already")));
-        }
-        Ok(())
+        self.epochs.check_unused(key, epoch, &keys, &others)
     }
+}
+
+/// Whether two epochs are of one key, whoever holds it.
+fn same_key(one: &KeyInfo, other: &KeyInfo) -> bool {
+    one.group == other.group && one.scheme == other.scheme
 }
 
 /// A signer's place in a list of them, from 1.

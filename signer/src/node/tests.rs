@@ -205,6 +205,73 @@ fn who_fails_the_consistency_check_is_banned_for_good() {
     assert!(signers.prove(["b", "c"], |_, _| ()).iter().all(signed), "with the other it goes on");
 }
 
+/// The letters with which `a` cheats `b` in a session that stands right before its first check at `b`.
+fn before_the_check(signers: &Signers, cheats: bool) -> (SessionId, Vec<SealedLetter>) {
+    let (session, pair) = (fresh_session(), ["a", "b"]);
+    let [from_a, from_b] = pair.map(|name| signers.node(name).carry_out(prove(session, &pair)));
+    let (Ok(Answer::Letters { mut letters, .. }), Ok(Answer::Letters { .. })) = (from_a, from_b) else {
+        panic!("both take part")
+    };
+    if cheats {
+        letters.iter_mut().for_each(|letter| signers.cheat(session, pair, 1, letter));
+    }
+    (session, letters)
+}
+
+fn reason(answer: &Result<Answer, Stop>) -> &str {
+    match answer {
+        Err(Stop::Fault { reason, .. }) => reason,
+        _ => "",
+    }
+}
+
+/// Otherwise each of many sessions under way would tell the culprit one more bit of the state that they share.
+#[test]
+fn a_ban_ends_the_sessions_under_way_with_the_culprit() {
+    let signers = Signers::with(SchemeId::Ecdsa);
+    let b = signers.node("b");
+    let answer =
+        |(session, letters): (SessionId, Vec<SealedLetter>)| b.carry_out(Command::Round { session, round: 1, letters });
+    let [honest, late] = [false, false].map(|cheats| before_the_check(&signers, cheats));
+    let session = honest.0;
+    let Ok(Answer::Letters { letters, .. }) = answer(honest) else { panic!("it goes on") };
+    assert!(letters.iter().all(|letter| letter.to.as_str() == "a"));
+    let with_c = fresh_session();
+    let from_c = signers.node("c").carry_out(prove(with_c, &["b", "c"]));
+    assert!(b.carry_out(prove(with_c, &["b", "c"])).is_ok());
+
+    let caught = answer(before_the_check(&signers, true));
+    assert!(blamed(&caught) == Some("a") && !reason(&caught).starts_with("banned"), "{}", reason(&caught));
+    let second = b.carry_out(Command::Round { session, round: 2, letters: Vec::new() });
+    for ended in [answer(late), second] {
+        assert!(blamed(&ended) == Some("a") && reason(&ended).starts_with("banned"), "{}", reason(&ended));
+    }
+    let Ok(Answer::Letters { letters, .. }) = from_c else { panic!("c takes part") };
+    let with_c = b.carry_out(Command::Round { session: with_c, round: 1, letters });
+    assert!(matches!(with_c, Ok(Answer::Letters { round: 2, .. })), "with the other it goes on");
+}
+
+/// Sessions that are checked at the same moment tell no more than one.
+#[test]
+fn of_many_cheats_at_once_one_is_answered() {
+    const AT_ONCE: usize = 8;
+    let signers = Signers::with(SchemeId::Ecdsa);
+    let cheats = (0..AT_ONCE).map(|_| before_the_check(&signers, true)).collect::<Vec<_>>();
+    let (b, ready) = (signers.node("b"), std::sync::Barrier::new(AT_ONCE));
+    let answer = |(session, letters)| {
+        ready.wait();
+        b.carry_out(Command::Round { session, round: 1, letters })
+    };
+    let answer = &answer;
+    let answers = std::thread::scope(|scope| {
+        let threads = cheats.into_iter().map(|cheat| scope.spawn(move || answer(cheat))).collect::<Vec<_>>();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+    });
+    assert!(answers.iter().all(|answer| blamed(answer) == Some("a")));
+    let caught = answers.iter().filter(|answer| !reason(answer).starts_with("banned")).count();
+    assert_eq!(caught, 1, "the others are not checked any more");
+}
+
 #[test]
 fn sessions_are_for_once_and_rounds_come_in_order() {
     let signers = Signers::with(SchemeId::Ed25519);

@@ -2,8 +2,10 @@
 //!
 //! A signer whose directory went back in time has forgotten slots that it signed for, and would sign for them again. So
 //! each tells the others, in its first letter of a signature, how many entries its slot ledger has, and how many it had
-//! when its process began. Whoever begins with fewer than it told before has lost some. It is refused until the key is
-//! refreshed, and is then told what it has forgotten (`recall`): what is remembered is remembered of one epoch.
+//! when its process began. Whoever begins with fewer than it told before has lost some, whatever key it told that with: a
+//! signer has one ledger for all. It is refused until the key is refreshed, and is then told what it has forgotten
+//! (`recall`). From there on it has to have what it had when it was told; with a key that it was refused for, it is refused
+//! until that one is refreshed, too.
 //!
 //! The letters are sealed, so whoever carries them can't change what is told. Letters of sessions under way at once may
 //! overtake each other, so that within one process the number may seem to fall a little; one that falls further than
@@ -23,6 +25,8 @@ use crate::disk;
 use crate::protocol::{Fault, Inbox, Letter, Outbox, PartyIndex, Protocol, Run, Step, decode, encode};
 use crate::transport::SignerId;
 
+/// Where the most is kept that is remembered of a signer, of whatever key. Names of epochs have a dot in them.
+const ALL: &str = "all";
 /// How much more than the disk knows may be remembered in memory alone. What a crash forgets is no more than this.
 const SLACK: u64 = 32;
 
@@ -46,7 +50,7 @@ pub(super) struct Witness {
 
 #[derive(Default)]
 struct Seen {
-    /// By key and epoch.
+    /// By key and epoch, and under [`ALL`].
     peers: BTreeMap<String, BTreeMap<SignerId, Memory>>,
     /// How many entries were seen since the disk was last told.
     unsaved: u64,
@@ -62,6 +66,16 @@ impl Memory {
         let least = if same { self.entries.saturating_sub(overtaken) } else { self.entries };
         let has = if same { told.entries } else { told.at_start };
         (has < least).then_some((has, self.entries))
+    }
+}
+
+impl Seen {
+    fn of(&self, name: &str, peer: &SignerId) -> Option<Memory> {
+        self.peers.get(name)?.get(peer).copied()
+    }
+
+    fn most(&self, peer: &SignerId) -> Option<Memory> {
+        self.peers.values().filter_map(|of_key| of_key.get(peer)).max_by_key(|memory| memory.entries).copied()
     }
 }
 
@@ -93,23 +107,24 @@ impl Witness {
         told: Memory,
     ) -> io::Result<Result<(), String>> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_key = seen.peers.entry(format!("{key}.{epoch}")).or_default();
-        let (last, risen) = match of_key.get(peer) {
-            None => (told, SLACK),
-            Some(last) => {
-                let same = last.process == told.process;
-                if let Some((has, had)) = last.lost(&told) {
-                    return Ok(Err(format!(
-                        "its slot ledger has {has} entries and had {had}: it was restored from an old copy; refresh the key"
-                    )));
-                }
-                // A process that is new is written down at once.
-                let risen = if same { told.entries.saturating_sub(last.entries) } else { SLACK };
-                (Memory { entries: told.entries.max(last.entries), ..told }, risen)
-            }
-        };
-        of_key.insert(peer.clone(), last);
-        seen.unsaved = seen.unsaved.saturating_add(risen);
+        let name = format!("{key}.{epoch}");
+        let (of_key, of_all) = (seen.of(&name, peer), seen.of(ALL, peer).or_else(|| seen.most(peer)));
+        if let Some((has, had)) = [of_key, of_all].into_iter().flatten().find_map(|last| last.lost(&told)) {
+            return Ok(Err(format!(
+                "its slot ledger has {has} entries and had {had}: it was restored from an old copy; refresh the key"
+            )));
+        }
+        let mut most_risen = 0;
+        for (name, last) in [(name.as_str(), of_key), (ALL, of_all)] {
+            // A process that is new is written down at once.
+            let same = last.filter(|last| last.process == told.process);
+            let risen = same.map_or(SLACK, |last| told.entries.saturating_sub(last.entries));
+            most_risen = risen.max(most_risen);
+            let entries = last.map_or(told.entries, |last| last.entries.max(told.entries));
+            let memory = Memory { entries, ..told };
+            seen.peers.entry(name.to_owned()).or_default().insert(peer.clone(), memory);
+        }
+        seen.unsaved = seen.unsaved.saturating_add(most_risen);
         if seen.unsaved >= SLACK {
             self.save(&mut seen)?;
         }
@@ -118,8 +133,17 @@ impl Witness {
 
     /// The most that is remembered of a signer's ledger, of whatever key and epoch: each signer has one for all.
     pub(super) fn remembered(&self, peer: &SignerId) -> Option<Memory> {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.peers.values().filter_map(|of_key| of_key.get(peer)).max_by_key(|memory| memory.entries).copied()
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).most(peer)
+    }
+
+    /// Remembers that `peer`, whose ledger was as `told`, has been told what it had forgotten.
+    ///
+    /// # Errors
+    /// Where that cannot be written down.
+    pub(super) fn readmit(&self, peer: &SignerId, told: Memory) -> io::Result<()> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.peers.entry(ALL.to_owned()).or_default().insert(peer.clone(), told);
+        self.save(&mut seen)
     }
 
     fn save(&self, seen: &mut Seen) -> io::Result<()> {

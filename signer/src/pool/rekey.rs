@@ -115,7 +115,7 @@ impl Pool {
             return Err(refused(format!("it takes {} different signers at least", self.threshold)));
         }
         // Whoever is away and awaited is given up, if it is none of the holders to be.
-        let (known, held, _) = self.settled(key).await?;
+        let (known, held, awaited) = self.settled(key).await?;
         let old = &known.info;
         let has_share = |signer: &SignerId| held.iter().any(|(name, held)| name == signer && held.info == *old);
         let able = known.holders.iter().filter(|signer| has_share(signer)).cloned().collect::<Vec<_>>();
@@ -125,6 +125,10 @@ impl Pool {
             return Err(refused(format!("{} old holders are up and it takes {}", dealers.len(), old.threshold)));
         }
         let epoch = old.epoch.checked_add(1).ok_or_else(|| refused("its epochs are used up".to_owned()))?;
+        if awaited.is_some() {
+            // What was kept for it, and may be proved, doesn't make room for another epoch of the same number by itself.
+            self.line.ask_all(&self.signers, &Command::Discard { key: key.clone(), epoch }).await;
+        }
         let target = KeyInfo { epoch, threshold: self.threshold, participants: holders.to_vec(), ..known.info.clone() };
         let leavers = able.into_iter().filter(|signer| !holders.contains(signer)).collect::<Vec<_>>();
         let unreachable = old.participants.iter().filter(|s| !holders.contains(s) && !leavers.contains(s));

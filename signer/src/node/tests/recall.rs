@@ -35,7 +35,7 @@ fn why(answer: &Result<Answer, Stop>) -> &str {
 }
 
 /// Refreshes to `epoch` and has everybody go over.
-fn refresh(signers: &Signers, epoch: u32) {
+pub(super) fn refresh(signers: &Signers, epoch: u32) {
     let session = fresh_session();
     let start = || Command::Refresh { session, key: key(), epoch, participants: ids(&NAMES) };
     for answer in drive(signers, session, &NAMES, start) {

@@ -83,8 +83,50 @@ fn a_signer_restored_from_an_old_copy_is_refused_by_the_others() {
     assert!(pay(&signers, &desk, ["b", "c"], 7).iter().all(signed), "the others go on");
 }
 
+/// What is known of a signer with one key speaks against it with another, with which it was last seen long before.
 #[test]
-fn what_is_remembered_is_of_one_key_and_epoch() {
+fn what_a_signer_has_lost_it_has_lost_for_every_key() {
+    const OTHER: SchemeId = SchemeId::Taproot;
+    let (mut signers, desk) = desk::open_for_business(&[SchemeId::Ed25519, OTHER]);
+    let prove_other = |signers: &Signers, pair: [&str; 2]| {
+        let (session, key) = (fresh_session(), OTHER.name().parse::<KeyId>().unwrap());
+        super::rekey::drive(signers, session, &pair, || Command::Prove {
+            session,
+            key: key.clone(),
+            epoch: 1,
+            participants: ids(&pair),
+        })
+    };
+    assert!(prove_other(&signers, ["a", "b"]).iter().all(signed));
+    let backup = tempfile::tempdir().unwrap();
+    assert!(pay(&signers, &desk, ["a", "b"], 1).iter().all(signed));
+    restart(&mut signers, &desk, "a", |dir| copy(dir, backup.path()));
+    for number in 2..5 {
+        assert!(pay(&signers, &desk, ["a", "b"], number).iter().all(signed));
+    }
+    restart(&mut signers, &desk, "a", |dir| {
+        fs::remove_dir_all(dir).unwrap();
+        copy(backup.path(), dir);
+    });
+    for _ in 0..2 {
+        let answers = prove_other(&signers, ["b", "a"]);
+        assert_eq!(blamed(&answers[0]), Some("a"));
+        assert!(matches!(&answers[0], Err(Stop::Fault { reason, .. }) if reason.contains("refresh")));
+        restart(&mut signers, &desk, "b", |_| ());
+    }
+    assert!(prove_other(&signers, ["b", "c"]).iter().all(signed), "the others go on");
+
+    // A refresh of one key tells it all that it has forgotten, and it has one ledger for all keys.
+    super::recall::refresh(&signers, 2);
+    for name in ["a", "b"] {
+        assert!(prove_other(&signers, ["b", "a"]).iter().all(signed), "it has been told");
+        restart(&mut signers, &desk, name, |_| ());
+    }
+    assert!(prove_other(&signers, ["b", "a"]).iter().all(signed));
+}
+
+#[test]
+fn what_is_remembered_is_of_all_keys_until_it_was_told_again() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledgers.json");
     let a = &ids(&["a"])[0];
@@ -101,7 +143,12 @@ fn what_is_remembered_is_of_one_key_and_epoch() {
     drop(witness);
     let witness = Witness::open(&path, 0).unwrap();
     assert!(!hears(&witness, 1, starts_with(4_999).own(9_000)), "it is on the disk");
-    assert!(hears(&witness, 2, starts_with(1).own(1)), "a refreshed key begins anew");
+    assert!(!hears(&witness, 2, starts_with(1).own(1)), "a signer has one ledger for all epochs, and all keys");
+    let restored = starts_with(60);
+    witness.readmit(a, restored.own(60)).unwrap();
+    assert!(hears(&witness, 2, restored.own(61)) && hears(&witness, 2, starts_with(61).own(61)));
+    assert!(!hears(&witness, 3, starts_with(60).own(100)), "what it was told counts from there on");
+    assert!(!hears(&witness, 1, restored.own(100)), "what it was refused for is refused still");
     assert!(hears(&witness, 1, starts_with(5_000).own(5_000)));
 
     // What a crash forgets is bounded: nothing is dropped here, so nothing is saved at the end.
