@@ -37,13 +37,21 @@ pub struct NoNodes;
 
 /// An error that may be a node's fault, so that another node may do better.
 pub trait NodeFault {
-    /// Whether asking another node, or the same one later, may succeed.
+    /// Whether it is a failure to reach the node, which may pass: it says nothing but that.
     fn is_transient(&self) -> bool;
+
+    /// Whether another node may answer where this one didn't: it is not the question that is at fault.
+    fn may_be_the_nodes(&self) -> bool;
 }
 
 impl NodeFault for RpcError {
     fn is_transient(&self) -> bool {
         Self::is_transient(self)
+    }
+
+    /// Always: a node that answers with an error may be warming up, lag, limit its callers or be of another network.
+    fn may_be_the_nodes(&self) -> bool {
+        true
     }
 }
 
@@ -54,9 +62,17 @@ impl NodeFault for chains::client::StateError {
             _ => false,
         }
     }
+
+    /// Not what the transaction or the chain's state is to blame for.
+    fn may_be_the_nodes(&self) -> bool {
+        match self {
+            Self::Rpc(error) => error.may_be_the_nodes(),
+            _ => false,
+        }
+    }
 }
 
-impl<N: Client> Nodes<N> {
+impl<N> Nodes<N> {
     /// Nodes in the order of preference.
     ///
     /// # Errors
@@ -82,11 +98,12 @@ impl<N: Client> Nodes<N> {
         self.nodes.iter()
     }
 
-    /// Asks the preferred node, and where it fails for a passing reason the next ones; who answers is preferred from then
+    /// Asks the preferred node, and where it fails in any way of its own the next ones; who answers is preferred from then
     /// on.
     ///
     /// # Errors
-    /// The last node's error where none answers.
+    /// What the question itself is to blame for, by the first node that says so. Else, where no node answers, the last error
+    /// that is more than a failure to reach a node, or the last one.
     pub async fn read<'a, T, E, F>(&'a self, ask: impl Fn(&'a N) -> F) -> Result<T, E>
     where
         E: NodeFault,
@@ -94,21 +111,25 @@ impl<N: Client> Nodes<N> {
     {
         let count = self.nodes.len();
         let first = self.preferred.load(Ordering::Relaxed);
-        let mut last = None;
+        let mut told: Option<E> = None;
         for offset in 0..count {
             let index = (first + offset) % count;
             let Some(node) = self.nodes.get(index) else { continue };
             match ask(node).await {
-                Err(error) if error.is_transient() => last = Some(error),
-                answer => {
+                Ok(answer) => {
                     self.preferred.store(index, Ordering::Relaxed);
-                    return answer;
+                    return Ok(answer);
                 }
+                Err(error) if !error.may_be_the_nodes() => return Err(error),
+                Err(error) if error.is_transient() && told.as_ref().is_some_and(|told| !told.is_transient()) => {}
+                Err(error) => told = Some(error),
             }
         }
-        Err(last.expect("there is at least one node, and every turn of the loop returns or leaves its error"))
+        Err(told.expect("there is at least one node, and every turn of the loop returns or leaves an error"))
     }
+}
 
+impl<N: Client> Nodes<N> {
     /// Sends the transaction to every node; one that takes it is enough.
     ///
     /// # Errors
@@ -203,6 +224,11 @@ fn rank(status: &Status) -> (u8, u64) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use chains::chain::BuildError;
+    use chains::client::StateError;
+
     use super::*;
 
     fn included(block: &str, confirmations: u64, finalized: bool) -> Result<Status, RpcError> {
@@ -249,5 +275,102 @@ mod tests {
         assert!(agree(vec![expired(), expired(), down()], 3).is_err());
         let known = agree(vec![expired(), expired(), Ok(Status::Unknown)], 1).unwrap();
         assert_eq!(known.status, Status::Unknown);
+    }
+
+    /// Asks nodes that answer as told, by name; the names of those that were asked, in order.
+    async fn read<'a, E: NodeFault>(
+        nodes: &'a Nodes<&'static str>,
+        answer: impl Fn(&str) -> Result<u8, E>,
+    ) -> (Result<u8, E>, Vec<&'static str>) {
+        let asked = Mutex::new(Vec::new());
+        let result = nodes
+            .read(|node: &'a &'static str| {
+                asked.lock().unwrap().push(*node);
+                std::future::ready(answer(node))
+            })
+            .await;
+        (result, asked.into_inner().unwrap())
+    }
+
+    fn three() -> Nodes<&'static str> {
+        Nodes::new(vec!["first", "second", "third"]).unwrap()
+    }
+
+    fn timeout() -> RpcError {
+        RpcError::Timeout { method: "any".to_owned() }
+    }
+
+    /// What a node may say that is no answer: bitcoind warming up, agave lagging, a provider's limit, an HTML page, another
+    /// network's node, silence.
+    fn faults() -> Vec<RpcError> {
+        let node = |code: i64| RpcError::Node { method: "any".to_owned(), code, message: String::new(), data: None };
+        let malformed = |status| RpcError::Malformed { method: "any".to_owned(), status, reason: String::new() };
+        let unfit = RpcError::Endpoint { url: "http://localhost".to_owned(), reason: String::new() };
+        vec![node(-28), node(-32005), node(-32000), malformed(200), malformed(429), unfit, timeout()]
+    }
+
+    #[tokio::test]
+    async fn a_read_moves_on_whatever_the_node_fails_with() {
+        for fault in faults() {
+            let nodes = three();
+            let fault = Mutex::new(Some(fault));
+            let (answer, asked) = read(&nodes, |node| match node {
+                "first" => Err(fault.lock().unwrap().take().unwrap()),
+                _ => Ok(7),
+            })
+            .await;
+            assert_eq!((answer.unwrap(), asked), (7, vec!["first", "second"]));
+            let (_, asked) = read::<RpcError>(&nodes, |_| Ok(7)).await;
+            assert_eq!(asked, ["second"], "who answered is preferred");
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_is_preferred_for_an_error() {
+        let nodes = three();
+        let faults = Mutex::new(faults());
+        for _ in 0..2 {
+            let (_, asked) = read(&nodes, |_| Err(faults.lock().unwrap().pop().unwrap())).await;
+            assert_eq!(asked, ["first", "second", "third"]);
+        }
+        let reverts = || Err(StateError::Reverted("no".to_owned()));
+        let (_, asked) = read(&nodes, |node| if node == "first" { Err(timeout().into()) } else { reverts() }).await;
+        assert_eq!(asked, ["first", "second"]);
+        let (_, asked) = read::<RpcError>(&nodes, |_| Ok(7)).await;
+        assert_eq!(asked, ["first"]);
+    }
+
+    #[tokio::test]
+    async fn what_the_transaction_is_to_blame_for_ends_the_search() {
+        for error in [StateError::Reverted("no".to_owned()), BuildError::ZeroAmount.into()] {
+            let nodes = three();
+            let error = Mutex::new(Some(error));
+            let (answer, asked) = read(&nodes, |_| Err(error.lock().unwrap().take().unwrap())).await;
+            assert!(matches!(answer, Err(StateError::Reverted(_) | StateError::Build(_))), "{answer:?}");
+            assert_eq!(asked, ["first"]);
+        }
+        let (answer, asked) = read(&three(), |_| Err(StateError::Rpc(timeout()))).await;
+        assert!(answer.is_err());
+        assert_eq!(asked.len(), 3, "a node's failure to tell the state is no verdict");
+    }
+
+    #[tokio::test]
+    async fn where_all_fail_the_error_that_says_most_is_told() {
+        let refused = |code| RpcError::Node { method: "any".to_owned(), code, message: String::new(), data: None };
+        let of = async |answers: [Option<i64>; 3]| {
+            let (result, _) = read(&three(), |node| {
+                let place = ["first", "second", "third"].iter().position(|name| *name == node).unwrap();
+                Err(answers[place].map_or_else(timeout, refused))
+            })
+            .await;
+            match result.unwrap_err() {
+                RpcError::Node { code, .. } => Some(code),
+                _ => None,
+            }
+        };
+        assert_eq!(of([Some(1), None, None]).await, Some(1), "more than a failure to reach a node");
+        assert_eq!(of([None, Some(2), None]).await, Some(2));
+        assert_eq!(of([Some(1), Some(2), None]).await, Some(2), "the last of them");
+        assert_eq!(of([None, None, None]).await, None);
     }
 }

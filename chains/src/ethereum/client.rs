@@ -4,6 +4,7 @@ mod answer;
 mod fees;
 mod node;
 mod simulate;
+mod taker;
 
 use std::collections::BTreeSet;
 
@@ -11,6 +12,7 @@ use alloy::primitives::{Address, B256, keccak256};
 use futures::try_join;
 
 use self::node::{Block, Node, Receipt};
+use self::taker::Taker;
 use super::build::Plan;
 use super::{BasisPoints, Ethereum, Gas, GasPrice, Nonce, Replacing, Signed, State, Unsigned, replace};
 use crate::account::Account;
@@ -80,8 +82,7 @@ const PENDING: &str = "pending";
 
 /// One node of one EVM network.
 ///
-/// What it says is one node's word. That a transaction has [`Status::Expired`] above all should be heard from several: a
-/// node that lost its receipts says so of a transaction that was included.
+/// What it says is one node's word. That a transaction has [`Status::Expired`] above all should be heard from several.
 #[derive(Debug)]
 pub struct EthereumClient {
     chain: Ethereum,
@@ -169,12 +170,16 @@ impl EthereumClient {
         }))
     }
 
-    /// Whether the sender's nonce has been used by a final transaction, so that no other can use it.
-    async fn nonce_is_final(&self, node: &Node, from: Address, nonce: Nonce) -> Result<bool, RpcError> {
-        match self.heights(node).await?.finalized {
-            Some(height) => Ok(node.nonce(from, &format!("{height:#x}")).await? > nonce),
-            None => Ok(false),
-        }
+    /// Where the transaction `hash` stands, by its receipt; `None` where there is none.
+    async fn by_receipt(&self, node: &Node, hash: B256) -> Result<Option<Status>, RpcError> {
+        let Some(receipt) = node.receipt(hash).await? else { return Ok(None) };
+        Ok(Some(self.inclusion(node, &receipt).await?.map_or(Status::Unknown, Status::Included)))
+    }
+
+    /// The height of the last final block, where the sender's nonce is used up by then, so that no other can use it.
+    async fn used_up_by(&self, node: &Node, from: Address, nonce: Nonce) -> Result<Option<u64>, RpcError> {
+        let Some(height) = self.heights(node).await?.finalized else { return Ok(None) };
+        Ok((node.nonce(from, &format!("{height:#x}")).await? > nonce).then_some(height))
     }
 
     async fn knows(&self, node: &Node, hash: B256) -> Result<bool, RpcError> {
@@ -274,21 +279,26 @@ impl Client for EthereumClient {
     async fn status(&self, signed: &Signed) -> Result<Status, RpcError> {
         let node = self.node().await?;
         let (hash, unsigned) = (signed.hash(), signed.unsigned());
-        if let Some(receipt) = node.receipt(hash).await? {
-            return Ok(self.inclusion(node, &receipt).await?.map_or(Status::Unknown, Status::Included));
+        if let Some(status) = self.by_receipt(node, hash).await? {
+            return Ok(status);
         }
         match node.transaction(hash).await? {
             Some(known) if known.is_pending() => return Ok(Status::InMempool),
             Some(_) => return Ok(Status::Unknown),
             None => {}
         }
-        if !self.nonce_is_final(node, unsigned.from(), unsigned.nonce()).await? {
+        let Some(last) = self.used_up_by(node, unsigned.from(), unsigned.nonce()).await? else {
             return Ok(Status::Unknown);
-        }
+        };
         // Asked once more: the nonce may be used up by this very transaction, included and final since the first question.
-        match node.receipt(hash).await? {
-            Some(receipt) => Ok(self.inclusion(node, &receipt).await?.map_or(Status::Unknown, Status::Included)),
-            None => Ok(Status::Expired),
+        if let Some(status) = self.by_receipt(node, hash).await? {
+            return Ok(status);
+        }
+        match taker::taker(node, unsigned, last).await? {
+            // A node that knows the transaction from its block alone doesn't know what came of it.
+            Taker::Same(hash) => Ok(self.by_receipt(node, hash).await?.unwrap_or(Status::Unknown)),
+            Taker::Other => Ok(Status::Expired),
+            Taker::Untold => Ok(Status::SlotUsed),
         }
     }
 

@@ -53,6 +53,15 @@ impl Transaction {
         }
     }
 
+    /// EIP-2718's type byte.
+    #[cfg(feature = "client")]
+    pub(super) const fn kind(&self) -> u8 {
+        match self {
+            Self::Eip1559(_) => TYPE_EIP1559,
+            Self::Eip2930(_) => TYPE_EIP2930,
+        }
+    }
+
     fn encode_signed(&self, signature: &Signature) -> Vec<u8> {
         let mut raw = Vec::new();
         match self {

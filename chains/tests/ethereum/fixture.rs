@@ -11,6 +11,8 @@ use chains::intent::{Action, Intent};
 use chains::network::Network;
 use chains::payload::{Message, Payload, Signature};
 use k256::ecdsa::SigningKey;
+use k256::ecdsa::hazmat::SignPrimitive;
+use k256::sha2::Sha256;
 use serde::de::DeserializeOwned;
 
 pub(crate) const CHAIN_ID: u64 = 31_337;
@@ -88,6 +90,17 @@ pub(crate) fn signed(chain: &Ethereum, key: &SigningKey, unsigned: &Unsigned) ->
     let payloads = chain.payloads(&account, unsigned).expect("the account's own");
     let signatures: Vec<_> = payloads.iter().map(|payload| sign(key, payload)).collect();
     chain.assemble(&account, unsigned, &signatures).expect("a right signature")
+}
+
+/// The same message under another signature, of another hash: ECDSA takes any ephemeral scalar.
+pub(crate) fn signed_anew(key: &SigningKey, signed: &Signed) -> Signed {
+    let hash = signed.unsigned().signature_hash();
+    let scalar = key.as_nonzero_scalar();
+    let (signature, recovery_id) =
+        scalar.try_sign_prehashed_rfc6979::<Sha256>(&hash.0.into(), b"another").expect("a hash can be signed");
+    let recovery_id = recovery_id.expect("secp256k1 recovers").to_byte();
+    let again = Signature::Ecdsa { rs: signature.to_bytes().into(), recovery_id };
+    CHAIN.assemble(&account(key, CHAIN_ID), signed.unsigned(), &[again]).expect("a right signature")
 }
 
 /// A signed native transfer of Alice's with nonce 7.

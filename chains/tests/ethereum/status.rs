@@ -2,18 +2,27 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use alloy::consensus::TxEnvelope;
+use alloy::eips::eip2718::Decodable2718;
+use alloy::primitives::{Address, B256};
 use chains::amount::Amount;
+use chains::asset::Asset;
+use chains::chain::Chain;
 use chains::client::{Client, Inclusion, Status, Tip};
-use chains::ethereum::{Finality, Options};
+use chains::ethereum::{Fees, Finality, GasPrice, Options, Signed, State};
 use chains::rpc::RpcError;
 use serde_json::{Value, json};
 
 use crate::fake_node::{Answer, FakeNode, block, error, hash};
-use crate::fixture::signed_transfer;
+use crate::fixture::{CHAIN, alice, alice_key, signed, signed_anew, signed_transfer, state, transfer};
 
 fn receipt(height: u64, status: &str) -> Value {
+    receipt_of(signed_transfer().hash(), height, status)
+}
+
+fn receipt_of(tx: B256, height: u64, status: &str) -> Value {
     json!({
-        "transactionHash": signed_transfer().hash(), "blockHash": hash(0xaa), "blockNumber": format!("{height:#x}"),
+        "transactionHash": tx, "blockHash": hash(0xaa), "blockNumber": format!("{height:#x}"),
         "status": status, "gasUsed": "0x5208", "effectiveGasPrice": "0x3b9aca00",
     })
 }
@@ -42,6 +51,60 @@ fn chain(node: &FakeNode, other: impl Fn(&str) -> Answer + Send + 'static) {
             None => other(at),
         }
     });
+}
+
+/// A transaction of Alice's as a node tells it with its block, by alloy's own JSON.
+fn mined(tx: &Signed) -> Value {
+    let envelope = TxEnvelope::decode_2718(&mut tx.raw().as_ref()).expect("a transaction");
+    let mut told = serde_json::to_value(envelope).expect("JSON");
+    told["from"] = json!(tx.unsigned().from());
+    told
+}
+
+/// Another payment of Alice's with nonce 7.
+fn other(fees: Fees, wei: u128) -> Signed {
+    let intent = transfer(Asset::Native, Address::repeat_byte(0xbb), Amount::from_wei(wei));
+    let unsigned = CHAIN.build(&intent, &alice(), &State { fees, ..state() }).expect("it can be built");
+    signed(&CHAIN, &alice_key(), &unsigned)
+}
+
+/// Up to block 100, final up to 90: the sender's nonce 7 is used up in block `at`, among others' by `tx`. States below
+/// `oldest` are thrown away.
+fn used_up(node: &FakeNode, at: u64, oldest: u64, tx: &Value) {
+    node.on("eth_getTransactionCount", move |params| {
+        let height = height_of(params.get(1), 100);
+        match height {
+            Some(height) if height >= oldest => Answer::Result(json!(if height >= at { "0x8" } else { "0x7" })),
+            _ => error(-32000, "missing trie node"),
+        }
+    });
+    let (strange, tx) = (json!({ "hash": hash(0x11), "type": "0x7e" }), tx.clone());
+    node.on("eth_getBlockByNumber", move |params| {
+        let Some(height) = height_of(params.get(0), 90) else { return Answer::Result(Value::Null) };
+        let mut told = block(height, 0xaa);
+        if params.get(1) == Some(&json!(true)) {
+            let mut earlier = tx.clone();
+            earlier["nonce"] = json!("0x6");
+            let mut anothers = tx.clone();
+            anothers["from"] = json!(Address::ZERO);
+            let mut all = vec![strange.clone(), earlier, anothers];
+            all.extend((height == at).then(|| tx.clone()));
+            told["transactions"] = json!(all);
+        }
+        Answer::Result(told)
+    });
+}
+
+/// The height that a block parameter names, where `finalized` is at `last`.
+fn height_of(at: Option<&Value>, last: u64) -> Option<u64> {
+    match at.and_then(Value::as_str).expect("a block") {
+        "latest" => Some(100),
+        "finalized" => Some(last),
+        height => {
+            let digits = height.strip_prefix("0x").expect("a height");
+            Some(u64::from_str_radix(digits, 16).expect("a height")).filter(|height| *height <= 100)
+        }
+    }
 }
 
 async fn status(node: &FakeNode) -> Status {
@@ -113,24 +176,127 @@ async fn waiting_and_unknown() {
 }
 
 #[tokio::test]
-async fn expired_once_the_nonce_is_used_at_a_final_block() {
+async fn expired_once_another_transaction_has_used_the_nonce_in_a_final_block() {
     let node = node().await;
-    let used_up_at = |final_height: &'static str| {
-        move |params: &Value| {
-            let at = params.get(1).and_then(Value::as_str).expect("a block");
-            Answer::Result(json!(if at == final_height { "0x8" } else { "0x7" }))
-        }
-    };
-    node.on("eth_getTransactionCount", used_up_at("latest"));
-    assert_eq!(status(&node).await, Status::Unknown, "used, but not at a final block");
-    node.on("eth_getTransactionCount", used_up_at("0x5a"));
-    assert_eq!(status(&node).await, Status::Expired);
+    let another = mined(&other(state().fees, 2));
+    used_up(&node, 91, 0, &another);
+    assert_eq!(status(&node).await, Status::Unknown, "used, but not in a final block");
+    // Wherever the block is.
+    for at in (1..=90).step_by(4).chain([89, 90]) {
+        used_up(&node, at, 0, &another);
+        assert_eq!(status(&node).await, Status::Expired, "block {at}");
+    }
 
     // Without finality nothing expires.
     chain(&node, |_| error(-32602, "unknown tag"));
     let never = Options { finality: Finality::Tag { else_depth: None }, ..Options::default() };
     node.result("eth_getTransactionCount", json!("0x8"));
     assert_eq!(status_with(&node, never).await.expect("a status"), Status::Unknown);
+}
+
+#[tokio::test]
+async fn a_second_signature_over_the_same_message_is_the_payment() {
+    let node = node().await;
+    let ours = signed_transfer();
+    let again = signed_anew(&alice_key(), &ours);
+    assert!(again.hash() != ours.hash() && again.unsigned() == ours.unsigned());
+    let hash_of_it = again.hash();
+    node.on("eth_getTransactionReceipt", move |params| {
+        let asked: B256 = serde_json::from_value(params[0].clone()).expect("a hash");
+        Answer::Result(if asked == hash_of_it { receipt_of(asked, 60, "0x1") } else { Value::Null })
+    });
+    used_up(&node, 60, 0, &mined(&again));
+    let Status::Included(inclusion) = status(&node).await else { panic!("it is in a block") };
+    assert!(inclusion.height == 60 && inclusion.finalized && inclusion.succeeded);
+
+    node.result("eth_getTransactionReceipt", Value::Null);
+    assert_eq!(status(&node).await, Status::Unknown, "included, but what came of it isn't known");
+}
+
+#[tokio::test]
+async fn a_node_that_forgot_the_hash_finds_the_transaction_in_its_block() {
+    let node = node().await;
+    used_up(&node, 12, 0, &mined(&signed_transfer()));
+    assert_eq!(status(&node).await, Status::Unknown, "not expired: it is in a block, without a receipt");
+}
+
+#[tokio::test]
+async fn every_field_makes_another_message() {
+    let node = node().await;
+    let Fees::Eip1559 { max_fee_per_gas, max_priority_fee_per_gas } = state().fees else { unreachable!() };
+    let wei = |price: GasPrice, more| GasPrice::from_wei(price.wei() + more);
+    let dearer = Fees::Eip1559 { max_fee_per_gas: wei(max_fee_per_gas, 1), max_priority_fee_per_gas };
+    let tipped = Fees::Eip1559 { max_fee_per_gas, max_priority_fee_per_gas: wei(max_priority_fee_per_gas, 1) };
+    let of_another_type = Fees::Legacy { gas_price: max_fee_per_gas };
+    for tx in [other(dearer, 1), other(tipped, 1), other(of_another_type, 1)] {
+        used_up(&node, 50, 0, &mined(&tx));
+        assert_eq!(status(&node).await, Status::Expired, "{tx:?}");
+    }
+    let others = [
+        ("to", json!(Address::ZERO)),
+        ("to", Value::Null),
+        ("value", json!("0x2")),
+        ("input", json!("0x00")),
+        ("gas", json!("0x1")),
+        ("chainId", json!("0x1")),
+        ("accessList", json!([{ "address": Address::ZERO, "storageKeys": [] }])),
+        ("type", json!("0x0")),
+    ];
+    for (field, value) in others {
+        let mut tx = mined(&signed_transfer());
+        tx[field] = value;
+        used_up(&node, 50, 0, &tx);
+        assert_eq!(status(&node).await, Status::Expired, "{field}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_told_is_called_so() {
+    let node = node().await;
+    let another = mined(&other(state().fees, 2));
+    // Old states are thrown away: the block where they begin isn't the one.
+    used_up(&node, 40, 60, &another);
+    assert_eq!(status(&node).await, Status::SlotUsed);
+    // It is within the states that are left, though a step back leads out of them.
+    used_up(&node, 62, 60, &another);
+    assert_eq!(status(&node).await, Status::Expired);
+    // A field is left out.
+    for field in ["type", "value", "maxFeePerGas", "hash"] {
+        let mut tx = mined(&signed_transfer());
+        tx.as_object_mut().expect("an object").remove(field);
+        used_up(&node, 50, 0, &tx);
+        assert_eq!(status(&node).await, Status::SlotUsed, "{field}");
+    }
+    // No transaction of the sender's is in that block: an authorization has used up the nonce (EIP-7702).
+    let mut anothers = another.clone();
+    anothers["from"] = json!(Address::ZERO);
+    used_up(&node, 50, 0, &anothers);
+    assert_eq!(status(&node).await, Status::SlotUsed);
+    // Used up from the beginning: that can't be.
+    used_up(&node, 0, 0, &anothers);
+    assert_eq!(status(&node).await, Status::SlotUsed);
+    // Old blocks are thrown away, or told as an error, or as nothing.
+    for answer in [error(4444, "pruned history unavailable"), Answer::Result(Value::Null)] {
+        used_up(&node, 50, 0, &another);
+        node.on("eth_getBlockByNumber", move |params| match (height_of(params.get(0), 90), params.get(1)) {
+            (Some(_), Some(Value::Bool(true))) => answer.clone(),
+            (Some(height), _) => Answer::Result(block(height, 0xaa)),
+            (None, _) => Answer::Result(Value::Null),
+        });
+        assert_eq!(status(&node).await, Status::SlotUsed);
+    }
+}
+
+#[tokio::test]
+async fn the_search_asks_little() {
+    let node = node().await;
+    used_up(&node, 90, 0, &mined(&other(state().fees, 2)));
+    assert_eq!(status(&node).await, Status::Expired);
+    assert_eq!(
+        node.asked("eth_getTransactionCount").len(),
+        2,
+        "whether it is used up, and whether by the last final block"
+    );
 }
 
 #[tokio::test]
@@ -152,7 +318,7 @@ async fn an_error_is_never_evidence() {
         ["eth_getTransactionReceipt", "eth_getTransactionByHash", "eth_getTransactionCount", "eth_getBlockByNumber"]
     {
         let node = node().await;
-        node.result("eth_getTransactionCount", json!("0x8"));
+        used_up(&node, 90, 0, &mined(&other(state().fees, 2)));
         assert_eq!(status(&node).await, Status::Expired);
         for answer in [error(-32000, "try again"), Answer::Http(502, "<html>")] {
             node.on(method, move |_| answer.clone());

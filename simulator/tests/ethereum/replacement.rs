@@ -16,6 +16,8 @@ use chains::network::Network;
 use chains::payload::{Message, Payload, Signature};
 use chains::rpc::{Auth, RpcClient};
 use k256::ecdsa::SigningKey;
+use k256::ecdsa::hazmat::SignPrimitive;
+use k256::sha2::Sha256;
 use serde_json::json;
 
 use crate::client::{CHAIN, World};
@@ -57,6 +59,15 @@ impl Payer {
         let payloads = self.chain().payloads(&self.account, unsigned).unwrap();
         let signatures: Vec<_> = payloads.iter().map(sign).collect();
         self.chain().assemble(&self.account, unsigned, &signatures).unwrap()
+    }
+
+    /// The same message under another signature, as whoever took part in a signing may hold it.
+    fn signed_anew(&self, unsigned: &Unsigned) -> Signed {
+        let hash = unsigned.signature_hash().0.into();
+        let scalar = self.key.as_nonzero_scalar();
+        let (signature, id) = scalar.try_sign_prehashed_rfc6979::<Sha256>(&hash, b"another").unwrap();
+        let again = Signature::Ecdsa { rs: signature.to_bytes().into(), recovery_id: id.unwrap().to_byte() };
+        self.chain().assemble(&self.account, unsigned, &[again]).unwrap()
     }
 
     async fn first(&self, intent: &Intent) -> Unsigned {
@@ -145,6 +156,28 @@ async fn a_cancelled_payment_pays_nobody() {
     assert_eq!(payer.paid().await, U256::ZERO);
     payer.world.node.mine(10).await.unwrap();
     assert_eq!(payer.client.status(&payer.signed(&faster)).await.unwrap(), Status::Expired);
+    payer.world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signature_over_the_same_message_is_the_payment() {
+    let payer = Payer::start().await;
+    let payment = intent("1000");
+    payer.world.node.mine(5).await.unwrap();
+    let unsigned = payer.first(&payment).await;
+    let (ours, anothers) = (payer.signed(&unsigned), payer.signed_anew(&unsigned));
+    assert_ne!(ours.hash(), anothers.hash());
+    payer.client.broadcast(&anothers).await.unwrap();
+    payer.world.node.mine(1).await.unwrap();
+    assert_eq!(payer.paid().await, U256::from(1_000));
+    // Later payments and blocks lie between.
+    let next = payer.first(&payment).await;
+    payer.client.broadcast(&payer.signed(&next)).await.unwrap();
+    payer.world.node.mine(20).await.unwrap();
+
+    let Status::Included(theirs) = payer.client.status(&anothers).await.unwrap() else { panic!("it was mined") };
+    assert!(theirs.finalized && theirs.succeeded);
+    assert_eq!(payer.client.status(&ours).await.unwrap(), Status::Included(theirs));
     payer.world.stop().await;
 }
 

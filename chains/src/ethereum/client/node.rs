@@ -34,6 +34,12 @@ pub(super) struct Block {
     base_fee_per_gas: Option<U128>,
 }
 
+/// A block with whole transactions.
+#[derive(Debug, Deserialize)]
+struct Full {
+    transactions: Vec<Value>,
+}
+
 /// What recent blocks cost.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -93,6 +99,13 @@ impl Node {
         Ok(Nonce::new(count.to()))
     }
 
+    /// The same up to the block at `height`; `None` where the node can't tell, as one that has thrown away that state. Codes
+    /// differ from node to node, so any error of its own says so.
+    pub(super) async fn nonce_after(&self, address: Address, height: u64) -> Result<Option<Nonce>, RpcError> {
+        let count = self.rpc.call("eth_getTransactionCount", json!([address, U64::from(height)])).await;
+        Ok(told::<U64>(count)?.map(|count| Nonce::new(count.to())))
+    }
+
     /// Wei of `address`, up to block `at`.
     pub(super) async fn balance(&self, address: Address, at: &str) -> Result<Amount, RpcError> {
         let wei: U256 = self.rpc.call("eth_getBalance", json!([address, at])).await?;
@@ -150,6 +163,12 @@ impl Node {
     pub(super) async fn best_block(&self) -> Result<Block, RpcError> {
         let best = self.block("latest").await?;
         best.ok_or_else(|| malformed("eth_getBlockByNumber", "a chain without a latest block"))
+    }
+
+    /// The transactions of the block at `height`, each as the node writes it; `None` where the node can't tell.
+    pub(super) async fn transactions(&self, height: u64) -> Result<Option<Vec<Value>>, RpcError> {
+        let block = self.rpc.call("eth_getBlockByNumber", json!([U64::from(height), true])).await;
+        Ok(told::<Full>(block)?.map(|block| block.transactions))
     }
 
     /// The receipt of the transaction `hash`.
@@ -230,6 +249,14 @@ impl Known {
     /// Whether it is in no block yet.
     pub(super) fn is_pending(&self) -> bool {
         self.block_hash.is_none()
+    }
+}
+
+/// What a node has of the past; `None` where it says null or answers with an error of its own.
+fn told<T>(answer: Result<Option<T>, RpcError>) -> Result<Option<T>, RpcError> {
+    match answer {
+        Err(RpcError::Node { .. }) => Ok(None),
+        answer => answer,
     }
 }
 
