@@ -1,5 +1,7 @@
 //! What has become of a transaction, against a scripted node.
 
+#![allow(clippy::indexing_slicing, reason = "tests state their assumptions bluntly")]
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use alloy::consensus::TxEnvelope;
