@@ -12,6 +12,8 @@ mod bytes;
 mod client;
 #[path = "solana/durable.rs"]
 mod durable;
+#[path = "solana/ending.rs"]
+mod ending;
 #[path = "solana/fixture.rs"]
 mod fixture;
 #[path = "solana/nonces.rs"]

@@ -2,6 +2,7 @@
 
 mod answer;
 mod durable;
+mod ending;
 mod tables;
 mod verdict;
 
@@ -381,19 +382,23 @@ impl SolanaClient {
         Ok((slot, status))
     }
 
-    /// From which slot on the transaction can't be included any more, if final blocks show that its validity has passed.
-    async fn lapsed(&self, signed: &Signed) -> Result<Option<u64>, RpcError> {
-        match signed.validity() {
-            Validity::Blockhash { last_valid_block_height, .. } => {
-                let config = json!({ "commitment": FINALIZED });
-                let height: u64 = self.call("getBlockHeight", json!([config])).await?;
-                Ok((height > *last_valid_block_height).then_some(0))
-            }
-            Validity::Nonce(nonce) => {
-                let payer = signed.transaction().message.static_account_keys().first().copied().unwrap_or_default();
-                self.moved_on(&payer, nonce).await
-            }
-        }
+    /// What a status that the node has seen from `slot` says.
+    async fn included(&self, signature: &str, slot: u64, status: TxStatus) -> Status {
+        let finalized = status.confirmation_status.as_deref() == Some(FINALIZED);
+        let fee = if finalized { self.fee_paid(signature).await } else { None };
+        Status::Included(Inclusion {
+            height: status.slot,
+            block: None,
+            confirmations: match status.confirmations {
+                Some(after) => after.saturating_add(1),
+                // The node stops counting once the block is final.
+                None => slot.saturating_sub(status.slot).saturating_add(1),
+            },
+            finalized,
+            succeeded: status.err.is_none(),
+            failure: status.err.map(|error| error.to_string()),
+            fee,
+        })
     }
 
     /// The fee that a final transaction paid. A node without history answers with an error or nothing: then it is not
@@ -521,32 +526,19 @@ impl Client for SolanaClient {
 
     async fn status(&self, signed: &Signed) -> Result<Status, RpcError> {
         let signature = signed.signature().to_string();
-        let (mut slot, mut found) = self.signature_status(&signature).await?;
-        if found.is_none() {
-            let Some(lapsed) = self.lapsed(signed).await? else { return Ok(Status::Unknown) };
-            // It may have been included between the two questions; after it has lapsed it can't be any more.
-            (slot, found) = self.signature_status(&signature).await?;
-            if found.is_none() && slot < lapsed {
-                // Another node may have answered, which is behind the one that saw it lapse.
-                return Ok(Status::Unknown);
-            }
+        let (slot, found) = self.signature_status(&signature).await?;
+        if let Some(status) = found {
+            return Ok(self.included(&signature, slot, status).await);
         }
-        let Some(status) = found else { return Ok(Status::Expired) };
-        let finalized = status.confirmation_status.as_deref() == Some(FINALIZED);
-        let fee = if finalized { self.fee_paid(&signature).await } else { None };
-        Ok(Status::Included(Inclusion {
-            height: status.slot,
-            block: None,
-            confirmations: match status.confirmations {
-                Some(after) => after.saturating_add(1),
-                // The node stops counting once the block is final.
-                None => slot.saturating_sub(status.slot).saturating_add(1),
-            },
-            finalized,
-            succeeded: status.err.is_none(),
-            failure: status.err.map(|error| error.to_string()),
-            fee,
-        }))
+        let Some(lapsed) = self.lapsed(signed).await? else { return Ok(Status::Unknown) };
+        // It may have been included between the two questions; after it has lapsed it can't be any more.
+        let (slot, found) = self.signature_status(&signature).await?;
+        match found {
+            Some(status) => Ok(self.included(&signature, slot, status).await),
+            // Another node may have answered, which is behind the one that saw it lapse.
+            None if slot < lapsed.slot() => Ok(Status::Unknown),
+            None => self.ending(signed, &lapsed).await,
+        }
     }
 
     async fn simulate(&self, unsigned: &Unsigned) -> Result<Tried, RpcError> {

@@ -73,6 +73,13 @@ impl Nonce {
         (self.account, self.value) == (other.account, other.value)
     }
 
+    /// Whether what the cluster includes of `message` uses the value up: it advances the account, and the value stands in the place
+    /// of its blockhash.
+    #[cfg(feature = "client")]
+    pub(super) fn is_used_by(&self, message: &VersionedMessage) -> bool {
+        *message.recent_blockhash() == self.value && advanced_by(message) == Some(self.account)
+    }
+
     /// What is used up with the value, as a slot's text.
     pub(super) fn slot_text(account: &Pubkey, value: &Hash) -> String {
         format!("nonce/{account}/{value}")

@@ -228,14 +228,7 @@ impl Signed {
         lifetime: Lifetime,
     ) -> Result<Self, DecodeError> {
         check(&transaction.message)?;
-        transaction.sanitize().map_err(|e| malformed(e.to_string()))?;
-        let message = transaction.message.serialize();
-        let keys = transaction.message.static_account_keys().iter();
-        for (index, (key, signature)) in keys.zip(&transaction.signatures).enumerate() {
-            if !sign::verify(key.as_array(), &message, signature.as_array()) {
-                return Err(malformed(format!("signature {index} doesn't verify")));
-            }
-        }
+        verify(&transaction)?;
         let validity = lifetime.of(&transaction.message)?;
         Ok(Self { cluster, validity, transaction })
     }
@@ -288,6 +281,19 @@ fn check(message: &VersionedMessage) -> Result<(), DecodeError> {
     let len = 1 + signatures * SIGNATURE_LEN + message.serialize().len();
     if len > MAX_TRANSACTION_LEN {
         return Err(malformed(format!("a transaction of {len} bytes; at most {MAX_TRANSACTION_LEN} are possible")));
+    }
+    Ok(())
+}
+
+/// Verifies every signature under the key that the message names.
+pub(super) fn verify(transaction: &VersionedTransaction) -> Result<(), DecodeError> {
+    transaction.sanitize().map_err(|e| malformed(e.to_string()))?;
+    let message = transaction.message.serialize();
+    let keys = transaction.message.static_account_keys().iter();
+    for (index, (key, signature)) in keys.zip(&transaction.signatures).enumerate() {
+        if !sign::verify(key.as_array(), &message, signature.as_array()) {
+            return Err(malformed(format!("signature {index} doesn't verify")));
+        }
     }
     Ok(())
 }

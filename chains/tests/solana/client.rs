@@ -468,32 +468,45 @@ async fn becomes(node: Node) -> Status {
     client(&node.start().await).status(&signed()).await.expect("told")
 }
 
+fn epoch(height: u64) -> Value {
+    json!({ "absoluteSlot": 1_000, "blockHeight": height })
+}
+
 #[tokio::test]
-async fn what_is_not_seen_is_unknown_until_it_has_expired() {
+async fn what_is_not_seen_is_unknown_until_its_blockhash_is_too_old() {
     let nothing = valued(json!([null]));
     let seen = valued(json!([status(990, json!(0), Value::Null, "processed")]));
-    for (height, expected) in [(0, Status::Unknown), (LAST_VALID, Status::Unknown), (LAST_VALID + 1, Status::Expired)] {
-        let node = Node::new().says("getSignatureStatuses", nothing.clone()).says("getBlockHeight", json!(height));
-        assert_eq!(becomes(node).await, expected, "{height}");
+    // What has become of it then, its blocks tell.
+    for (height, looks) in [(0, 0), (LAST_VALID, 0), (LAST_VALID + 1, 1)] {
+        let node = Node::new().says("getSignatureStatuses", nothing.clone()).says("getEpochInfo", epoch(height));
+        let server = node.says("getBlocksWithLimit", json!([])).start().await;
+        assert_eq!(client(&server).status(&signed()).await.expect("told"), Status::Unknown, "{height}");
+        assert_eq!(asked(&server, "getBlocksWithLimit").await.len(), looks, "{height}");
     }
     // It was included between the questions for its status and for the height.
     let node = Node::new()
         .answer("getSignatureStatuses", [Ok(nothing.clone()), Ok(seen)])
-        .says("getBlockHeight", json!(LAST_VALID + 1));
+        .says("getEpochInfo", epoch(LAST_VALID + 1));
     assert!(matches!(becomes(node).await, Status::Included(_)));
+    // Another node answers, which is behind.
+    let behind = json!({ "context": { "slot": 999 }, "value": [null] });
+    let node = Node::new().says("getSignatureStatuses", behind).says("getEpochInfo", epoch(LAST_VALID + 1));
+    let server = node.start().await;
+    assert_eq!(client(&server).status(&signed()).await.expect("told"), Status::Unknown);
+    assert!(asked(&server, "getBlocksWithLimit").await.is_empty());
 
-    let server = Node::new().says("getSignatureStatuses", nothing).says("getBlockHeight", json!(0)).start().await;
+    let server = Node::new().says("getSignatureStatuses", nothing).says("getEpochInfo", epoch(0)).start().await;
     client(&server).status(&signed()).await.expect("told");
     let id = CHAIN.id(&signed());
     let asked_for = asked(&server, "getSignatureStatuses").await;
     assert_eq!(asked_for, [json!([[id.as_str()], { "searchTransactionHistory": true }])]);
-    assert_eq!(asked(&server, "getBlockHeight").await, [json!([{ "commitment": "finalized" }])]);
+    assert_eq!(asked(&server, "getEpochInfo").await, [json!([{ "commitment": "finalized" }])]);
 }
 
 /// Without its history a node can't say that there is no status.
 #[tokio::test]
 async fn a_node_without_history_proves_nothing() {
-    let node = Node::new().fails("getSignatureStatuses", -32011, Value::Null).says("getBlockHeight", json!(u64::MAX));
+    let node = Node::new().fails("getSignatureStatuses", -32011, Value::Null).says("getEpochInfo", epoch(u64::MAX));
     let found = client(&node.start().await).status(&signed()).await;
     assert!(matches!(found, Err(RpcError::Node { code: -32011, .. })), "{found:?}");
 }

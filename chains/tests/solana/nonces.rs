@@ -36,7 +36,7 @@ fn account_of(versions: &Versions) -> Value {
 }
 
 /// A nonce account of the wallet whose value derives from the blockhash that is `origin` in every byte.
-fn good(origin: u8) -> Value {
+pub(crate) fn good(origin: u8) -> Value {
     account_of(&Versions::Current(data(wallet().address(), origin)))
 }
 
@@ -305,12 +305,12 @@ fn at_slot(slot: u64, value: Value) -> Value {
 }
 
 #[tokio::test]
-async fn it_has_expired_only_where_final_blocks_show_another_value() {
+async fn it_is_used_up_only_where_final_blocks_show_another_value() {
     let own = wallet().address();
     let cases = [
         ("the same value", at_slot(1_000, good(21)), 1_000, Status::Unknown),
-        ("another", at_slot(1_000, good(22)), 1_000, Status::Expired),
-        ("another where it was seen", at_slot(900, good(22)), 900, Status::Expired),
+        ("another", at_slot(1_000, good(22)), 1_000, Status::SlotUsed),
+        ("another where it was seen", at_slot(900, good(22)), 900, Status::SlotUsed),
         // It was seen at slot 900: final blocks before that show the value before it.
         ("the one before", at_slot(899, good(20)), 1_000, Status::Unknown),
         ("no account", at_slot(1_000, Value::Null), 1_000, Status::Unknown),
@@ -323,12 +323,14 @@ async fn it_has_expired_only_where_final_blocks_show_another_value() {
     for (name, account, status_slot, expected) in cases {
         let nothing = at_slot(status_slot, Value::Null);
         let node = Node::new().says("getSignatureStatuses", nothing).says("getMultipleAccounts", account);
+        // It keeps everything, and doesn't know what used the value up.
+        let node = node.says("getSignaturesForAddress", json!([])).says("getFirstAvailableBlock", json!(0));
         let server = node.start().await;
         assert_eq!(client(&server).status(&signed()).await.expect("told"), expected, "{name}");
         let config = json!({ "encoding": "base64", "commitment": "finalized" });
         let looked = asked(&server, "getMultipleAccounts").await;
         assert_eq!(looked, [json!([[nonce(&wallet(), 21).account.to_string()], config])]);
-        assert!(asked(&server, "getBlockHeight").await.is_empty(), "blocks don't make it too old");
+        assert!(asked(&server, "getEpochInfo").await.is_empty(), "blocks don't make it too old");
     }
 }
 

@@ -346,6 +346,38 @@ async fn a_payment_under_a_blockhash_is_not_replaced_but_expires() {
     world.node.stop().await;
 }
 
+/// Signatures that several signers make together are randomised: one of them may keep a second one over the same message, and send
+/// it instead. The payment is made, under an id that nobody was told.
+#[tokio::test]
+async fn a_second_signature_over_the_message_is_the_payment() {
+    for nonces in [1, 0] {
+        let world = World::new(nonces).await;
+        let payment = world.build(&world.pay(9), &BTreeSet::new()).await;
+        assert_eq!(is_durable(&payment), nonces == 1);
+        let signed = world.sign(&payment);
+        let message = payment.message().clone();
+        let scalar = ed25519_dalek::SigningKey::from_bytes(world.key.secret_bytes()).to_scalar();
+        let again = frost_ed25519::SigningKey::deserialize(&scalar.to_bytes()).unwrap();
+        let again = again.sign(rand_core::OsRng, &message.serialize()).serialize().unwrap();
+        let again = VersionedTransaction { signatures: vec![again.try_into().unwrap()], message };
+        assert_ne!(again.signatures[0], signed.signature());
+        assert_eq!(again.verify_with_results(), [true]);
+
+        let id = world.node.send(&again).await.unwrap();
+        world.mine(1).await;
+        assert_eq!(world.paid().await, 9);
+        assert_eq!(world.status(&signed).await, Status::Unknown, "a reorg may still take it back");
+        // Under a nonce it is known as soon as that is final, under a blockhash when that is too old.
+        world.mine(if nonces == 1 { FINAL } else { 170 }).await;
+        let inclusion = world.included(&signed).await;
+        assert!(inclusion.finalized && inclusion.succeeded);
+        assert_eq!(inclusion.height, world.node.status(&id).await["slot"]);
+        let told = world.node.transaction(&id).await;
+        assert_eq!(told["meta"]["fee"], fee(&inclusion));
+        world.node.stop().await;
+    }
+}
+
 /// Why a nonce's value must prove that it is one: two messages that start by advancing the nonce but are under a recent
 /// blockhash are both included. The adapter signs no such message.
 #[tokio::test]
@@ -425,6 +457,11 @@ async fn hard_weather_is_a_typed_error_and_nothing_else() {
     assert!(is_durable(&waiting));
     let waiting_signed = world.sign(&waiting);
 
+    let plain = client(&world.node, Options { durable: Durable::Never, ..Options::default() });
+    let late = plain.state(&intent, &world.account, &BTreeSet::new()).await.unwrap();
+    let late = world.sign(&CHAIN.build(&intent, &world.account, &late).unwrap());
+    world.mine(170).await;
+
     let storm = Storm::before(&world.node.node.url()).await;
     let client = || {
         let rpc = RpcClient::new(storm.url(), Auth::None, Duration::from_secs(10)).unwrap();
@@ -441,7 +478,9 @@ async fn hard_weather_is_a_typed_error_and_nothing_else() {
     storm.weather("replacement_state", replacement).await;
     let balance = || async { client().balance(account, Asset::Native).await.map(|amount| amount.to_string()) };
     storm.weather("balance", balance).await;
-    for (signed, expected) in [(&waiting_signed, Status::Unknown), (&excluded, Status::Expired)] {
+    for (signed, expected) in
+        [(&waiting_signed, Status::Unknown), (&excluded, Status::Expired), (&late, Status::Expired)]
+    {
         assert_eq!(client().status(signed).await.unwrap(), expected);
         storm.weather("status", || async { client().status(signed).await.map(|s| format!("{s:?}")) }).await;
     }

@@ -70,18 +70,39 @@ pub(super) struct TxStatus {
 /// One transaction in `getSignaturesForAddress`.
 #[derive(Debug, Deserialize)]
 pub(super) struct SignatureOf {
+    pub(super) signature: String,
     pub(super) slot: u64,
+    pub(super) err: Option<Value>,
+}
+
+/// `getEpochInfo`: a block's slot and its height, in one answer.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct EpochInfo {
+    pub(super) absolute_slot: u64,
+    pub(super) block_height: u64,
 }
 
 /// `getBlock`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Block {
+    pub(super) blockhash: String,
+    /// Null in the oldest blocks.
+    pub(super) block_height: Option<u64>,
     /// The blockhash of the block before it.
     pub(super) previous_blockhash: String,
 }
 
-/// `getTransaction`.
+/// `getTransaction` with encoding `base64`.
+#[derive(Debug, Deserialize)]
+pub(super) struct Transaction {
+    #[serde(deserialize_with = "base64_data")]
+    pub(super) transaction: Vec<u8>,
+    pub(super) meta: Option<Meta>,
+}
+
+/// `getTransaction`, where only its fee is of interest.
 #[derive(Debug, Deserialize)]
 pub(super) struct TransactionMeta {
     pub(super) meta: Option<Meta>,
@@ -100,7 +121,7 @@ fn pubkey<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Pubkey, D::Error
 fn base64_data<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
     let (data, encoding) = <(String, String)>::deserialize(deserializer)?;
     if encoding != "base64" {
-        return Err(D::Error::custom(format!("account data in {encoding}, not in base64")));
+        return Err(D::Error::custom(format!("bytes in {encoding}, not in base64")));
     }
     BASE64_STANDARD.decode(data).map_err(D::Error::custom)
 }
