@@ -272,6 +272,23 @@ fn of_many_cheats_at_once_one_is_answered() {
     assert_eq!(caught, 1, "the others are not checked any more");
 }
 
+/// A check that ends in a ban has to end before the next one begins. Whatever can't end in one waits for nobody.
+#[test]
+fn letters_of_a_peer_are_checked_one_session_at_a_time() {
+    let (signers, frost) = (Signers::with(SchemeId::Ecdsa), Signers::with(SchemeId::Ed25519));
+    let (b, (session, letters)) = (signers.node("b"), before_the_check(&signers, false));
+    let [check, frosts] = [b, frost.node("b")].map(|b| b.checks.begin(ids(&["a"]).into_iter().collect()));
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| b.carry_out(Command::Round { session, round: 1, letters }));
+        assert!(frost.prove(["a", "b"], |_, _| ()).iter().all(signed), "no ban comes of these");
+        assert!(signers.prove(["b", "c"], |_, _| ()).iter().all(signed), "the check is with another");
+        assert!(matches!(b.carry_out(prove(fresh_session(), &["a", "b"])), Ok(Answer::Letters { .. })));
+        assert!(!waits.is_finished());
+        drop((check, frosts));
+        assert!(matches!(waits.join().unwrap(), Ok(Answer::Letters { round: 2, .. })));
+    });
+}
+
 #[test]
 fn sessions_are_for_once_and_rounds_come_in_order() {
     let signers = Signers::with(SchemeId::Ed25519);
