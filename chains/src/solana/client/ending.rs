@@ -41,7 +41,7 @@ const PAGE: usize = 1_000;
 const PAGES: usize = 5;
 
 /// How many transactions are read to find one.
-const MOST_READ: usize = 512;
+const MOST_READ: usize = 256;
 
 /// What final blocks show of a message that they can't include any more.
 #[derive(Clone, Copy, Debug)]
