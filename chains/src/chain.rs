@@ -230,7 +230,7 @@ pub enum BuildError {
         /// What could be spent.
         available: Amount,
     },
-    /// The fee would pass the intent's own cap.
+    /// The fee would pass the intent's own cap, or on Bitcoin what the highest fee rate that is believed makes of its size.
     #[error("the fee {fee} is above the cap of {cap}")]
     FeeAboveCap {
         /// The fee that would be needed, native base units.

@@ -323,6 +323,7 @@ fn pays_bitcoin(to: &str) -> Effects {
     let state = chains::bitcoin::State {
         utxos: vec![chains::bitcoin::Utxo::new(Arc::new(previous), 0, 6).expect("an output")],
         fee_rate: FeeRate::from_sat_per_vb(2).expect("a rate"),
+        max_fee_rate: FeeRate::from_sat_per_vb(500).expect("a rate"),
         tip: Height::from_consensus(100).expect("a height"),
         waiting: chains::bitcoin::Waiting::Untouched,
     };

@@ -16,6 +16,10 @@ use crate::asset::Asset;
 use crate::chain::{BuildError, TxId};
 use crate::intent::Intent;
 
+/// How large a transaction with all its unconfirmed ancestors may be where nodes are to take it, virtual bytes (bitcoind's
+/// `-limitancestorsize`).
+pub(super) const MAX_PACKAGE: u64 = 101_000;
+
 /// Reads the parent's id; `None` where it isn't spelled as a txid is, in 64 lower-case digits.
 pub(super) fn txid(parent: &TxId) -> Option<Txid> {
     parent.as_str().parse::<Txid>().ok().filter(|txid| txid.to_string() == parent.as_str())
@@ -27,6 +31,11 @@ pub(super) fn build(intent: &Intent, parent: &TxId, owner: &Owner, state: &State
     let Waiting::Accelerated(package) = &state.waiting else {
         return Err(BuildError::NotAcceleratable("the state was gathered for another transaction; gather it anew"));
     };
+    if package.vsize > MAX_PACKAGE {
+        return Err(BuildError::NotAcceleratable(
+            "with its unconfirmed ancestors it is larger than nodes take a child of (101,000 virtual bytes)",
+        ));
+    }
     let costs = Costs {
         rate: state.fee_rate,
         input: build::input_weight(&owner.key),
@@ -47,7 +56,9 @@ pub(super) fn build(intent: &Intent, parent: &TxId, owner: &Owner, state: &State
             let heavy = "more inputs than a standard transaction holds; consolidate small outputs";
             return Err(BuildError::Unsupported(heavy));
         }
-        let fee = child_fee(&costs, package, weight.div_ceil(4));
+        let vsize = weight.div_ceil(4);
+        let fee = child_fee(&costs, package, vsize);
+        build::require_believed(fee, state.max_fee_rate, vsize.saturating_add(package.vsize))?;
         let total = chosen.iter().fold(0_u64, |sum, coin| sum.saturating_add(coin.txout().value.to_sat()));
         match total.checked_sub(fee).filter(|value| *value >= costs.dust) {
             Some(value) => {

@@ -32,6 +32,9 @@ pub struct State {
     pub utxos: Vec<Utxo>,
     /// What is paid per virtual byte; already at least what the node relays.
     pub fee_rate: FeeRate,
+    /// The highest rate that is believed. What a node asks of a replacement, and of a child that pays for its parent, is refused
+    /// above it.
+    pub max_fee_rate: FeeRate,
     /// The best block's height. The transaction is locked to it, so that no miner gains by mining it into an earlier
     /// block (fee sniping).
     pub tip: Height,
@@ -188,6 +191,15 @@ pub(super) fn unsigned(
 /// A fee rate as bitcoind compares them: satoshi per 1,000 virtual bytes, rounded down.
 pub(super) fn rate_per_kvb(fee: u64, vsize: u64) -> u64 {
     fee.saturating_mul(1_000).checked_div(vsize).unwrap_or(0)
+}
+
+/// Makes sure that what a node asks is no more than `rate` makes of that many virtual bytes.
+pub(super) fn require_believed(fee: u64, rate: FeeRate, vsize: u64) -> Result<(), BuildError> {
+    let most = rate.fee_vb(vsize).map_or(u64::MAX, Sats::to_sat);
+    if fee <= most {
+        return Ok(());
+    }
+    Err(BuildError::FeeAboveCap { fee: Amount::from_sat(fee), cap: Amount::from_sat(most) })
 }
 
 /// The output that the intent asks for.

@@ -33,7 +33,7 @@ pub struct Options {
     pub confirmation_target: u16,
     /// The fee rate where the node has no estimate.
     pub fallback_fee_rate: FeeRate,
-    /// The highest fee rate that is taken from a node.
+    /// The highest fee rate that is taken from a node, as its estimate or as what it asks of a replacement.
     pub max_fee_rate: FeeRate,
     /// How many confirmations a conflicting transaction needs before the one that it excludes is called expired.
     pub conflict_depth: u32,
@@ -153,7 +153,8 @@ impl BitcoinClient {
 
         utxos.retain(|utxo| !busy.contains(&Slot::new(network, utxo.outpoint())));
         let tip = Height::from_consensus(height).map_err(|e| self.node.contradiction("getblockchaininfo", e))?;
-        Ok(State { utxos, fee_rate: self.fee_rate().await?, tip, waiting })
+        let (fee_rate, max_fee_rate) = (self.fee_rate().await?, self.options.max_fee_rate);
+        Ok(State { utxos, fee_rate, max_fee_rate, tip, waiting })
     }
 
     /// The transaction `id` in the node's mempool, with its ancestors.

@@ -8,12 +8,15 @@
 //!
 //! Besides, its fee rate is higher than that of what it replaces. All inputs of all earlier attempts are kept, so that it
 //! excludes each of them on chain, whichever of them which node may hold.
+//!
+//! The fees, rates and counts of what waits are the node's word, so a fee above the highest rate that is believed is refused.
 
 use std::collections::BTreeSet;
 
 use bitcoin::policy::MAX_STANDARD_TX_WEIGHT;
 use bitcoin::{Amount as Sats, FeeRate, OutPoint, TxOut, psbt};
 
+use super::accelerate;
 use super::address::{Owner, OwnerKey};
 use super::build::select::Costs;
 use super::build::{self, Replaced, State, Utxo, Waiting};
@@ -72,6 +75,9 @@ pub(super) fn replace(
         amount: payment.as_ref().map(|output| output.value.to_sat()),
         cap: intent.max_fee,
         floor: Floor::of(previous, replaced, &owner.key),
+        believed: state.max_fee_rate,
+        // A child pays for its unconfirmed ancestors, and so does what takes its place.
+        ancestors: if matches!(intent.action, Action::Accelerate { .. }) { accelerate::MAX_PACKAGE } else { 0 },
     };
     let spare = spare_coins(state, previous, &anchors, &needs.costs);
     let (settled, added) = needs.fund(&anchors, &spare)?;
@@ -189,6 +195,10 @@ struct Needs {
     amount: Option<u64>,
     cap: Option<Amount>,
     floor: Floor,
+    /// The highest rate that is believed.
+    believed: FeeRate,
+    /// So many virtual bytes of others it may pay for.
+    ancestors: u64,
 }
 
 /// Where the money goes besides to the payee, satoshi.
@@ -232,6 +242,9 @@ impl Needs {
                 let heavy = "more inputs than a standard transaction holds; consolidate small outputs";
                 return Err(above_cap.unwrap_or(BuildError::Unsupported(heavy)));
             }
+            // At once: more coins would only make room for a higher fee.
+            let vsize = self.costs.weight(inputs, true).div_ceil(4).saturating_add(self.ancestors);
+            build::require_believed(self.fee(inputs, true), self.believed, vsize)?;
             if let Some(settled) = self.settle(total, inputs) {
                 let fee = Amount::from_sat(settled.fee);
                 match self.cap {

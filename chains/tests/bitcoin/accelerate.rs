@@ -129,6 +129,41 @@ fn a_child_is_itself_replaced_by_one_that_pays_more() {
 }
 
 #[test]
+fn what_a_node_asks_for_a_package_is_believed_up_to_what_nodes_take() {
+    let wallet = Wallet::p2tr(2);
+    let parent = pay(&[(wallet.script(), 90_000)], 99);
+    let intent = accelerate(&parent.compute_txid().to_string());
+    let of_size = |vsize, rate| {
+        let package = Parent { fees: bitcoin::Amount::from_sat(150), vsize };
+        waiting(&wallet, &parent, &[100_000_000], package, rate)
+    };
+    let build = |state: &State| CHAIN.build(&intent, &wallet.account, state);
+    // The largest package at the highest rate.
+    let child = build(&of_size(101_000, 500)).expect("it can be accelerated");
+    assert!(child.fee().to_sat() >= 500 * 101_000 - 150);
+    let too_large = build(&of_size(101_001, 1));
+    assert!(matches!(too_large, Err(BuildError::NotAcceleratable(_))), "{too_large:?}");
+    let too_dear = build(&of_size(101_000, 502));
+    assert!(matches!(&too_dear, Err(BuildError::FeeAboveCap { fee, cap }) if fee > cap), "{too_dear:?}");
+
+    // A child pays for others, so what takes its place may pay more than its own size is worth, but not anything.
+    let mut state = of_size(20_000, 100);
+    let child = build(&state).expect("it can be accelerated");
+    let incremental = FeeRate::from_sat_per_vb_u32(1);
+    for (fees, taken) in [(child.fee(), true), (bitcoin::Amount::from_sat(60_000_000), false)] {
+        let told = chains::bitcoin::Replaced { incremental, fees, rate: 0, count: 1, own_descendants: false };
+        state.waiting = Waiting::Replaced(told);
+        for purpose in [Replacement::SpeedUp, Replacement::Cancel] {
+            match CHAIN.replace(&intent, &wallet.account, std::slice::from_ref(&child), purpose, &state) {
+                Ok(faster) => assert!(taken && faster.fee() > fees),
+                Err(BuildError::FeeAboveCap { fee, cap }) => assert!(!taken && fee > cap, "{fee} above {cap}"),
+                Err(other) => panic!("{other}"),
+            }
+        }
+    }
+}
+
+#[test]
 fn the_slot_names_its_transaction_and_no_other() {
     let slot: chains::chain::Slot = format!("bitcoin:regtest/{}:7", "ab".repeat(32)).parse().expect("a slot");
     let is_of = |text: &str| slot.is_output_of(&text.parse().expect("letters and digits"));

@@ -88,6 +88,7 @@ impl Wallet {
         State {
             utxos: coins.map(|(sat, salt)| self.coin(*sat, salt)).collect(),
             fee_rate: FeeRate::from_sat_per_vb_u32(5),
+            max_fee_rate: FeeRate::from_sat_per_vb_u32(500),
             tip: Height::from_consensus(840_000).expect("a height"),
             waiting: Waiting::Untouched,
         }

@@ -203,6 +203,38 @@ fn the_market_gives_way_to_the_cap_and_the_rules_do_not() {
 }
 
 #[test]
+fn what_a_node_asks_is_believed_up_to_the_highest_rate() {
+    for wallet in Wallet::both() {
+        // Enough to be burned, and coins that could make room for it.
+        let mut coins = vec![100_000_000];
+        coins.extend([1_000_000; 40]);
+        let (intent, attempts, state) = paid(&wallet, &coins);
+        let with = |purpose: Replacement, change: &dyn Fn(&mut Replaced)| {
+            let mut told = replaced(&attempts, true, 1);
+            change(&mut told);
+            let state = State { waiting: Waiting::Replaced(told), ..state.clone() };
+            replace(&wallet, &intent, &attempts, purpose, &state)
+        };
+        let size = vsize(&attempts[0].1);
+        let lies: [&dyn Fn(&mut Replaced); 3] = [
+            &|told| told.incremental = FeeRate::from_sat_per_vb_u32(501),
+            &|told| told.fees = bitcoin::Amount::from_sat(500 * (size + 10)),
+            &|told| told.rate = 501_000,
+        ];
+        for purpose in [Replacement::SpeedUp, Replacement::Cancel] {
+            for lie in lies {
+                let refused = with(purpose, lie).expect_err("more than the highest rate makes of it");
+                let BuildError::FeeAboveCap { fee, cap } = refused else { panic!("{refused}") };
+                assert!(fee > cap && cap <= Amount::from_sat(500 * (size + 10)), "{fee} above {cap}");
+            }
+            let dear = with(purpose, &|told| told.rate = 490_000).expect("it is believed");
+            let size = vsize(&sign(&wallet, &dear));
+            assert!((490 * size..=500 * size).contains(&dear.fee().to_sat()), "{} for {size}", dear.fee());
+        }
+    }
+}
+
+#[test]
 fn nobody_s_transaction_is_pushed_out_but_the_intent_s_own() {
     let wallet = Wallet::p2tr(2);
     let (intent, attempts, state) = paid(&wallet, &[1_000_000]);
@@ -224,8 +256,8 @@ fn nobody_s_transaction_is_pushed_out_but_the_intent_s_own() {
         .collect();
     assert_eq!(reasons.len(), 3, "three reasons: {reasons:?}");
     // Rule 3 counts all that leaves.
-    let dear = with(&|told| told.fees = bitcoin::Amount::from_sat(70_000)).expect("enough");
-    assert!(dear.fee().to_sat() > 70_000);
+    let dear = with(&|told| told.fees = bitcoin::Amount::from_sat(40_000)).expect("enough");
+    assert!(dear.fee().to_sat() > 40_000);
 }
 
 #[test]

@@ -58,9 +58,15 @@ fn chain(node: &FakeNode, other: impl Fn(&str) -> Answer + Send + 'static) {
 /// A transaction of Alice's as a node tells it with its block, by alloy's own JSON.
 fn mined(tx: &Signed) -> Value {
     let envelope = TxEnvelope::decode_2718(&mut tx.raw().as_ref()).expect("a transaction");
-    let mut told = serde_json::to_value(envelope).expect("JSON");
-    told["from"] = json!(tx.unsigned().from());
-    told
+    let told = serde_json::to_value(envelope).expect("JSON");
+    with(&told, "from", json!(tx.unsigned().from()))
+}
+
+/// The same object with another field.
+fn with(object: &Value, field: &str, value: Value) -> Value {
+    let mut changed = object.as_object().expect("an object").clone();
+    changed.insert(field.to_owned(), value);
+    changed.into()
 }
 
 /// Another payment of Alice's with nonce 7.
@@ -83,17 +89,14 @@ fn used_up(node: &FakeNode, at: u64, oldest: u64, tx: &Value) {
     let (strange, tx) = (json!({ "hash": hash(0x11), "type": "0x7e" }), tx.clone());
     node.on("eth_getBlockByNumber", move |params| {
         let Some(height) = height_of(params.get(0), 90) else { return Answer::Result(Value::Null) };
-        let mut told = block(height, 0xaa);
-        if params.get(1) == Some(&json!(true)) {
-            let mut earlier = tx.clone();
-            earlier["nonce"] = json!("0x6");
-            let mut anothers = tx.clone();
-            anothers["from"] = json!(Address::ZERO);
-            let mut all = vec![strange.clone(), earlier, anothers];
-            all.extend((height == at).then(|| tx.clone()));
-            told["transactions"] = json!(all);
+        let header = block(height, 0xaa);
+        if params.get(1) != Some(&json!(true)) {
+            return Answer::Result(header);
         }
-        Answer::Result(told)
+        let (earlier, anothers) = (with(&tx, "nonce", json!("0x6")), with(&tx, "from", json!(Address::ZERO)));
+        let mut all = vec![strange.clone(), earlier, anothers];
+        all.extend((height == at).then(|| tx.clone()));
+        Answer::Result(with(&header, "transactions", all.into()))
     });
 }
 
@@ -245,9 +248,7 @@ async fn every_field_makes_another_message() {
         ("type", json!("0x0")),
     ];
     for (field, value) in others {
-        let mut tx = mined(&signed_transfer());
-        tx[field] = value;
-        used_up(&node, 50, 0, &tx);
+        used_up(&node, 50, 0, &with(&mined(&signed_transfer()), field, value));
         assert_eq!(status(&node).await, Status::Expired, "{field}");
     }
 }
@@ -270,8 +271,7 @@ async fn what_cannot_be_told_is_called_so() {
         assert_eq!(status(&node).await, Status::SlotUsed, "{field}");
     }
     // No transaction of the sender's is in that block: an authorization has used up the nonce (EIP-7702).
-    let mut anothers = another.clone();
-    anothers["from"] = json!(Address::ZERO);
+    let anothers = with(&another, "from", json!(Address::ZERO));
     used_up(&node, 50, 0, &anothers);
     assert_eq!(status(&node).await, Status::SlotUsed);
     // Used up from the beginning: that can't be.

@@ -205,6 +205,7 @@ fn bitcoin_state(account: &Account) -> chains::bitcoin::State {
     chains::bitcoin::State {
         utxos: utxos.to_vec(),
         fee_rate: FeeRate::from_sat_per_vb(2).expect("a rate"),
+        max_fee_rate: FeeRate::from_sat_per_vb(500).expect("a rate"),
         tip: Height::from_consensus(100).expect("a height"),
         waiting: chains::bitcoin::Waiting::Untouched,
     }

@@ -475,6 +475,7 @@ pub(crate) fn bitcoin_state(account: &Account, sats: &[u64]) -> chains::bitcoin:
     chains::bitcoin::State {
         utxos: sats.iter().enumerate().map(coin).collect(),
         fee_rate: bitcoin::FeeRate::from_sat_per_vb(2).unwrap(),
+        max_fee_rate: bitcoin::FeeRate::from_sat_per_vb(500).unwrap(),
         tip: bitcoin::absolute::Height::from_consensus(200).unwrap(),
         waiting: chains::bitcoin::Waiting::Untouched,
     }

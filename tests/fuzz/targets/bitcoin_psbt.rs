@@ -64,6 +64,7 @@ fn built(amount: u32) -> Option<Vec<u8>> {
     let state = State {
         utxos: utxos.collect(),
         fee_rate: FeeRate::from_sat_per_vb(2)?,
+        max_fee_rate: FeeRate::from_sat_per_vb(500)?,
         tip: Height::from_consensus(100).ok()?,
         waiting: Waiting::Untouched,
     };

@@ -238,6 +238,7 @@ fn bitcoin_state(account: &Account, state: u32) -> chains::bitcoin::State {
     chains::bitcoin::State {
         utxos: vec![Utxo::new(Arc::new(previous), 0, 6).unwrap()],
         fee_rate: bitcoin::FeeRate::from_sat_per_vb(2).unwrap(),
+        max_fee_rate: bitcoin::FeeRate::from_sat_per_vb(500).unwrap(),
         tip: bitcoin::absolute::Height::from_consensus(100).unwrap(),
         waiting: chains::bitcoin::Waiting::Untouched,
     }
