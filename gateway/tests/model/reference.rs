@@ -65,6 +65,11 @@ impl Entry {
         amount(&self.intent)
     }
 
+    /// Whether it ended by a refusal before any signer was asked: then its key serves the same intent again.
+    fn is_refused(&self) -> bool {
+        self.state.is_terminal() && self.state != State::Cancelled && !self.burned
+    }
+
     /// Whether a step is under way that needs nobody: what a test waits for before it goes on.
     pub(crate) fn is_busy(&self) -> bool {
         let early = matches!(self.state, State::Received | State::Queued | State::Signing | State::Signed);
@@ -146,7 +151,7 @@ impl Reference {
         let known = self.keys.get(&key).copied();
         let (same, fresh) = known
             .and_then(|id| self.entries.get(&id))
-            .map_or((true, true), |entry| (entry.intent == asked.intent, entry.state.is_terminal() && !entry.burned));
+            .map_or((true, true), |entry| (entry.intent == asked.intent, entry.is_refused()));
         let replayed = self.tokens.contains(&asked.claims.jti);
         let used = if answer.is_ok() { !self.tokens.insert(asked.claims.jti.clone()) } else { false };
         self.require(!used, "token", format!("a request of {key} is taken twice"));

@@ -2,13 +2,13 @@
 
 use chains::chain::Replacement;
 use gateway::record::{Exposure, Purpose, SignedBytes, State};
-use gateway::store::{Cancelling, Hold, Sight, StoreError};
+use gateway::store::{Accepted, Cancelling, Hold, Sight, StoreError};
 use serde_json::Value;
 use signer::request::SignedRequest;
 
 use crate::world::{
-    Shop, accept, cancel, claims, for_each_store, freeze, gateway, get, inclusion, judge, network, observe, reason,
-    replace, sight, sign, slot, slots, to_broadcasting, to_signed, to_signing,
+    Shop, accept, ask, cancel, claims, for_each_store, freeze, gateway, get, inclusion, judge, network, observe,
+    reason, replace, sight, sign, slot, slots, to_broadcasting, to_signed, to_signing,
 };
 
 async fn sent(store: &Shop, key: &str, nonce: u64) -> Hold {
@@ -178,6 +178,9 @@ fn what_has_no_slot_is_cancelled_at_once_and_its_driver_is_fenced() {
             assert_eq!((record.state, record.exposure), (State::Cancelled, Exposure::None));
             assert!(record.cancel.is_some());
             assert_eq!(freeze(&store, hold, 1).await, Err(StoreError::Fenced(hold.id)));
+            // A client that hasn't heard of it and asks again is told, and pays nobody.
+            let again = store.accept(ask(&format!("k{number}"), 1)).await;
+            assert!(matches!(again, Ok(Accepted::Known(known)) if known == hold.id), "{again:?}");
             assert!(matches!(cancel(&store, hold).await, Err(StoreError::Stale { found: State::Cancelled, .. })));
         }
         assert!(store.active(network()).await.unwrap().is_empty());
