@@ -172,6 +172,24 @@ impl Pipeline {
         record.cancel.is_some() && !made && !self.later().get(&record.id).is_some_and(|later| later.refused)
     }
 
+    /// Whether a cancelling transaction can be made: the fee that it takes may be above the cap.
+    pub(super) async fn can_be_cancelled(
+        &self,
+        record: &Record,
+        wallet: &Wallet,
+        lane: &dyn Lane,
+    ) -> Result<bool, StepError> {
+        let busy = self.store.busy(record.network).await?;
+        let previous: Vec<Vec<u8>> = record.attempts.iter().map(|attempt| attempt.unsigned.clone()).collect();
+        match lane.replace(&record.intent, &wallet.account, &previous, Replacement::Cancel, &busy).await {
+            Ok(draft) => {
+                let judged = self.judge(draft, record, &wallet.account, Purpose::Cancel).await?;
+                Ok(judged.and_then(fully_approved).is_ok())
+            }
+            Err(error) => refusal(error).map(|_| false),
+        }
+    }
+
     /// Does what is wanted in a task of its own, so that the network's other records are followed meanwhile.
     pub(super) fn replace_in(self: &Arc<Self>, turn: Turn, wanted: Wanted) {
         let pipeline = Arc::clone(self);

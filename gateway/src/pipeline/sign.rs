@@ -45,7 +45,7 @@ impl Pipeline {
             let reason = Reason { kind: "unreadable_attempt".to_owned(), message, rule: None };
             return self.quarantine(hold, 0, reason).await;
         };
-        if record.cancel.is_some() {
+        if record.cancel.is_some() && self.can_be_cancelled(record, wallet, lane.as_ref()).await? {
             // A signature may exist, so the slot has to be used up by a cancelling transaction; the payment is signed no more.
             let reason = Reason {
                 kind: "cancelled".to_owned(),

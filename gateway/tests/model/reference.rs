@@ -70,9 +70,15 @@ impl Entry {
         self.state.is_terminal() && self.state != State::Cancelled && !self.burned
     }
 
+    /// Whether nobody works on it any more. What is set aside here is so to be cancelled, and goes on.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.state.is_terminal() && self.state != State::Quarantined
+    }
+
     /// Whether a step is under way that needs nobody: what a test waits for before it goes on.
     pub(crate) fn is_busy(&self) -> bool {
-        let early = matches!(self.state, State::Received | State::Queued | State::Signing | State::Signed);
+        let early =
+            [State::Received, State::Queued, State::Signing, State::Signed, State::Quarantined].contains(&self.state);
         let half = self.state.is_on_its_way()
             && self.tries.iter().any(|one| !one.given_up && (one.signed.is_none() || !one.sent));
         (early || half) && !self.waits
@@ -267,7 +273,8 @@ impl Reference {
         let life = ledger.life(unsigned);
         let Some(entry) = self.under(hold, "replace") else { return };
         let open = entry.open() || entry.state == State::Quarantined;
-        let waiting = entry.tries.iter().any(|one| one.signed.is_none() && !one.given_up);
+        // A first one that was cancelled before it was signed waits for nothing.
+        let waiting = entry.tries.iter().skip(1).any(|one| one.signed.is_none() && !one.given_up);
         let apart = entry.tries.iter().any(|one| one.slots.is_disjoint(slots));
         if entry.state == State::Quarantined {
             (entry.state, entry.exposure) = (State::Broadcasting, Exposure::Possible);
@@ -332,7 +339,7 @@ impl Reference {
         let one = entry.tries.get((sight.attempt as usize).saturating_sub(1));
         let bytes = one.and_then(|one| one.signed.as_ref()).map(|signed| &signed.bytes);
         let pays = one.is_some_and(|one| one.purpose != Purpose::Cancel);
-        let safe = entry.is_safe(ledger);
+        let (safe, asked) = (entry.is_safe(ledger), entry.cancel);
         let held = bytes.is_some_and(|bytes| ledger.has_held(bytes));
         let outcome = bytes.and_then(|bytes| ledger.final_outcome(bytes));
         let back = (from, sight.to);
@@ -352,6 +359,8 @@ impl Reference {
                 (held || ledger.lied) && sight.exposure == if pays { Exposure::Certain } else { Exposure::Possible }
             }
             State::InMempool => sight.exposure == Exposure::Possible,
+            // To be cancelled before it is signed: from here it goes on with the cancelling transaction.
+            State::Quarantined => from == State::Signing && asked && sight.exposure == Exposure::Possible,
             _ => false,
         };
         self.require(right, "chain", format!("{what}; in a block once: {held}, final: {outcome:?}, dead: {safe}"));
@@ -394,10 +403,10 @@ impl Reference {
     pub(crate) fn claimed(&mut self, holds: &[Hold]) {
         for hold in holds {
             let Some(entry) = self.entries.get_mut(&hold.id) else { continue };
-            let (top, state) = (entry.top, entry.state);
+            let (top, state, ended) = (entry.top, entry.state, entry.has_ended());
             (entry.fence, entry.top, entry.waits) = (Some(hold.fence), hold.fence, false);
             self.require(hold.fence > top, "fence", format!("{hold:?} after {top}"));
-            self.require(!state.is_terminal(), "lease", format!("{hold:?} of what is {state}"));
+            self.require(!ended, "lease", format!("{hold:?} of what is {state}"));
         }
     }
 

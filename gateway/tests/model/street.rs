@@ -242,7 +242,7 @@ impl Street {
                 }
             }
             for round in 1..=ROUNDS.0 {
-                if self.town.reference().await.entries.values().all(|entry| entry.state.is_terminal()) {
+                if self.town.reference().await.entries.values().all(super::reference::Entry::has_ended) {
                     break;
                 }
                 if round % ROUNDS.1 == 0 {
