@@ -47,6 +47,8 @@ pub(crate) struct Entry {
     drawn: Drawn,
     /// Whether it says why it waits.
     waits: bool,
+    /// Whether it was set aside because an attempt that can't be looked up may have been sent by somebody else.
+    for_a_person: bool,
 }
 
 /// Everything that the store should hold, and what was wrong on the way.
@@ -70,9 +72,14 @@ impl Entry {
         self.state.is_terminal() && self.state != State::Cancelled && !self.burned
     }
 
-    /// Whether nobody works on it any more. What is set aside here is so to be cancelled, and goes on.
+    /// Whether nothing is to be expected of it any more. What is set aside to be cancelled goes on.
     pub(crate) fn has_ended(&self) -> bool {
-        self.state.is_terminal() && self.state != State::Quarantined
+        self.state.is_terminal() && (self.state != State::Quarantined || self.for_a_person)
+    }
+
+    /// Whether only a person can say what has become of it.
+    pub(crate) fn is_for_a_person(&self) -> bool {
+        self.state == State::Quarantined && self.for_a_person
     }
 
     /// Whether a step is under way that needs nobody: what a test waits for before it goes on.
@@ -81,7 +88,7 @@ impl Entry {
             [State::Received, State::Queued, State::Signing, State::Signed, State::Quarantined].contains(&self.state);
         let half = self.state.is_on_its_way()
             && self.tries.iter().any(|one| !one.given_up && (one.signed.is_none() || !one.sent));
-        (early || half) && !self.waits
+        (early || half) && !self.waits && !self.has_ended()
     }
 
     /// How many tries there were.
@@ -179,6 +186,7 @@ impl Reference {
                     burned: false,
                     drawn: Drawn::Nothing,
                     waits: false,
+                    for_a_person: false,
                 };
                 self.entries.insert(hold.id, entry);
                 self.keys.insert(key, hold.id);
@@ -334,12 +342,14 @@ impl Reference {
         let Some(entry) = self.under(hold, "observed") else { return };
         let from = std::mem::replace(&mut entry.state, sight.to);
         entry.exposure = sight.exposure;
+        entry.for_a_person = from != State::Signing;
         let entry = &self.entries[&hold.id];
         let what = format!("{} {from} -> {} ({:?}, {:?})", hold.id, sight.to, sight.exposure, sight.reason);
         let one = entry.tries.get((sight.attempt as usize).saturating_sub(1));
         let bytes = one.and_then(|one| one.signed.as_ref()).map(|signed| &signed.bytes);
         let pays = one.is_some_and(|one| one.purpose != Purpose::Cancel);
         let (safe, asked) = (entry.is_safe(ledger), entry.cancel);
+        let untold = entry.tries.iter().any(|one| one.signed.is_none());
         let held = bytes.is_some_and(|bytes| ledger.has_held(bytes));
         let outcome = bytes.and_then(|bytes| ledger.final_outcome(bytes));
         let back = (from, sight.to);
@@ -359,8 +369,12 @@ impl Reference {
                 (held || ledger.lied) && sight.exposure == if pays { Exposure::Certain } else { Exposure::Possible }
             }
             State::InMempool => sight.exposure == Exposure::Possible,
-            // To be cancelled before it is signed: from here it goes on with the cancelling transaction.
-            State::Quarantined => from == State::Signing && asked && sight.exposure == Exposure::Possible,
+            // To be cancelled before it is signed: from here it goes on with the cancelling transaction. Or it is over, but for a
+            // try without a signature here, which somebody else may have.
+            State::Quarantined => {
+                let right = if from == State::Signing { asked } else { safe && untold };
+                right && sight.exposure == Exposure::Possible
+            }
             _ => false,
         };
         self.require(right, "chain", format!("{what}; in a block once: {held}, final: {outcome:?}, dead: {safe}"));
@@ -403,7 +417,8 @@ impl Reference {
     pub(crate) fn claimed(&mut self, holds: &[Hold]) {
         for hold in holds {
             let Some(entry) = self.entries.get_mut(&hold.id) else { continue };
-            let (top, state, ended) = (entry.top, entry.state, entry.has_ended());
+            let (top, state) = (entry.top, entry.state);
+            let ended = state.is_terminal() && state != State::Quarantined;
             (entry.fence, entry.top, entry.waits) = (Some(hold.fence), hold.fence, false);
             self.require(hold.fence > top, "fence", format!("{hold:?} after {top}"));
             self.require(!ended, "lease", format!("{hold:?} of what is {state}"));
@@ -495,14 +510,14 @@ impl Reference {
             let current = self.keys.get(&entry.key) == Some(id);
             let right = match entry.state {
                 State::Finalized | State::Failed => times == 1 && entry.is_paid(ledger),
-                State::Quarantined => false,
+                State::Quarantined => entry.for_a_person && times == 0,
                 state if state.is_terminal() => !current || times == 0,
                 _ => false,
             };
             if !right {
                 wrong.push(format!("I9: {id} of {} is {}, and paid {times} times", entry.key, entry.state));
             }
-            if entry.drawn == Drawn::Pending {
+            if entry.drawn == Drawn::Pending && !entry.is_for_a_person() {
                 wrong.push(format!("I7: {id} of {} is {} and reserves still", entry.key, entry.state));
             }
         }
