@@ -5,6 +5,7 @@ pub mod postgres;
 pub mod sqlite;
 
 mod limits;
+pub mod pages;
 pub mod policies;
 mod rows;
 mod steps;

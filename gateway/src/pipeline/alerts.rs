@@ -10,7 +10,8 @@ use tokio::time::MissedTickBehavior;
 
 use super::Pipeline;
 use crate::record::{Exposure, Record, State};
-use crate::store::{Filter, StoreError};
+use crate::store::StoreError;
+use crate::store::pages::Pages;
 
 /// The kind of an alert about a record that was set aside.
 const QUARANTINED: &str = "quarantined";
@@ -18,8 +19,6 @@ const QUARANTINED: &str = "quarantined";
 pub(super) const HALTED: &str = "halted";
 /// How often quarantined records are looked for.
 const LOOK: Duration = Duration::from_secs(1);
-/// How many of them one look reads at a time.
-const PAGE: u32 = 500;
 
 /// Something that somebody should look at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -94,19 +93,12 @@ impl Pipeline {
     }
 
     async fn quarantined(&self) -> Result<Vec<Alert>, StoreError> {
-        let (client, wallet, state) = (None, None, Some(State::Quarantined));
-        let mut filter = Filter { client, wallet, state, deals: false, before: None, limit: PAGE };
         let mut alerts = Vec::new();
-        loop {
-            let records = self.store.list(filter.clone()).await?;
+        let mut pages = Pages::in_state(self.store.as_ref(), State::Quarantined);
+        while let Some(records) = pages.next().await? {
             alerts.extend(records.iter().map(set_aside));
-            match records.last() {
-                Some(last) if records.len() >= usize::try_from(PAGE).unwrap_or(usize::MAX) => {
-                    filter.before = Some(last.id);
-                }
-                _ => return Ok(alerts),
-            }
         }
+        Ok(alerts)
     }
 }
 

@@ -13,12 +13,11 @@ use tokio::time::MissedTickBehavior;
 use super::stage::Standing;
 use super::{Next, Pipeline, StepError};
 use crate::record::{Reason, Record, State};
-use crate::store::{Filter, Hold, StoreError};
+use crate::store::pages::Pages;
+use crate::store::{Hold, StoreError};
 
 /// How often waiting records are looked at: for approvals that came in elsewhere, and for those whose time is over.
 const LOOK: Duration = Duration::from_secs(1);
-/// How many records one look reads at a time.
-const PAGE: u32 = 500;
 
 /// What a waiting record waits for.
 #[derive(Clone, Debug)]
@@ -188,17 +187,8 @@ impl Pipeline {
     }
 
     pub(super) async fn look_at_waiting(self: &Arc<Self>) -> Result<(), StoreError> {
-        let mut filter = Filter {
-            client: None,
-            wallet: None,
-            state: Some(State::AwaitingApproval),
-            deals: false,
-            before: None,
-            limit: PAGE,
-        };
-        loop {
-            let records = self.store.list(filter.clone()).await?;
-            let last = records.last().map(|record| record.id);
+        let mut pages = Pages::in_state(self.store.as_ref(), State::AwaitingApproval);
+        while let Some(records) = pages.next().await? {
             for record in &records {
                 self.rescreen_one(record).await; // a list may have changed just while it came to wait
                 let needs = self.needs(record);
@@ -207,11 +197,8 @@ impl Pipeline {
                     self.look_at(record);
                 }
             }
-            if last.is_none() || records.len() < usize::try_from(PAGE).unwrap_or(usize::MAX) {
-                return Ok(());
-            }
-            filter.before = last;
         }
+        Ok(())
     }
 }
 

@@ -14,14 +14,13 @@ use tokio::time::MissedTickBehavior;
 use super::Pipeline;
 use crate::record::{Record, State};
 use crate::screening::waiver::Waiver;
-use crate::store::{Filter, PaperKind, StoreError};
+use crate::store::pages::Pages;
+use crate::store::{PaperKind, StoreError};
 
 /// How often overrides are read again: those that another gateway has taken in.
 const WAIVERS: Duration = Duration::from_secs(2);
 /// How long the turn of a record that waits for people is waited for.
 const TURN: Duration = Duration::from_secs(1);
-/// How many records one look reads at a time.
-const PAGE: u32 = 500;
 
 impl Record {
     /// Every party that its transaction touched when it was judged.
@@ -108,20 +107,13 @@ impl Pipeline {
     }
 
     async fn rescreen_in(self: &Arc<Self>, state: State) -> Result<(), StoreError> {
-        let mut filter =
-            Filter { client: None, wallet: None, state: Some(state), deals: false, before: None, limit: PAGE };
-        loop {
-            let records = self.store.list(filter.clone()).await?;
+        let mut pages = Pages::in_state(self.store.as_ref(), state);
+        while let Some(records) = pages.next().await? {
             for record in &records {
                 self.rescreen_one(record).await;
             }
-            match records.last() {
-                Some(last) if records.len() >= usize::try_from(PAGE).unwrap_or(usize::MAX) => {
-                    filter.before = Some(last.id);
-                }
-                _ => return Ok(()),
-            }
         }
+        Ok(())
     }
 
     /// Looks up every party of a parked record, and ends it where one hits.

@@ -18,10 +18,8 @@ use super::{Context, params};
 use crate::auth::Asked;
 use crate::error::ApiError;
 use crate::record::{Record, RecordId, State};
-use crate::store::Filter;
+use crate::store::pages::Pages;
 
-/// How many records one look of a replay reads.
-const PAGE: u32 = 500;
 /// How many records a replay goes over at most.
 const MOST: usize = 100_000;
 /// How many changed verdicts a replay lists at most.
@@ -199,22 +197,18 @@ impl Judge {
 
 /// The records that were asked for in this time, the oldest first.
 async fn asked_between(context: &Context, from: u64, to: u64) -> Result<Vec<RecordId>, ApiError> {
-    let mut filter = Filter { client: None, wallet: None, state: None, deals: false, before: None, limit: PAGE };
     let mut found = Vec::new();
-    loop {
-        let records = context.pipeline.store().list(filter.clone()).await?;
+    let mut pages = Pages::of_all(context.pipeline.store().as_ref());
+    while let Some(records) = pages.next().await? {
         let asked_at = |record: &Record| record.history.first().map_or(0, |event| event.at);
         found.extend(records.iter().filter(|record| (from..=to).contains(&asked_at(record))).map(|record| record.id));
         if found.len() > MOST {
             let message = format!("there are more than {MOST} records; name a shorter time");
             return Err(ApiError::new("invalid_params", message));
         }
-        match records.last() {
-            // Ids sort by time, so everything further on is older still.
-            Some(last) if asked_at(last) >= from && records.len() >= usize::try_from(PAGE).unwrap_or(usize::MAX) => {
-                filter.before = Some(last.id);
-            }
-            _ => break,
+        // Ids sort by time, so everything further on is older still.
+        if records.last().is_some_and(|last| asked_at(last) < from) {
+            break;
         }
     }
     found.reverse();
