@@ -5,17 +5,18 @@
 //! step ([`crate::store::Store::replace`]), signed, durable, and only then sent. The record stays where it is meanwhile; the
 //! chain decides which attempt wins.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chains::chain::Replacement;
+use chains::chain::{Replacement, Slot};
 use tokio::time::Instant;
 
 use super::allocate::{SLOTS_TRIED, fully_approved, slots_taken};
 use super::broadcast::{REPLACEMENT_UNDERPRICED, UNDERPRICED};
 use super::evaluate::refusal;
 use super::sign::Signing;
-use super::stage::Frozen;
+use super::stage::{Allowed, Frozen};
 use super::track::{Tracking, reason};
 use super::{Pipeline, StepError, Turn, Wallet};
 use crate::fail;
@@ -180,14 +181,7 @@ impl Pipeline {
         lane: &dyn Lane,
     ) -> Result<bool, StepError> {
         let busy = self.store.busy(record.network).await?;
-        let previous: Vec<Vec<u8>> = record.attempts.iter().map(|attempt| attempt.unsigned.clone()).collect();
-        match lane.replace(&record.intent, &wallet.account, &previous, Replacement::Cancel, &busy).await {
-            Ok(draft) => {
-                let judged = self.judge(draft, record, &wallet.account, Purpose::Cancel).await?;
-                Ok(judged.and_then(fully_approved).is_ok())
-            }
-            Err(error) => refusal(error).map(|_| false),
-        }
+        Ok(self.propose(record, wallet, lane, Replacement::Cancel, &busy).await?.is_ok())
     }
 
     /// Does what is wanted in a task of its own, so that the network's other records are followed meanwhile.
@@ -273,7 +267,37 @@ impl Pipeline {
         }
     }
 
-    /// Builds on the earlier attempts, screens and evaluates, and makes the bytes durable with their slots burned. One
+    /// A further attempt, built on the earlier ones, screened and allowed.
+    ///
+    /// # Errors
+    /// Inside, why there is none; outside, where it may be tried again.
+    async fn propose(
+        &self,
+        record: &Record,
+        wallet: &Wallet,
+        lane: &dyn Lane,
+        purpose: Replacement,
+        busy: &BTreeSet<Slot>,
+    ) -> Result<Result<Allowed, Reason>, StepError> {
+        let previous: Vec<Vec<u8>> = record.attempts.iter().map(|attempt| attempt.unsigned.clone()).collect();
+        let built = if Mutation::ReplacementWithoutConflict.on() {
+            lane.build(&record.intent, &wallet.account, busy).await
+        } else {
+            lane.replace(&record.intent, &wallet.account, &previous, purpose, busy).await
+        };
+        let draft = match built {
+            Ok(draft) => draft,
+            Err(error) => return refusal(error).map(|(_, reason)| Err(reason)),
+        };
+        let kept = match purpose {
+            Replacement::SpeedUp => Purpose::SpeedUp,
+            Replacement::Cancel => Purpose::Cancel,
+        };
+        let judged = self.judge(draft, record, &wallet.account, kept).await?;
+        Ok(judged.and_then(fully_approved).map_err(|(_, reason)| reason))
+    }
+
+    /// Proposes one, and makes the bytes durable with their slots burned. One
     /// transaction of a wallet at a time, so that two don't choose the same outputs.
     async fn freeze_further(
         &self,
@@ -290,25 +314,10 @@ impl Pipeline {
         }
         let _turn = wallet.turn.lock().await;
         let mut busy = self.store.busy(record.network).await?;
-        let previous: Vec<Vec<u8>> = record.attempts.iter().map(|attempt| attempt.unsigned.clone()).collect();
-        let kept = match purpose {
-            Replacement::SpeedUp => Purpose::SpeedUp,
-            Replacement::Cancel => Purpose::Cancel,
-        };
         for _ in 0..SLOTS_TRIED {
-            let built = if Mutation::ReplacementWithoutConflict.on() {
-                lane.build(&record.intent, &wallet.account, &busy).await
-            } else {
-                lane.replace(&record.intent, &wallet.account, &previous, purpose, &busy).await
-            };
-            let draft = match built {
-                Ok(draft) => draft,
-                Err(error) => return refusal(error).map(|(_, reason)| Err(reason)),
-            };
-            let judged = self.judge(draft, record, &wallet.account, kept).await?;
-            let allowed = match judged.and_then(fully_approved) {
+            let allowed = match self.propose(record, wallet, lane, purpose, &busy).await? {
                 Ok(allowed) => allowed,
-                Err((_, reason)) => return Ok(Err(reason)),
+                Err(reason) => return Ok(Err(reason)),
             };
             // No node tries it again. The call is the one that was tried before the first attempt was frozen, and that attempt
             // is signed and out: holding this one back would keep nothing from happening. A node would try it in its pending
