@@ -13,6 +13,7 @@ use std::path::Path;
 
 use super::*;
 use crate::protocol::Letter;
+use crate::request::SigningRequest;
 use crate::scheme::tests::deal;
 use crate::seal::testing::TestSeal;
 use crate::session::fresh_session;

@@ -23,7 +23,7 @@ use uuid::Uuid;
 use super::super::witness::Memory;
 use super::desk::{self, Desk};
 use super::*;
-use crate::protocol::{Outbox, Step, decode_owned};
+use crate::protocol::{Outbox, Step, batch, decode_owned};
 use crate::tests::{Dice, cases};
 
 /// How many sequences the default test plays; `just attack` sets `CASES` to 100000.
@@ -269,10 +269,9 @@ impl Arena {
         let [me, peer] = [&a.id, &self.signers.node(node).id].map(|id| info.party(id).unwrap());
         let setup = Setup::new(me, &[me, peer], 2).unwrap();
         let (_, share) = a.share(&info.key).ok().unwrap();
-        let runs = self.payments[what.0].messages[what.1]
-            .iter()
-            .enumerate()
-            .map(|(number, (path, message))| share.sign(&setup, sub_session(context, number), path, message).unwrap());
+        let runs = self.payments[what.0].messages[what.1].iter().enumerate().map(|(number, (path, message))| {
+            share.sign(&setup, signing::sub_session(context, number), path, message).unwrap()
+        });
         let run = batch(runs.collect(), vec![peer]);
         let Ok(Step::Continue(run, outbox)) = run.step(Inbox::default()) else { panic!("a first round") };
         let link = a.identity.link(&self.signers.node(node).identity.public(), context, me, peer);

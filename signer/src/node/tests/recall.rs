@@ -10,6 +10,7 @@ use super::desk::{self, Desk, SOL_PAYEE, pays};
 use super::rekey::drive;
 use super::witness::{copy, key, pay, restart};
 use super::*;
+use crate::ledger::LedgerError;
 use crate::request::SigningRequest;
 
 /// Payment `number`, built on one state of the chain or another.
