@@ -106,9 +106,12 @@ struct Binding<'a> {
 }
 
 impl Vault {
-    /// The vault in `directory`, which is made where it doesn't exist.
+    /// The vault in `directory`, which is made where it doesn't exist. What a crash left half written or half erased there
+    /// is erased.
     pub(crate) fn open(directory: PathBuf, node: SignerId, seal: Arc<dyn Seal>) -> Result<Self, VaultError> {
-        disk::create_private_dir(&directory).map_err(|source| VaultError::Io { path: directory.clone(), source })?;
+        disk::create_private_dir(&directory)
+            .and_then(|()| disk::clear_leftovers(&directory))
+            .map_err(|source| VaultError::Io { path: directory.clone(), source })?;
         Ok(Self { directory, node, seal })
     }
 
@@ -151,14 +154,14 @@ impl Vault {
         disk::write_atomic(&path, &text).map_err(|source| VaultError::Io { path, source })
     }
 
-    /// Removes a pending share.
+    /// Erases a pending share: enough of them would be the key.
     pub(crate) fn discard(&self, key: &KeyId, epoch: u32) -> Result<(), VaultError> {
         if self.marker_path(key, epoch).exists() {
             return Err(VaultError::InUse(key.clone()));
         }
         for (path, name) in self.files()? {
             if matches!(parse_share_name(&name), Some((named, e, _)) if named == *key && e == epoch) {
-                disk::remove(&path).map_err(|source| VaultError::Io { path, source })?;
+                disk::erase(&path).map_err(|source| VaultError::Io { path, source })?;
             }
         }
         Ok(())

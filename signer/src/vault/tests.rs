@@ -168,3 +168,25 @@ fn a_signers_own_secret_stays_the_same() {
     fs::copy(dir.path().join("a/link.secret"), dir.path().join("a/other.secret")).unwrap();
     assert!(vault(dir.path(), "a").own_secret("other", || Zeroizing::new(vec![9])).is_err());
 }
+
+/// A process that is killed while it writes or erases leaves no file that a later one stumbles over, nor any share.
+#[test]
+fn what_a_crash_left_half_done_is_erased() {
+    let dir = tempfile::tempdir().unwrap();
+    let (before, shares) = (vault(dir.path(), "a"), shares());
+    for epoch in 1..=2 {
+        let info = info("main", epoch, &shares[0]);
+        before.put(&info, &shares[0]).unwrap();
+        before.mark_usable(&info).unwrap();
+    }
+    let at = |name: &str| dir.path().join("a").join(name);
+    fs::rename(at("main.1.usable.json"), at("main.1.usable.json.erased")).unwrap();
+    fs::write(at("main.1.usable.json.erased"), [0; 99]).unwrap();
+    fs::rename(at("main.1.1.share"), at("main.1.1.share.erased")).unwrap();
+    fs::write(at("main.3.1.share.tmp"), "half a sh").unwrap();
+    let after = vault(dir.path(), "a");
+    let mut left = after.files().unwrap().into_iter().map(|(_, name)| name).collect::<Vec<_>>();
+    left.sort();
+    assert_eq!(left, ["main.2.1.share", "main.2.usable.json"]);
+    assert_eq!(after.keys().unwrap()[&"main".parse().unwrap()].info.epoch, 2);
+}
