@@ -58,11 +58,11 @@ pub(crate) fn ensure_pair(public: &Path) -> Result<PathBuf, CredentialError> {
     let secret = pair.to_pkcs8_pem(LineEnding::LF).map_err(|e| failed(&private, e))?;
     let shown = key.verifying_key().to_public_key_pem(LineEnding::LF).map_err(|e| failed(public, e))?;
     write_secret(&private, secret.as_bytes())?;
-    fs::write(public, shown).map_err(|e| failed(public, e))?;
+    write_whole(public, shown.as_bytes(), 0o644)?;
     Ok(private)
 }
 
-/// Writes a file that only its owner can read, with the folders that lead to it.
+/// Writes a file that only its owner can read, with the folders that lead to it. A crash leaves it whole or not at all.
 ///
 /// # Errors
 /// Where it can't be written.
@@ -70,10 +70,18 @@ pub(crate) fn write_secret(path: &Path, secret: &[u8]) -> Result<(), CredentialE
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(|e| failed(parent, e))?;
     }
+    write_whole(path, secret, 0o600)
+}
+
+fn write_whole(path: &Path, content: &[u8], mode: u32) -> Result<(), CredentialError> {
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(".tmp");
     let mut options = fs::OpenOptions::new();
-    let mut file =
-        options.write(true).create(true).truncate(true).mode(0o600).open(path).map_err(|e| failed(path, e))?;
-    file.write_all(secret).and_then(|()| file.sync_all()).map_err(|e| failed(path, e))
+    let opened = options.write(true).create(true).truncate(true).mode(mode).open(&draft);
+    opened
+        .and_then(|mut file| file.write_all(content).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&draft, path))
+        .map_err(|e| failed(path, e))
 }
 
 #[cfg(test)]
