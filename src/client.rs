@@ -7,8 +7,8 @@ use ed25519_dalek::SigningKey;
 use gateway::clock::{Clock, SystemClock};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use signer::request::SignedRequest;
-use signer::roster::CredentialId;
+use signer::request::{Claims, SignedRequest};
+use signer::roster::{Audience, CredentialId};
 
 use crate::credential::{self, CredentialError};
 
@@ -21,6 +21,7 @@ pub(crate) struct GatewayClient {
     url: String,
     id: CredentialId,
     key: SigningKey,
+    audience: Option<Audience>,
 }
 
 /// Why there is no result.
@@ -69,7 +70,12 @@ impl GatewayClient {
             .timeout(Duration::from_secs(30))
             .build()
             .map_err(|e| ClientError::Unreachable { url: url.to_owned(), reason: e.to_string() })?;
-        Ok(Self { http, url: url.to_owned(), id, key: credential::read_private_key(key_file)? })
+        Ok(Self { http, url: url.to_owned(), id, key: credential::read_private_key(key_file)?, audience: None })
+    }
+
+    /// The same client, with requests for this deployment.
+    pub(crate) fn for_audience(self, audience: Option<Audience>) -> Self {
+        Self { audience, ..self }
     }
 
     /// Calls a method.
@@ -83,9 +89,17 @@ impl GatewayClient {
     /// Signs a call with a token of its own.
     pub(crate) fn sign(&self, method: &str, params: Value) -> SignedRequest {
         let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string().into_bytes();
-        let jti = format!("{:032x}", random_u128());
         let now = SystemClock.unix_seconds();
-        SignedRequest::sign(&self.key, &self.id, "/", &jti, now, TOKEN_SECONDS, body)
+        let claims = Claims {
+            sub: self.id.clone(),
+            aud: self.audience.clone(),
+            uri: "/".to_owned(),
+            jti: format!("{:032x}", random_u128()),
+            iat: now,
+            exp: now.saturating_add(TOKEN_SECONDS),
+            body_hash: String::new(),
+        };
+        SignedRequest::sign_claims(&self.key, claims, body)
     }
 
     /// Sends a signed call. The gateway takes each once.

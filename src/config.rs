@@ -18,7 +18,7 @@ use signer::approval::Approver;
 use signer::approval::passkey::Passkey;
 use signer::policy::{Policy, PolicyConfig};
 use signer::pool::{KeySpec, Region, SchemeId, SignerId, WalletSpec};
-use signer::roster::{Credential, CredentialId, Roster};
+use signer::roster::{Audience, Credential, CredentialId, Roster};
 use signer::transport::grpc::Pin;
 
 use crate::credential;
@@ -53,6 +53,9 @@ pub(crate) struct Config {
     pub keys: Vec<KeyConfig>,
     /// Wallets.
     pub wallets: Vec<WalletConfig>,
+    /// The name of this deployment, which requests have to carry as `aud`; without one they may carry none.
+    #[serde(default)]
+    pub audience: Option<Audience>,
     /// Who may ask.
     #[serde(default)]
     pub credentials: Vec<CredentialConfig>,
@@ -386,7 +389,7 @@ impl Config {
     /// # Errors
     /// Where a file can't be read, or an id or a key stands twice.
     pub(crate) fn roster(&self) -> Result<Roster, ConfigError> {
-        roster(&self.credentials, |path| self.path(path))
+        Ok(roster(&self.credentials, |path| self.path(path))?.for_audience(self.audience.clone()))
     }
 
     fn check_apart(&self) -> Result<(), ConfigError> {

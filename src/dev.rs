@@ -67,7 +67,7 @@ pub(crate) async fn run(args: DevArgs) -> Result<(), Failure> {
     println!("gateway  {url}");
     let (id, key_file) = keys.first().ok_or("the configuration names no credential")?;
     println!("credential {id}: {}", key_file.display());
-    let client = GatewayClient::new(&url, id.clone(), key_file)?;
+    let client = GatewayClient::new(&url, id.clone(), key_file)?.for_audience(config.audience.clone());
     fund(&client, &nodes, house.accounts()).await?;
     for account in house.accounts() {
         show(&client, account).await?;

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use clap::Args;
 use rand_core::{OsRng, RngCore};
-use signer::roster::CredentialId;
+use signer::roster::{Audience, CredentialId};
 use simulator::load::{Mix, Wave, orders};
 use simulator::report::{Fact, Report, Told, build, html, summary};
 use simulator::seed::Seed;
@@ -40,6 +40,9 @@ pub(crate) struct LoadArgs {
     /// The file with its private key, PEM.
     #[arg(long, env = "PORTCULLIS_KEY", default_value = "portcullis-data/demo/demo-trader.key")]
     key: PathBuf,
+    /// The name of the gateway's deployment, where it has one.
+    #[arg(long, env = "PORTCULLIS_AUDIENCE")]
+    audience: Option<Audience>,
     /// The gateway's configuration: its rules name who may be paid. As shipped, if left out.
     #[arg(long, env = "PORTCULLIS_CONFIG")]
     config: Option<PathBuf>,
@@ -118,7 +121,8 @@ pub(crate) fn chain(text: &str) -> Result<ChainKind, String> {
 /// Where the gateway can't be asked, or a payment doesn't become final.
 pub(crate) async fn run(args: LoadArgs) -> Result<(), Failure> {
     let config = Config::load(args.config.as_deref())?;
-    let client = Arc::new(GatewayClient::new(&args.url, args.credential.clone(), &args.key)?);
+    let client = GatewayClient::new(&args.url, args.credential.clone(), &args.key)?.for_audience(args.audience.clone());
+    let client = Arc::new(client);
     let book = Book::of_config(&config, &book::wallets(&client).await?);
     let mut chains = book.chains();
     chains.retain(|chain| args.chains.is_empty() || args.chains.contains(chain));
@@ -197,9 +201,10 @@ fn mix_text(mix: Mix) -> String {
 fn command(args: &LoadArgs, seed: Seed) -> String {
     let Rate(rate) = args.rate;
     let chains: String = args.chains.iter().map(|chain| format!(" --chain {chain}")).collect();
+    let audience = args.audience.as_ref().map_or_else(String::new, |name| format!(" --audience {name}"));
     let config = args.config.as_ref().map_or_else(String::new, |file| format!(" --config {}", file.display()));
     format!(
-        "portcullis load --url {} --credential {} --key {}{config} --rate {rate}/m --for {}ms --mix {}{chains} --seed {seed}",
+        "portcullis load --url {} --credential {} --key {}{audience}{config} --rate {rate}/m --for {}ms --mix {}{chains} --seed {seed}",
         args.url,
         args.credential,
         args.key.display(),

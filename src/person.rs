@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::Args;
 use ed25519_dalek::SigningKey;
 use signer::approval::{Approval, Decision};
-use signer::roster::CredentialId;
+use signer::roster::{Audience, CredentialId};
 
 use crate::cli::Failure;
 use crate::client::GatewayClient;
@@ -28,6 +28,9 @@ pub(crate) struct PersonArgs {
     /// The file with its private key, PEM.
     #[arg(long, env = "PORTCULLIS_KEY", global = true)]
     key: Option<PathBuf>,
+    /// The name of the gateway's deployment, where it has one.
+    #[arg(long, env = "PORTCULLIS_AUDIENCE", global = true)]
+    audience: Option<Audience>,
     /// Sign statements with a passkey in your browser, on a page at this port: the one that the passkey was made at.
     #[arg(
         long,
@@ -64,7 +67,7 @@ impl PersonArgs {
     pub(crate) fn open(self) -> Result<Person, Failure> {
         let id = self.credential.ok_or("name your credential: --credential")?;
         let file = self.key.ok_or("name the file of your private key: --key")?;
-        let client = GatewayClient::new(&self.url, id.clone(), &file)?;
+        let client = GatewayClient::new(&self.url, id.clone(), &file)?.for_audience(self.audience);
         let pen = match self.passkey {
             Some(port) => Pen::Passkey { port },
             None => Pen::Key(credential::read_private_key(&file)?),

@@ -12,6 +12,7 @@ use gateway::config::{CredentialConfig, WalletConfig};
 use serde::Deserialize;
 use signer::policy::PolicyConfig;
 use signer::pool::{SignerConfig, SignerId};
+use signer::roster::Audience;
 use signer::station::{Station, StationConfig, link_key};
 use signer::transport::grpc::{LinkIdentity, Pin, Route};
 
@@ -68,6 +69,9 @@ struct SignerFile {
     /// The wallets that it signs for.
     #[serde(default)]
     wallets: Vec<WalletConfig>,
+    /// The name of the deployment, which requests have to carry as `aud`; without one they may carry none.
+    #[serde(default)]
+    audience: Option<Audience>,
     /// Who may ask.
     #[serde(default)]
     credentials: Vec<CredentialConfig>,
@@ -128,7 +132,7 @@ impl SignerFile {
             signer: self.signer()?,
             threshold: self.threshold,
             peers: self.peers.clone(),
-            roster: config::roster(&self.credentials, |path| self.path(path))?,
+            roster: config::roster(&self.credentials, |path| self.path(path))?.for_audience(self.audience.clone()),
             policy,
             wallets: config::wallet_specs(&self.wallets),
         })
@@ -242,7 +246,7 @@ mod tests {
             assert_eq!(signer.threshold, gateway.signers.threshold);
             assert_eq!(names(signer.peers.keys().collect()), all);
             assert_eq!(signer.wallets, gateway.wallets);
-            assert_eq!(signer.credentials, gateway.credentials);
+            assert_eq!((&signer.audience, &signer.credentials), (&gateway.audience, &gateway.credentials));
             assert_eq!(signer.policy, gateway.policy);
         }
     }

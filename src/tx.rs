@@ -12,7 +12,7 @@ use clap::{Args, Subcommand};
 use gateway::api::view::TxView;
 use gateway::record::{RecordId, State};
 use serde_json::{Value, json};
-use signer::roster::CredentialId;
+use signer::roster::{Audience, CredentialId};
 
 use crate::cli::Failure;
 use crate::client::{ClientError, GatewayClient};
@@ -32,6 +32,9 @@ pub(crate) struct TxArgs {
     /// The file with its private key, PEM.
     #[arg(long, env = "PORTCULLIS_KEY", default_value = "portcullis-data/demo/demo-trader.key", global = true)]
     key: PathBuf,
+    /// The name of the gateway's deployment, where it has one.
+    #[arg(long, env = "PORTCULLIS_AUDIENCE", global = true)]
+    audience: Option<Audience>,
     #[command(subcommand)]
     command: TxCommand,
 }
@@ -110,7 +113,7 @@ enum TxCommand {
 /// # Errors
 /// What the gateway refused, or why it can't be asked.
 pub(crate) async fn run(args: TxArgs) -> Result<(), Failure> {
-    let client = GatewayClient::new(&args.url, args.credential, &args.key)?;
+    let client = GatewayClient::new(&args.url, args.credential, &args.key)?.for_audience(args.audience);
     match args.command {
         TxCommand::Send { wallet, to, amount, asset, idempotency_key, max_fee, reference, watch } => {
             let action = Action::Transfer { asset, to: UncheckedAddress::new(to), amount };

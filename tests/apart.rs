@@ -176,10 +176,11 @@ async fn an_ecdsa_key_is_made_used_and_refreshed_by_processes() {
     assert_eq!(crew.pool.account(&eth_wallet()).unwrap(), account);
 }
 
-/// The whole of it: a gateway and three signers, four processes, pay on a simulated chain.
+/// The whole of it: a gateway and three signers, four processes, pay on a simulated chain what is asked of this deployment.
 #[test]
 fn a_gateway_pays_by_signers_in_processes_of_their_own() {
-    let site = Site::prepare(None);
+    let mut site = Site::prepare(None);
+    site.call_it("treasury");
     let mut gateway = Process::start(portcullis().args(["dev", "--config"]).arg(site.path("gateway.toml")));
     let address = gateway.wait_for("dial in at");
     let address = address.rsplit(' ').next().unwrap().parse().unwrap();
@@ -192,13 +193,18 @@ fn a_gateway_pays_by_signers_in_processes_of_their_own() {
     gateway.wait_for("main-ed25519: generated");
     let url = url_in(&gateway.wait_for("gateway  http"));
     gateway.wait_for("ready");
-    let pay = |key: &str| {
+    let payment = |audience: &[&str], key: &str| {
         let trader = site.path("gateway").join("demo/demo-trader.key");
         let mut tx = portcullis();
-        tx.args(["tx", "--url", &url, "--key"]).arg(trader);
+        tx.args(["tx", "--url", &url, "--key"]).arg(trader).args(audience);
         tx.args(["send", "sol-main", PAYEE, "50000000", "--watch", "--idempotency-key", key]);
-        printed(&mut tx)
+        tx
     };
+    let pay = |key: &str| printed(&mut payment(&["--audience", "treasury"], key));
+    for other in [&[][..], &["--audience", "staging"]] {
+        let refused = payment(other, "one").output().unwrap();
+        assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("unauthenticated"));
+    }
     assert!(pay("one").contains("by signer-"));
     signers.remove(0).kill();
     let by = pay("two");

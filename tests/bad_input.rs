@@ -16,7 +16,7 @@ use ed25519_dalek::SigningKey;
 use ed25519_dalek::pkcs8::DecodePrivateKey;
 use process::{Process, portcullis, quick_config, url_in};
 use serde_json::{Value, json};
-use signer::request::SignedRequest;
+use signer::request::{Claims, SignedRequest};
 
 const BTC: &str = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
 const ETH: &str = "0x52908400098527886E0F7030069857D2E4169EE7";
@@ -220,6 +220,16 @@ async fn tokens(gateway: &Gateway) {
         SignedRequest::sign(key, &id, uri, &fresh(), iat, lifetime, body.as_bytes().to_vec()).token
     };
     let stranger = SigningKey::from_bytes(&[7; 32]);
+    let elsewhere = Claims {
+        sub: "demo-trader".parse().unwrap(),
+        aud: Some("staging".parse().unwrap()),
+        uri: "/".to_owned(),
+        jti: fresh(),
+        iat: now(),
+        exp: now() + 30,
+        body_hash: String::new(),
+    };
+    let elsewhere = SignedRequest::sign_claims(&gateway.key, elsewhere, body.clone().into_bytes());
     let good = gateway.sign(body.as_bytes());
     let (head, rest) = good.split_once('.').unwrap();
     let cases = [
@@ -231,6 +241,7 @@ async fn tokens(gateway: &Gateway) {
         token(&gateway.key, "/", now(), 3_600, &body),
         token(&gateway.key, "/elsewhere", now(), 30, &body),
         token(&gateway.key, "/", now(), 30, "another body"),
+        elsewhere.token,
         // alg: none
         format!("eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{rest}"),
         format!("{head}.{}", rest.split_once('.').unwrap().0),

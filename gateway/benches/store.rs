@@ -128,6 +128,7 @@ async fn accept(store: &dyn Store, number: u64) -> Hold {
         id: RecordId::new(Uuid::now_v7()),
         claims: Claims {
             sub: "trader".parse().unwrap(),
+            aud: None,
             uri: "/".to_owned(),
             jti: Uuid::now_v7().to_string(),
             iat: AT / 1_000,

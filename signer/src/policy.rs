@@ -7,6 +7,7 @@
 //! - [`change`]: how it is changed, by whom; [`versions`]: which version is in force at a signer;
 //! - `rule`, `index`, `evaluate`: the rule table, where to look in it, and how it is asked;
 //! - [`quorum`]: who has to approve; [`hours`]: when a rule holds;
+//! - `age`: how old a request may be;
 //! - [`limit`]: how much and how often over time; what a transaction draws is said here and counted by the caller;
 //! - [`trace`]: why a verdict is what it is, and the nearest change that would pass; [`mod@prove`]: whether any rule allows
 //!   something; [`mod@diff`]: what another policy would change;
@@ -25,6 +26,7 @@ use chains::asset::Asset;
 use chains::effects::Effects;
 use serde::{Deserialize, Serialize};
 
+mod age;
 pub mod change;
 pub mod code;
 pub mod config;
@@ -44,6 +46,7 @@ mod token;
 pub mod trace;
 pub mod versions;
 
+pub use age::RequestLifetime;
 use change::ChangesConfig;
 pub use config::{ContractConfig, PolicyConfig, PolicyError, RuleConfig};
 use denylist::Denylist;
@@ -71,6 +74,9 @@ pub struct Policy {
     /// Whether the gateway signs nothing that a node hasn't tried.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     require_simulation: bool,
+    /// How old a request may be.
+    #[serde(rename = "request_lifetime_hours", skip_serializing_if = "RequestLifetime::is_default")]
+    lifetime: RequestLifetime,
     /// The wallets that pay as legs of deals alone.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     deals_only: BTreeSet<WalletId>,
@@ -312,6 +318,14 @@ pub enum Denial {
         /// The wallet that would pay.
         wallet: WalletId,
     },
+    /// The request was signed too long ago.
+    #[error("the request was signed at {asked_at} (seconds since 1970), more than {hours} hours ago; ask again")]
+    RequestTooOld {
+        /// When it was signed, in seconds since 1970.
+        asked_at: u64,
+        /// How long a request lives.
+        hours: u32,
+    },
     /// It spends from somebody else, and no permitted call of the asset's contract, or of the payer's, covers that.
     #[error("it would spend {asset} of {from}, which isn't this wallet")]
     ForeignFunds {
@@ -420,6 +434,7 @@ impl Policy {
             limits,
             changes: None,
             require_simulation: false,
+            lifetime: RequestLifetime::default(),
             deals_only: BTreeSet::new(),
             tables: Vec::new(),
             document: Document::default(),
@@ -463,6 +478,15 @@ impl Policy {
     /// Whether nothing may be signed that a node hasn't tried.
     pub const fn requires_simulation(&self) -> bool {
         self.require_simulation
+    }
+
+    /// Whether a request that was signed at `asked_at`, in seconds since 1970, may first be agreed to at `at`, in milliseconds since
+    /// 1970. Whoever judges asks this besides the rules.
+    ///
+    /// # Errors
+    /// [`Denial::RequestTooOld`], where its time is over.
+    pub fn require_recent(&self, asked_at: u64, at: u64) -> Result<(), Denial> {
+        self.lifetime.require(asked_at, at)
     }
 
     /// Whether a payment of the wallet may be made as it was asked for, as a deal's leg or by itself. The rules know nothing of
@@ -539,6 +563,7 @@ impl Denial {
             Self::AboveCount { .. } => "above_count",
             Self::ForeignFunds { .. } => "foreign_funds",
             Self::NoDeal { .. } => "no_deal",
+            Self::RequestTooOld { .. } => "request_too_old",
         }
     }
 }

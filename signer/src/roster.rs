@@ -19,6 +19,7 @@ use crate::policy::quorum::Person;
 pub struct Roster {
     credentials: BTreeMap<CredentialId, Credential>,
     approvers: BTreeMap<CredentialId, Approver>,
+    audience: Option<Audience>,
 }
 
 /// A key with a name and one role.
@@ -55,9 +56,15 @@ pub enum Role {
 #[serde(into = "String", try_from = "String")]
 pub struct CredentialId(String);
 
-/// A string that is no credential's name.
+/// The name of a deployment, a token's `aud` (RFC 7519 section 4.1.3): a request for one isn't taken by another that believes the
+/// same credentials. 1 to 64 characters of `a-z`, `0-9`, `-` and `_`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Audience(String);
+
+/// A string that is no name of a credential or of a deployment.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no credential's name; use 1 to 64 characters of a-z, 0-9, - and _")]
+#[error("{0:?} is no name; use 1 to 64 characters of a-z, 0-9, - and _")]
 pub struct CredentialIdError(String);
 
 /// Why credentials make no roster.
@@ -105,7 +112,7 @@ impl Roster {
                 return Err(RosterError::DuplicateId(id));
             }
         }
-        Ok(Self { credentials: roster, approvers: BTreeMap::new() })
+        Ok(Self { credentials: roster, approvers: BTreeMap::new(), audience: None })
     }
 
     /// The same roster, with what is known of the people behind some of its credentials. Initiators may be named, too: a
@@ -132,6 +139,17 @@ impl Roster {
         }
         self.approvers = people;
         Ok(self)
+    }
+
+    /// The same roster for requests that name this deployment, and for no others; without one, for requests that name none.
+    #[must_use]
+    pub fn for_audience(self, audience: Option<Audience>) -> Self {
+        Self { audience, ..self }
+    }
+
+    /// The deployment that requests have to name.
+    pub const fn audience(&self) -> Option<&Audience> {
+        self.audience.as_ref()
     }
 
     /// The person behind a credential, where one is named.
@@ -187,6 +205,35 @@ impl TryFrom<String> for CredentialId {
 impl From<CredentialId> for String {
     fn from(id: CredentialId) -> Self {
         id.0
+    }
+}
+
+impl fmt::Display for Audience {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Audience {
+    type Err = CredentialIdError;
+
+    fn from_str(text: &str) -> Result<Self, CredentialIdError> {
+        // Deployments are named by the same rule as credentials.
+        text.parse::<CredentialId>().map(|name| Self(name.0))
+    }
+}
+
+impl TryFrom<String> for Audience {
+    type Error = CredentialIdError;
+
+    fn try_from(text: String) -> Result<Self, CredentialIdError> {
+        text.parse()
+    }
+}
+
+impl From<Audience> for String {
+    fn from(audience: Audience) -> Self {
+        audience.0
     }
 }
 

@@ -192,7 +192,7 @@ impl Guard {
         when: impl FnOnce(IntentId) -> u64,
     ) -> Result<Judged, Refusal> {
         let signed = &request.evidence.request;
-        let (credential, _) = signed.authenticate(&self.roster)?;
+        let (credential, claims) = signed.authenticate(&self.roster)?;
         if credential.role != Role::Initiator {
             return Err(Refusal::Role { credential: credential.id.clone(), role: credential.role });
         }
@@ -211,6 +211,9 @@ impl Guard {
         };
         let id = submission.intent_id(&credential.id);
         let at = when(id);
+        if matches!(wanted, Wanted::Payment(_)) {
+            self.policy.require_recent(claims.iat, at).map_err(Refusal::Denied)?;
+        }
         let subject = Subject { intent: id, initiator: &credential.id, body: &signed.body };
         let people = approval::weigh(&request.evidence.approvals, &self.roster, &subject, at)?;
         let deal = submission.deal.as_ref().filter(|_| matches!(wanted, Wanted::Payment(_)));

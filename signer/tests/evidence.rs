@@ -14,7 +14,7 @@ use signer::request::{
     AuthError, BodyError, Claims, Evidence, IdempotencyKey, MAX_BODY_LEN, SignedRequest, SigningRequest, Submission,
     parse_call,
 };
-use signer::roster::{Credential, CredentialId, Role, Roster};
+use signer::roster::{Audience, Credential, CredentialId, Role, Roster};
 
 const BODY: &[u8] = br#"{"jsonrpc":"2.0","id":1,"method":"tx_submit","params":{}}"#;
 const IAT: u64 = 1_700_000_000;
@@ -180,7 +180,7 @@ fn claims_have_one_shape() {
         ("bodyHash", json!("")),
         ("bodyHash", json!("00")),
         ("bodyHash", json!("g".repeat(64))),
-        ("aud", json!("elsewhere")),
+        ("iss", json!("elsewhere")),
         ("nbf", json!(1)),
     ] {
         let error = refused(&changed(claims(), name, value.clone()));
@@ -225,6 +225,27 @@ fn tokens_have_one_form() {
     ] {
         let request = SignedRequest { token: bad.clone(), body: BODY.to_vec() };
         assert!(request.authenticate(&roster).is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn a_request_is_for_one_deployment() {
+    let audience = |name: &str| -> Audience { name.parse().expect("a name") };
+    let for_it = |name: &str| token(&header(), &changed(claims(), "aud", name.into()));
+    let (unnamed, treasury) = (roster(), roster().for_audience(Some(audience("treasury"))));
+    let (_, claims) =
+        for_it("treasury").authenticate(&treasury).map(|(c, claims)| (c.clone(), claims)).expect("authentic");
+    assert_eq!(claims.aud, Some(audience("treasury")));
+    for (roster, request, claimed) in [
+        (&treasury, signed(), None),
+        (&treasury, for_it("staging"), Some(audience("staging"))),
+        (&unnamed, for_it("treasury"), Some(audience("treasury"))),
+    ] {
+        assert_eq!(request.authenticate(roster).unwrap_err(), AuthError::Audience(claimed));
+    }
+    for odd in [json!(""), json!("Treasury"), json!(["treasury"]), json!(1)] {
+        let request = token(&header(), &changed(self::claims(), "aud", odd));
+        assert!(matches!(request.authenticate(&treasury), Err(AuthError::Malformed(_))));
     }
 }
 

@@ -176,7 +176,8 @@ async fn pay(mut next: Config, escrow: &Escrow, payment: Payment) -> Result<(), 
         if !house.accounts().iter().any(known) {
             return Err(Failure::from(format!("{} is no wallet of key {}", intent.wallet, escrow.key())));
         }
-        let client = GatewayClient::new(&format!("http://{}", house.addr()), credential, &key)?;
+        let client = GatewayClient::new(&format!("http://{}", house.addr()), credential, &key)?
+            .for_audience(next.audience.clone());
         let view = tx::submit(&client, &format!("drill-{}", Uuid::now_v7()), &intent).await?;
         let view = tx::walk(&client, view.tx_id).await?;
         if view.state == State::Finalized {

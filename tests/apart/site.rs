@@ -28,6 +28,8 @@ pub(crate) const NAMES: [&str; 3] = ["signer-1", "signer-2", "signer-3"];
 pub(crate) const PAYEE: &str = "7v91N7iZ9mNicL8WfG6cgSCKyRXydQjLh6UYBWwm6y1Q";
 pub(crate) const ETH_PAYEE: &str = "0x52908400098527886E0F7030069857D2E4169EE7";
 /// The chain of the Ethereum wallet.
+/// When requests are signed, in seconds since 1970: so far ahead that none gets too old.
+const NEVER_OLD: u64 = 4_102_444_800;
 const EVM: u64 = 31337;
 /// What signers and gateway alike judge by.
 const RULES: &str = r#"
@@ -73,6 +75,8 @@ pub(crate) struct Site {
     more: &'static str,
     /// The seal of the third signer, in its file; the software seal, if it is empty.
     third_seal: String,
+    /// The deployment's name in all files, where it has one.
+    audience: Option<&'static str>,
 }
 
 impl Site {
@@ -93,7 +97,8 @@ impl Site {
 
     fn prepare_with(public_key: Option<&SigningKey>, more: &'static str, third_seal: String) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut site = Self { dir, gateway_key: String::new(), keys: BTreeMap::new(), more, third_seal };
+        let keys = BTreeMap::new();
+        let mut site = Self { dir, gateway_key: String::new(), keys, more, third_seal, audience: None };
         if let Some(key) = public_key {
             let pem = key.verifying_key().to_public_key_pem(Default::default()).unwrap();
             std::fs::create_dir_all(site.public_key().parent().unwrap()).unwrap();
@@ -112,6 +117,16 @@ impl Site {
         }
         site.write_gateway();
         site
+    }
+
+    /// Gives the deployment a name: in the gateway's file at once, and in those of the signers that are written after this.
+    pub(crate) fn call_it(&mut self, audience: &'static str) {
+        self.audience = Some(audience);
+        self.write_gateway();
+    }
+
+    fn audience(&self) -> String {
+        self.audience.map_or_else(String::new, |name| format!("audience = \"{name}\"\n"))
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -136,10 +151,11 @@ impl Site {
             .map(|chain| format!("{chain} = {{ listen = \"127.0.0.1:0\", block_interval_ms = 100 }}\n"))
             .concat();
         let text = format!(
-            "data_dir = {:?}\n[server]\nlisten = \"127.0.0.1:0\"\n[signers]\nlisten = \"127.0.0.1:0\"\nthreshold = 2\n\
+            "data_dir = {:?}\n{}[server]\nlisten = \"127.0.0.1:0\"\n[signers]\nlisten = \"127.0.0.1:0\"\nthreshold = 2\n\
              min_regions = 2\n{apart}\n[[keys]]\nid = \"main-ed25519\"\nscheme = \"ed25519\"\n[[networks]]\n\
              id = \"solana:localnet\"\npoll_interval_ms = 50\n{}\n[simulator]\n{simulator}",
             self.path("gateway"),
+            self.audience(),
             self.rules()
         );
         std::fs::write(self.path("gateway.toml"), text).unwrap();
@@ -152,9 +168,10 @@ impl Site {
             key => format!("public_key = \"{key}\"\n"),
         };
         let text = format!(
-            "name = \"{name}\"\ndata_dir = {:?}\nthreshold = 2\n[coordinator]\naddress = \"{coordinator}\"\n{public_key}\
+            "name = \"{name}\"\ndata_dir = {:?}\n{}threshold = 2\n[coordinator]\naddress = \"{coordinator}\"\n{public_key}\
              [peers]\n{peers}\n{}\n{}\n{}",
             self.path(name),
+            self.audience(),
             if name == NAMES[2] { self.third_seal.as_str() } else { "" },
             self.rules(),
             self.more,
@@ -241,7 +258,7 @@ pub(crate) fn request(client: &SigningKey, account: &Account, number: u64, polic
     };
     let (sub, jti) = ("demo-trader".parse().unwrap(), format!("jti-{number}"));
     let body = serde_json::to_vec(&body).unwrap();
-    let request = SignedRequest::sign(client, &sub, "/v1", &jti, 1_800_000_000, 60, body);
+    let request = SignedRequest::sign(client, &sub, "/v1", &jti, NEVER_OLD, 60, body);
     let evidence = Evidence { request, approvals: Vec::new(), cancel: None, release: None };
     let tx = Uuid::from_u128(number.into());
     SigningRequest { tx, wallet: account.wallet().clone(), unsigned, evidence, fence: 1, policy: policy.digest() }

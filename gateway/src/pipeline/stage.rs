@@ -137,6 +137,9 @@ impl Screened {
         account: &Account,
         standing: &Standing,
     ) -> Result<Permitted, Denied> {
+        // A token that can't be read is as old as can be.
+        let asked_at = record.request.asked_at().unwrap_or_default();
+        policy.require_recent(asked_at, standing.at).map_err(|denial| Denied { rule: None, denial })?;
         let circumstances = Circumstances { initiator: &record.client, at: standing.at };
         let verdict = if record.intent.action.is_upkeep() {
             policy::evaluate_upkeep(policy, account, &circumstances, self.draft.effects())

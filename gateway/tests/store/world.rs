@@ -151,6 +151,7 @@ fn intent(amount: u64) -> Intent {
 pub(crate) fn claims() -> Claims {
     Claims {
         sub: "trader".parse().unwrap(),
+        aud: None,
         uri: "/".to_owned(),
         jti: Uuid::now_v7().to_string(),
         iat: 1_000,

@@ -40,7 +40,7 @@ pub(crate) struct Terms {
 impl Terms {
     pub(crate) fn of(roster: &Roster, policy: &Policy, wallets: &[WalletSpec]) -> Self {
         let credential = |c: &crate::roster::Credential| (c.id.clone(), c.role, c.public_key.to_bytes());
-        let roster = roster.credentials().map(credential).collect::<Vec<_>>();
+        let roster = (roster.audience(), roster.credentials().map(credential).collect::<Vec<_>>());
         let mut wallets = wallets.iter().collect::<Vec<_>>();
         wallets.sort_by(|one, other| one.wallet.cmp(&other.wallet));
         Self {

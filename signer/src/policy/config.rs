@@ -28,6 +28,7 @@ use chains::holder::Holder;
 use chains::network::{Family, Network};
 use serde::{Deserialize, Serialize};
 
+use super::age::RequestLifetime;
 use super::change::ChangesConfig;
 use super::code::CodeHash;
 use super::denylist::Denylist;
@@ -52,6 +53,10 @@ pub struct PolicyConfig {
     /// against a call counts; only whoever asks a node can hold this, so signers don't.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub require_simulation: bool,
+    /// How long after it was signed a request may first be agreed to. What waits longer for approvals, or for anything else, is
+    /// refused.
+    #[serde(default, rename = "request_lifetime_hours", skip_serializing_if = "RequestLifetime::is_default")]
+    pub request_lifetime: RequestLifetime,
     /// Wallets that pay as legs of deals alone, delivery versus payment (`otc_open`), whatever their rules allow.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub deals_only: BTreeSet<WalletId>,
@@ -397,7 +402,8 @@ impl PolicyConfig {
         }
         let tables = table::compile(&self.lookup_tables, wallets)
             .map_err(|(table, reason)| PolicyError::LookupTable { table, reason })?;
-        Ok(Policy { changes, document, deals_only, tables, require_simulation: self.require_simulation, ..policy })
+        let (require_simulation, lifetime) = (self.require_simulation, self.request_lifetime);
+        Ok(Policy { changes, document, deals_only, tables, require_simulation, lifetime, ..policy })
     }
 
     fn compile_limits(&self, wallets: &BTreeMap<WalletId, Network>) -> Result<Vec<Limit>, PolicyError> {

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::prove::{ProveError, Question, Witness, passes, search};
 use super::quorum::Quorum;
 use super::table::Pin;
-use super::{Policy, Verdict, evaluate};
+use super::{Policy, RequestLifetime, Verdict, evaluate};
 
 /// What another policy changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -28,6 +28,9 @@ pub struct Diff {
     pub fewer_denied: bool,
     /// Wallets that paid under deals alone and may pay otherwise.
     pub freed_of_deals: BTreeSet<WalletId>,
+    /// How long a request lives before and after, where that differs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_lifetime_hours: Option<[RequestLifetime; 2]>,
     /// A transaction that it lets through more easily; none where there is no such.
     pub loosened: Option<Step>,
     /// A transaction that it lets through less easily; none where there is no such.
@@ -77,6 +80,7 @@ pub fn diff(old: &Policy, new: &Policy, accounts: &[Account], from: u64) -> Resu
         more_denied: !old.denied.covers(&new.denied),
         fewer_denied: !new.denied.covers(&old.denied),
         freed_of_deals: old.deals_only.difference(&new.deals_only).cloned().collect(),
+        request_lifetime_hours: (old.lifetime != new.lifetime).then_some([old.lifetime, new.lifetime]),
         loosened: eased(old, new, accounts, from)?,
         tightened: eased(new, old, accounts, from)?,
     })

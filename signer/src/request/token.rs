@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::base64_bytes;
-use crate::roster::{Credential, CredentialId, Roster};
+use crate::roster::{Audience, Credential, CredentialId, Roster};
 
 /// The longest life of a token, in seconds.
 pub const MAX_LIFETIME_S: u64 = 60;
@@ -41,6 +41,9 @@ pub struct SignedRequest {
 pub struct Claims {
     /// The credential that asks.
     pub sub: CredentialId,
+    /// The deployment that it is for, where that has a name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aud: Option<Audience>,
     /// The path that the request is sent to.
     pub uri: String,
     /// The token's unique name, 1 to 64 printable ASCII characters without spaces.
@@ -71,6 +74,9 @@ pub enum AuthError {
     /// The signature is not the credential's.
     #[error("the signature is not by the key of {0}")]
     Signature(CredentialId),
+    /// The token is for another deployment.
+    #[error("the token is for {}", .0.as_ref().map_or_else(|| "no deployment by name".to_owned(), ToString::to_string))]
+    Audience(Option<Audience>),
     /// The token covers another body.
     #[error("the token of {0} covers another body")]
     BodyHash(CredentialId),
@@ -120,16 +126,15 @@ struct Header {
 }
 
 impl SignedRequest {
-    /// Verifies that a credential of `roster` signed exactly this body: the signature by the roster's key of `sub`, EdDSA
-    /// and nothing else, `bodyHash`, and the claims' shape. It reads no clock: whether the request is *fresh* only the
+    /// Verifies that a credential of `roster` signed exactly this body for the roster's deployment: the signature by the
+    /// roster's key of `sub`, EdDSA and nothing else, `aud`, `bodyHash`, and the claims' shape. It reads no clock: whether the request is *fresh* only the
     /// gateway that received it can say, by [`Claims::check_fresh`].
     ///
     /// # Errors
     /// [`AuthError`], which is not for the eyes of the one who asked.
     pub fn authenticate<'r>(&self, roster: &'r Roster) -> Result<(&'r Credential, Claims), AuthError> {
         let jws = Jws::parse(&self.token)?;
-        let claims: Claims = serde_json::from_slice(&jws.payload)
-            .map_err(|_| AuthError::Malformed("claims missing, unknown or wrong"))?;
+        let claims = jws.claims()?;
 
         // An unknown name costs as much time as a wrong signature, so that nobody can ask the clock for names.
         let credential = roster.get(&claims.sub);
@@ -140,6 +145,9 @@ impl SignedRequest {
             return Err(AuthError::Signature(claims.sub));
         }
 
+        if claims.aud.as_ref() != roster.audience() {
+            return Err(AuthError::Audience(claims.aud));
+        }
         let mut claimed = [0; 32];
         hex::decode_to_slice(&claims.body_hash, &mut claimed)
             .map_err(|_| AuthError::Malformed("bodyHash is not 64 hex digits"))?;
@@ -150,7 +158,15 @@ impl SignedRequest {
         Ok((credential, claims))
     }
 
-    /// Signs `body` as the credential `sub`: what a client does. The times are in seconds; a lifetime above
+    /// When the token says that it was made, in seconds since 1970: for whoever has authenticated it before.
+    ///
+    /// # Errors
+    /// [`AuthError::Malformed`] or [`AuthError::Algorithm`], where it is no token.
+    pub fn asked_at(&self) -> Result<u64, AuthError> {
+        Ok(Jws::parse(&self.token)?.claims()?.iat)
+    }
+
+    /// Signs `body` as the credential `sub`, for a deployment without a name: what a client does. The times are in seconds; a lifetime above
     /// [`MAX_LIFETIME_S`] makes a token that nobody takes.
     pub fn sign(
         signing_key: &SigningKey,
@@ -161,14 +177,14 @@ impl SignedRequest {
         lifetime_s: u64,
         body: Vec<u8>,
     ) -> Self {
-        let claims = Claims {
-            sub: sub.clone(),
-            uri: uri.to_owned(),
-            jti: jti.to_owned(),
-            iat,
-            exp: iat.saturating_add(lifetime_s),
-            body_hash: hex::encode(Sha256::digest(&body)),
-        };
+        let (sub, uri, jti) = (sub.clone(), uri.to_owned(), jti.to_owned());
+        let exp = iat.saturating_add(lifetime_s);
+        Self::sign_claims(signing_key, Claims { sub, aud: None, uri, jti, iat, exp, body_hash: String::new() }, body)
+    }
+
+    /// Signs `body` with these claims; `body_hash` is put in.
+    pub fn sign_claims(signing_key: &SigningKey, mut claims: Claims, body: Vec<u8>) -> Self {
+        claims.body_hash = hex::encode(Sha256::digest(&body));
         let claims = serde_json::to_vec(&claims).expect("strings and integers always have a JSON form");
         let header = format!(r#"{{"alg":"{ALGORITHM}","typ":"JWT"}}"#);
         let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
@@ -242,6 +258,10 @@ impl<'t> Jws<'t> {
             return Err(AuthError::Malformed("typ is not JWT"));
         }
         Ok(Self { message, payload, signature })
+    }
+
+    fn claims(&self) -> Result<Claims, AuthError> {
+        serde_json::from_slice(&self.payload).map_err(|_| AuthError::Malformed("claims missing, unknown or wrong"))
     }
 
     fn is_signed_by(&self, key: &VerifyingKey) -> bool {

@@ -246,6 +246,9 @@ pub(crate) fn sol() -> (Vec<KeySpec>, Vec<WalletSpec>) {
     (vec![key("main-ed25519", SchemeId::Ed25519)], vec![wallet("treasury-sol", SVM, "main-ed25519", "m")])
 }
 
+/// When requests are signed, in seconds since 1970: so far ahead that none gets too old.
+const NEVER_OLD: u64 = 4_102_444_800;
+
 impl World {
     pub(crate) async fn start(adjust: impl FnOnce(&mut PoolConfig)) -> Self {
         Self::start_by(Means::Memory, adjust).await
@@ -343,7 +346,7 @@ impl World {
     /// The client asks for a payment of `amount`; the pool gets `unsigned` with it.
     pub(crate) fn request(&self, number: u128, account: &Account, body: Vec<u8>, unsigned: Vec<u8>) -> SigningRequest {
         let (sub, jti) = ("desk".parse().unwrap(), format!("jti-{number}"));
-        let request = SignedRequest::sign(&self.client, &sub, "/v1", &jti, 1_800_000_000, 60, body);
+        let request = SignedRequest::sign(&self.client, &sub, "/v1", &jti, NEVER_OLD, 60, body);
         let evidence = Evidence { request, approvals: Vec::new(), cancel: None, release: None };
         let (tx, wallet) = (Uuid::from_u128(number), account.wallet().clone());
         let policy = self.pool.policy().unwrap_or_default().digest();

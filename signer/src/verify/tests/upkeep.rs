@@ -186,3 +186,22 @@ fn a_nonce_is_opened_as_it_was_asked_for() {
     let refusal = refused(&with_cancel(&pay, bytes(3), cancel_by("trader", 1, 1)));
     assert_eq!(refusal, Refusal::Mismatch(Mismatch::Upkeep));
 }
+
+/// A request that was never paid can't be presented for ever. A payment that was agreed to in time is judged as of then, and one that
+/// gets too old can still be cancelled.
+#[test]
+fn a_request_gets_too_old() {
+    const ASKED: u64 = NOW / 1_000;
+    let intent = pays("eth", "native", EVM_PAYEE, "1000");
+    let asked = request(&intent, built(&intent));
+    let end = |hours: u64| (ASKED + hours * 3_600) * 1_000;
+    let too_old = |hours: u32| Err(Refusal::Denied(Denial::RequestTooOld { asked_at: ASKED, hours }));
+    let judge = |guard: &Guard, request: &SigningRequest, at: u64| guard.judge(request, |_| at).map(drop);
+    let hasty = guard_with(json!({"rules": rules(), "request_lifetime_hours": 2}));
+    for (guard, hours) in [(guard(), 720), (hasty, 2)] {
+        assert_eq!(judge(&guard, &asked, end(hours.into())), Ok(()));
+        assert_eq!(judge(&guard, &asked, end(hours.into()) + 1_000), too_old(hours));
+        let cancel = with_cancel(&intent, cancelling(&intent), cancel_by("trader", 1, 1));
+        assert_eq!(judge(&guard, &cancel, u64::MAX), Ok(()));
+    }
+}
