@@ -34,18 +34,16 @@ attack:
 policy:
     CASES=1000000 cargo test --release -p signer --test policy_model -- --nocapture
 
-# The property tests, so many times with random cases that nobody has seen; the seed stands before each round. A minute or two each.
-properties ROUNDS="20":
+# The suites with property tests, so many times, with random cases that nobody has seen; the seed stands before each round. Some
+# minutes each.
+properties ROUNDS="5":
     #!/usr/bin/env bash
     set -euo pipefail
     for _ in $(seq {{ROUNDS}}); do
         export PROPTEST_RNG_SEED=$((RANDOM << 15 | RANDOM))
         echo "PROPTEST_RNG_SEED=$PROPTEST_RNG_SEED"
-        cargo test --quiet -p chains
-        cargo test --quiet -p gateway --lib -- screening::
-        cargo test --quiet -p signer --lib -- ledger:: policy:: request:: scheme:: verify::
-        cargo test --quiet -p signer --test policy --test limits --test evidence
-        cargo test --quiet -p simulator --lib --test bitcoin_engine --test solana
+        cargo test --quiet --workspace --lib --test bitcoin --test ethereum --test solana --test bitcoin_engine --test policy \
+            --test limits --test evidence
     done
 
 # The life of a transaction against its reference: 3000 random sequences of crashes, pauses, reorgs and lies, or `just model 100`. The last
