@@ -1,4 +1,4 @@
-# `just` lists what there is.
+# `just` lists what there is, each by the last line of its comment.
 
 default:
     @just --list
@@ -23,19 +23,19 @@ test:
 bench *ARGS:
     cargo bench --workspace {{ARGS}}
 
-# The attacks on the signers at full count: 100000 sequences of a malicious gateway with a colluding signer, 10000 killed
-# signers, every bit of every field. Some minutes.
+# 100000 sequences of a malicious gateway with a colluding signer, 10000 killed signers, every bit of every field. Some minutes.
+# The attacks on the signers at full count.
 attack:
     CASES=100000 cargo test --release -p signer --lib -- node::tests::attack --nocapture
     CASES=10000 cargo test --release -p signer --lib -- node::tests::nonces node::tests::fields --nocapture
 
-# The policy's evaluator against naive interpreters: a million transactions on Ethereum and as many on Solana, and a thousand policies against trying
-# everything. Some minutes.
+# A million transactions on Ethereum and as many on Solana, and a thousand policies against trying everything. Some minutes.
+# The policy's evaluator against naive interpreters.
 policy:
     CASES=1000000 cargo test --release -p signer --test policy_model -- --nocapture
 
-# The suites with property tests, so many times, with random cases that nobody has seen; the seed stands before each round. Some
-# minutes each.
+# The seed stands before each round. Some minutes each.
+# The suites with property tests, so many times, with random cases that nobody has seen.
 properties ROUNDS="5":
     #!/usr/bin/env bash
     set -euo pipefail
@@ -46,13 +46,13 @@ properties ROUNDS="5":
             --test limits --test evidence
     done
 
-# The life of a transaction against its reference: 3000 random sequences of crashes, pauses, reorgs and lies, or `just model 100`. The last
-# line before the result tells what came of them. About half a second each.
+# The last line before the result tells what came of them. About half a second each.
+# The life of a transaction against its reference: so many random sequences of crashes, pauses, reorgs and lies.
 model CASES="3000":
     PROPTEST_CASES={{CASES}} cargo test -p gateway --test model -- --nocapture
 
-# Kills the gateway at every step of a payment on each chain with each store, restarts it, and holds what it made of it against
-# the chain. Some 170 cells; `--runs N`, `--chain`, `--store`, `--point`.
+# Restarts it each time, and holds what it made of it against the chain. Some 210 cells; `--runs N`, `--chain`, `--store`, `--point`.
+# Kills the gateway at every step of a payment, on each chain with each store.
 crash-matrix *ARGS:
     cargo run --release --features failpoints,mutations -- sim crash-matrix {{ARGS}}
 
@@ -60,8 +60,8 @@ crash-matrix *ARGS:
 mutation-check *ARGS:
     cargo run --release --features failpoints,mutations -- sim mutation-check {{ARGS}}
 
-# Every fuzz target for so many seconds, one after the other: `just fuzz 60`. Needs `cargo install cargo-fuzz --locked`. Seeds are in
-# `tests/fuzz/seeds`; what a run finds stays in `tests/fuzz/corpus`.
+# Needs `cargo install cargo-fuzz --locked`. Seeds are in `tests/fuzz/seeds`; what a run finds stays in `tests/fuzz/corpus`.
+# Every fuzz target for so many seconds, one after the other.
 fuzz SECONDS="60":
     tests/fuzz/run {{SECONDS}}
 
@@ -77,8 +77,9 @@ scenarios *ARGS:
 scenarios-broken *ARGS:
     cargo run --release --features failpoints,mutations -- sim scenarios --broken --reports target/scenarios-broken {{ARGS}}
 
-# Holds the simulated Bitcoin node, bitcoin-cli and the gateway's own client against a real bitcoind, which is built once from Bitcoin Core's
-# source (some twenty minutes on one core; cached outside of the checkout). The parity with anvil is among the ordinary tests.
+# It is built once from Bitcoin Core's source (some twenty minutes on one core; cached outside of the checkout). The parity with anvil
+# is among the ordinary tests.
+# Holds the simulated Bitcoin node, bitcoin-cli and the gateway's own client against a real bitcoind.
 parity:
     programs="$(tests/tools/bitcoind/build)" && PORTCULLIS_BITCOIND="$programs" \
         cargo test --locked -p simulator --test parity --test clients -- --ignored --nocapture bitcoind bitcoin_cli
