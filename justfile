@@ -23,11 +23,13 @@ test:
 bench *ARGS:
     cargo bench --workspace {{ARGS}}
 
-# 100000 sequences of a malicious gateway with a colluding signer, 10000 killed signers, every bit of every field. Some minutes.
+# 100000 sequences of a malicious gateway with a colluding signer, 10000 killed signers, every bit of every field, 500 ceremonies cut
+# off at any moment. Some minutes each.
 # The attacks on the signers at full count.
 attack:
     CASES=100000 cargo test --release -p signer --lib -- node::tests::attack --nocapture
     CASES=10000 cargo test --release -p signer --lib -- node::tests::nonces node::tests::fields --nocapture
+    CASES=500 cargo test --release --test apart -- any_moment --nocapture
 
 # A million transactions on Ethereum and as many on Solana, and a thousand policies against trying everything. Some minutes.
 # The policy's evaluator against naive interpreters.

@@ -24,10 +24,11 @@ mod trip;
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ed25519_dalek::SigningKey;
-use signer::pool::{ApartConfig, ApartSigner, KeySpec, Pool, PoolError, Rekeyed, SchemeId, SignError, SignOutcome};
+use rand_core::{OsRng, RngCore};
+use signer::pool::{ApartConfig, ApartSigner, KeySpec, Pool, PoolError, SchemeId, SignError, SignOutcome};
 use signer::roster::{Credential, Role, Roster};
 use signer::transport::Transport;
 use signer::transport::grpc::{Coordinator, LinkIdentity};
@@ -117,7 +118,6 @@ async fn ceremonies_cut_off_by_killed_processes_leave_one_epoch_that_signs() {
     let mut crew = Crew::gather(Site::prepare(Some(&client)), client).await;
     let key = wallet().key;
     crew.make(&[KeySpec { key: key.clone(), scheme: SchemeId::Ed25519 }], &[wallet()]).await;
-    let account = crew.pool.account(&wallet()).unwrap();
     for reshare in [false, true] {
         // Not all are called equally often: the end is reached once none of the three is called so often any more.
         let (mut steps, mut went_over, mut untouched) = (0, 0, 0);
@@ -128,11 +128,7 @@ async fn ceremonies_cut_off_by_killed_processes_leave_one_epoch_that_signs() {
             let name = NAMES[usize::try_from(calls).unwrap() % 3];
             let before = crew.epoch(&key).await;
             crew.trip.set(&id(name), calls, crew.killer(if reshare { &NAMES } else { std::slice::from_ref(&name) }));
-            let ended: Result<Rekeyed, PoolError> = if reshare {
-                crew.pool.reshare(&key, &NAMES.map(id), |_| ()).await
-            } else {
-                crew.pool.refresh(&key, |_| ()).await
-            };
+            let ended = crew.renew(&key, reshare).await;
             if !crew.trip.tripped() {
                 crew.trip.disarm();
                 assert_eq!(ended.unwrap().epoch, before + 1);
@@ -140,19 +136,39 @@ async fn ceremonies_cut_off_by_killed_processes_leave_one_epoch_that_signs() {
                 continue;
             }
             steps += 1;
-            crew.revive().await;
-            let status = crew.pool.status().await.keys.remove(0);
-            assert!(status.epoch == before || status.epoch == before + 1, "{name} {calls}: {status:?}");
-            assert!(ended.is_err() || status.epoch == before + 1, "{name} {calls}: {status:?}");
-            assert_eq!((status.holders.len(), status.signers_up.len()), (3, 3), "{name} {calls}: {status:?}");
-            went_over += usize::from(status.epoch != before);
-            for _ in 0..2 {
-                crew.sign(&wallet()).await;
-            }
-            assert_eq!(crew.pool.account(&wallet()).unwrap(), account);
+            let went = crew.come_back(&wallet(), before, ended.is_ok(), &format!("{name} {calls}")).await;
+            went_over += usize::from(went);
         }
         assert!(steps >= 8 && (1..steps).contains(&went_over), "{went_over} of {steps} went over");
     }
+}
+
+/// The same at any moment, wherever in their work the signers are then. `CASES` times; `just attack` asks for more.
+#[tokio::test(flavor = "multi_thread")]
+async fn ceremonies_cut_off_at_any_moment_leave_one_epoch_that_signs() {
+    let cases = std::env::var("CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(6);
+    let client = SigningKey::from_bytes(&[42; 32]);
+    let mut crew = Crew::gather(Site::prepare(Some(&client)), client).await;
+    let key = wallet().key;
+    crew.make(&[KeySpec { key: key.clone(), scheme: SchemeId::Ed25519 }], &[wallet()]).await;
+    let began = Instant::now();
+    crew.renew(&key, false).await.unwrap();
+    let length = began.elapsed();
+    let mut went_over = 0;
+    for case in 0..cases {
+        let (before, reshare) = (crew.epoch(&key).await, case % 2 == 1);
+        let victims = [&NAMES[..1], &NAMES[1..], &NAMES][case % 3];
+        let moment = length.mul_f64(1.2 * f64::from(OsRng.next_u32()) / f64::from(u32::MAX));
+        let kill = crew.killer(victims);
+        let killed = async {
+            tokio::time::sleep(moment).await;
+            kill();
+        };
+        let (ended, ()) = tokio::join!(crew.renew(&key, reshare), killed);
+        let what = format!("{victims:?} killed after {moment:?} of {length:?}, reshare: {reshare}");
+        went_over += usize::from(crew.come_back(&wallet(), before, ended.is_ok(), &what).await);
+    }
+    println!("{went_over} of {cases} went over");
 }
 
 /// Threshold ECDSA between processes: made, used, and a refresh that is cut off in the middle and run again.

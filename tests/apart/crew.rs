@@ -10,7 +10,9 @@ use chains::ethereum::Ethereum;
 use chains::network::{Cluster, Network};
 use chains::solana::Solana;
 use ed25519_dalek::SigningKey;
-use signer::pool::{ApartConfig, ApartSigner, KeySpec, Pool, SignOutcome, SignerStatus, WalletSpec};
+use signer::pool::{
+    ApartConfig, ApartSigner, KeySpec, Pool, PoolError, Rekeyed, SignOutcome, SignerStatus, WalletSpec,
+};
 use signer::roster::{Credential, Role, Roster};
 use signer::transport::Transport;
 use signer::transport::grpc::{Coordinator, LinkIdentity};
@@ -103,6 +105,32 @@ impl Crew {
     /// The generation of a key's shares.
     pub(crate) async fn epoch(&self, key: &KeyId) -> u32 {
         self.pool.status().await.keys.into_iter().find(|status| status.key == *key).unwrap().epoch
+    }
+
+    /// Refreshes a key, or reshares it among the same signers.
+    pub(crate) async fn renew(&self, key: &KeyId, reshare: bool) -> Result<Rekeyed, PoolError> {
+        if reshare {
+            self.pool.reshare(key, &NAMES.map(id), |_| ()).await
+        } else {
+            self.pool.refresh(key, |_| ()).await
+        }
+    }
+
+    /// Starts those again that were killed in a ceremony of the wallet's key. All are at the epoch `before` it then, or at the next,
+    /// as they have to be if it `ended` well, and sign for the same address. Answers whether they went over.
+    pub(crate) async fn come_back(&mut self, wallet: &WalletSpec, before: u32, ended: bool, what: &str) -> bool {
+        let account = self.pool.account(wallet).unwrap();
+        self.revive().await;
+        let keys = self.pool.status().await.keys;
+        let status = keys.into_iter().find(|status| status.key == wallet.key).unwrap();
+        let went_over = status.epoch == before + 1;
+        assert!(went_over || (status.epoch == before && !ended), "{what}: {status:?}");
+        assert_eq!((status.holders.len(), status.signers_up.len()), (3, 3), "{what}: {status:?}");
+        for _ in 0..2 {
+            self.sign(wallet).await;
+        }
+        assert_eq!(self.pool.account(wallet).unwrap(), account, "{what}");
+        went_over
     }
 
     /// How a signer is.
