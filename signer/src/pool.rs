@@ -3,6 +3,7 @@
 //! The coordinator holds no share and decides nothing: it asks, routes sealed letters, chooses who signs, and checks what
 //! comes back. By default every signer runs in this process, each an actor with its own directory.
 
+mod admission;
 mod apart;
 mod error;
 mod escrow;
@@ -38,6 +39,7 @@ use crate::transport::Transport;
 use crate::transport::memory::Memory;
 use crate::vault::KeyInfo;
 use crate::verify::Guard;
+use admission::Admission;
 use apart::Apart;
 pub use apart::{ApartConfig, ApartSigner, Region};
 pub use error::{Culprit, PoolError, SignError};
@@ -57,7 +59,7 @@ pub struct PoolConfig {
     pub threshold: u16,
     /// The signers, at most 255.
     pub signers: Vec<SignerConfig>,
-    /// How long a signing may take, restarts with other signers counted.
+    /// How long a signing may take, restarts with other signers counted; so long it may also wait for its turn.
     pub deadline: Duration,
     /// How long a signer may take for one round.
     pub round_timeout: Duration,
@@ -237,6 +239,7 @@ pub struct Pool {
     keys: RwLock<BTreeMap<KeyId, KnownKey>>,
     installed: RwLock<Option<Arc<Installed>>>,
     health: Health,
+    admission: Admission,
     culprits: Mutex<BTreeMap<KeyId, Culprit>>,
     /// The signers that judge by another policy than this side, as they last said: they are asked after the others.
     behind: Mutex<BTreeSet<SignerId>>,
@@ -340,6 +343,7 @@ impl Pool {
             keys: RwLock::default(),
             installed: RwLock::default(),
             health: Health::default(),
+            admission: Admission::default(),
             culprits: Mutex::default(),
             behind: Mutex::default(),
             ceremony: tokio::sync::Mutex::new(()),

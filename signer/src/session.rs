@@ -48,6 +48,13 @@ pub(crate) enum FailureKind {
     StalePolicy(PolicyStanding),
 }
 
+impl Failure {
+    /// Whether it didn't answer in time.
+    pub(crate) fn is_late(&self) -> bool {
+        self.kind == FailureKind::Silent(TransportError::Timeout)
+    }
+}
+
 /// How a session ended: what each signer yielded, and what went wrong with the others.
 pub(crate) struct Ended {
     pub(crate) outputs: Vec<(SignerId, Answer)>,

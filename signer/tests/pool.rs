@@ -259,6 +259,24 @@ async fn many_requests_at_once_are_all_signed(means: Means) {
     assert_eq!(took_part.len(), 3, "the load is spread over all signers");
 }
 
+/// What would have all signers answer too late, if it were let in at once, and be asked for again for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn far_more_requests_than_signers_can_serve_in_time_are_all_signed() {
+    const REQUESTS: u64 = 300;
+    let world = World::ready(|config| config.round_timeout = Duration::from_millis(300)).await;
+    NAMES.into_iter().for_each(|name| world.lines.break_line(name, Break::Busy));
+    let signed = async |number: u64| loop {
+        match world.sign_sol(number).await {
+            Ok(_) => break,
+            Err(error) => assert!(error.is_transient(), "{number}: {error}"),
+        }
+        // As the pipeline does: again after a while.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    };
+    let all = futures::future::join_all((1..=REQUESTS).map(signed));
+    tokio::time::timeout(Duration::from_secs(240), all).await.expect("they are signed, one after the other");
+}
+
 async fn a_key_cut_off_in_the_making_is_made_anew(means: Means) {
     let world = World::ready_by(means, |_| ()).await;
     let (keys, wallets) = sol();

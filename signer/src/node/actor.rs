@@ -54,6 +54,10 @@ impl Handle {
                     taken.store(false, Ordering::Relaxed);
                 }
                 let Ok(permit) = workers.clone().acquire_owned().await else { break };
+                // Whoever asked has given up: it is as if this had never arrived.
+                if delivery.as_ref().is_some_and(|delivery| delivery.answer.is_closed()) {
+                    continue;
+                }
                 let (node, taken) = (actor.clone(), taken.clone());
                 tokio::task::spawn_blocking(move || {
                     match delivery {

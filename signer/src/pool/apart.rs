@@ -31,7 +31,7 @@ pub struct ApartConfig {
     pub signers: Vec<ApartSigner>,
     /// The least number of regions that those who sign together are in; 0 and 1 ask for nothing.
     pub min_regions: u16,
-    /// How long a signing may take, restarts with other signers counted.
+    /// How long a signing may take, restarts with other signers counted; so long it may also wait for its turn.
     pub deadline: Duration,
     /// How long a signer may take for one round.
     pub round_timeout: Duration,

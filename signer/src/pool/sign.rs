@@ -63,6 +63,9 @@ impl Pool {
         if installed.guard.policy().digest() != named {
             return Err(SignError::PolicyStale { named, by: Vec::new() });
         }
+        // While too many others are signed for, it waits for its turn.
+        let admitted = self.admission.enter(Deadline::now() + self.config.deadline).await;
+        let _place = admitted.ok_or(SignError::Timeout)?;
         let entered = self.enter(account.key()).await;
         let (key, _lease) = entered.ok_or_else(|| SignError::UnknownKey(account.key().clone()))?;
         let json = serde_json::to_vec(&request)
@@ -90,8 +93,15 @@ impl Pool {
                 Command::Sign { session, participants: quorum.clone(), epoch: key.info.epoch, request: json.clone() };
             let limits = Limits { round: self.config.round_timeout, deadline };
             let engaged = self.health.engage(&quorum);
+            let began = Deadline::now();
             let Ended { outputs, failures } = self.line.run(session, &quorum, &start, limits, |_| ()).await;
             drop(engaged);
+            match failures.iter().filter(|failure| failure.is_late()).count() {
+                0 if failures.is_empty() => self.admission.went_well(),
+                // One is slow by itself, and others are asked.
+                0 | 1 => (),
+                _ => self.admission.fell_silent(began),
+            }
             self.learn_failures(&quorum, failures, &mut attempts);
             if outputs.is_empty() {
                 continue;

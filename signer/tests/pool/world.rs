@@ -54,6 +54,8 @@ pub(crate) enum Break {
     Repeat,
     /// The signer's letters to the one are sent to the other, and the other way round.
     Swap,
+    /// All signers that are so share one slow core, which goes on with what was asked though nobody waits for it any more.
+    Busy,
 }
 
 /// A transport that breaks lines on demand.
@@ -63,13 +65,14 @@ pub(crate) struct Faulty {
     last: Mutex<BTreeMap<SignerId, Vec<u8>>>,
     calls: Mutex<BTreeMap<SignerId, u32>>,
     answers: Mutex<BTreeMap<SignerId, Vec<u8>>>,
+    core: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Faulty {
     fn new() -> Arc<Self> {
         let (inner, broken) = (Mutex::default(), Mutex::default());
         let (last, calls, answers) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Arc::new(Self { inner, broken, last, calls, answers })
+        Arc::new(Self { inner, broken, last, calls, answers, core: Arc::default() })
     }
 
     fn around(self: &Arc<Self>, inner: Arc<dyn Transport>) -> Arc<dyn Transport> {
@@ -148,6 +151,18 @@ impl Transport for Faulty {
                         }
                         _ => answer,
                     })
+                }
+                Some(Break::Busy) => {
+                    let (core, to) = (self.core.clone(), to.clone());
+                    // Whoever asked may give up; the work is done all the same.
+                    let work = tokio::spawn(async move {
+                        let _core = core.lock().await;
+                        tokio::time::sleep(Duration::from_millis(2)).await;
+                        inner.call(&to, request, Duration::from_secs(600)).await
+                    });
+                    tokio::time::timeout(deadline, work)
+                        .await
+                        .map_or(Err(TransportError::Timeout), |work| work.unwrap())
                 }
                 Some(Break::Swap) => {
                     let answer = inner.call(to, request, deadline).await?;
