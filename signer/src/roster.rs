@@ -65,7 +65,7 @@ pub struct Audience(String);
 /// A string that is no name of a credential or of a deployment.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no name; use 1 to 64 characters of a-z, 0-9, - and _")]
-pub struct CredentialIdError(String);
+pub struct NameError(String);
 
 /// Why credentials make no roster.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -175,67 +175,45 @@ impl CredentialId {
     }
 }
 
-impl fmt::Display for CredentialId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl FromStr for CredentialId {
-    type Err = CredentialIdError;
-
-    fn from_str(text: &str) -> Result<Self, CredentialIdError> {
-        Self::try_from(text.to_owned())
-    }
-}
-
-impl TryFrom<String> for CredentialId {
-    type Error = CredentialIdError;
-
-    fn try_from(text: String) -> Result<Self, CredentialIdError> {
-        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
-        if (1..=64).contains(&text.len()) && text.bytes().all(allowed) {
-            Ok(Self(text))
-        } else {
-            Err(CredentialIdError(text.chars().take(100).collect()))
+/// Gives types that hold a name its text form and its rule.
+macro_rules! name {
+    ($($name:ident),+) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
         }
-    }
+
+        impl FromStr for $name {
+            type Err = NameError;
+
+            fn from_str(text: &str) -> Result<Self, NameError> {
+                Self::try_from(text.to_owned())
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = NameError;
+
+            fn try_from(text: String) -> Result<Self, NameError> {
+                let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
+                if (1..=64).contains(&text.len()) && text.bytes().all(allowed) {
+                    Ok(Self(text))
+                } else {
+                    Err(NameError(text.chars().take(100).collect()))
+                }
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.0
+            }
+        }
+    )+};
 }
 
-impl From<CredentialId> for String {
-    fn from(id: CredentialId) -> Self {
-        id.0
-    }
-}
-
-impl fmt::Display for Audience {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl FromStr for Audience {
-    type Err = CredentialIdError;
-
-    fn from_str(text: &str) -> Result<Self, CredentialIdError> {
-        // Deployments are named by the same rule as credentials.
-        text.parse::<CredentialId>().map(|name| Self(name.0))
-    }
-}
-
-impl TryFrom<String> for Audience {
-    type Error = CredentialIdError;
-
-    fn try_from(text: String) -> Result<Self, CredentialIdError> {
-        text.parse()
-    }
-}
-
-impl From<Audience> for String {
-    fn from(audience: Audience) -> Self {
-        audience.0
-    }
-}
+name!(CredentialId, Audience);
 
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
