@@ -16,15 +16,13 @@
 //! - `denylist`: addresses that nothing may touch, under every spelling of the same key.
 
 use std::collections::BTreeSet;
-use std::fmt;
-use std::str::FromStr;
 
 use chains::account::{Account, WalletId};
 use chains::address::Address;
 use chains::amount::Amount;
 use chains::asset::Asset;
 use chains::effects::Effects;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 mod age;
 pub mod change;
@@ -41,6 +39,7 @@ pub mod program;
 pub mod prove;
 pub mod quorum;
 mod rule;
+mod selector;
 pub mod table;
 mod token;
 pub mod trace;
@@ -59,6 +58,7 @@ pub use program::Discriminator;
 pub use prove::prove;
 use quorum::Quorum;
 use rule::Rule;
+pub use selector::{Selector, SelectorError};
 pub use trace::evaluate_traced;
 
 use crate::roster::CredentialId;
@@ -99,16 +99,6 @@ pub struct Circumstances<'a> {
     /// The judge's own time, in milliseconds since the Unix epoch.
     pub at: u64,
 }
-
-/// The four bytes that name a contract's function: the beginning of the Keccak-256 of its signature, `0xa9059cbb`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
-pub struct Selector([u8; 4]);
-
-/// A string that is no selector.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no function selector; write 0x and 8 hexadecimal digits")]
-pub struct SelectorError(String);
 
 /// What the policy says to a transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -565,37 +555,5 @@ impl Denial {
             Self::NoDeal { .. } => "no_deal",
             Self::RequestTooOld { .. } => "request_too_old",
         }
-    }
-}
-
-impl fmt::Display for Selector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "0x{}", hex::encode(self.0))
-    }
-}
-
-impl FromStr for Selector {
-    type Err = SelectorError;
-
-    fn from_str(text: &str) -> Result<Self, SelectorError> {
-        let mut bytes = [0; 4];
-        let digits = text.strip_prefix("0x").unwrap_or_default();
-        hex::decode_to_slice(digits, &mut bytes)
-            .map(|()| Self(bytes))
-            .map_err(|_| SelectorError(text.chars().take(100).collect()))
-    }
-}
-
-impl TryFrom<String> for Selector {
-    type Error = SelectorError;
-
-    fn try_from(text: String) -> Result<Self, SelectorError> {
-        text.parse()
-    }
-}
-
-impl From<Selector> for String {
-    fn from(selector: Selector) -> Self {
-        selector.to_string()
     }
 }
